@@ -1,0 +1,69 @@
+"""The work that is measured; the same functions for us and for every peer.
+
+Imports nothing at run time, so that a peer's children pay for nothing of ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from rxtasks import TaskContext
+
+__all__ = ["Log", "emit_rows", "log_rows", "noop", "produce_events", "produce_logs", "run_once_killed"]
+
+
+def noop(value: int) -> int:
+    """Return `value`."""
+    return value
+
+
+class Log(Protocol):
+    """What a producer of log lines needs of a logger."""
+
+    def info(self, message: str, /, *args: Any) -> None:
+        """Log at level INFO, formatted as str.format does."""
+
+
+def produce_events(count: int, emit: Callable[[dict[str, Any]], None]) -> None:
+    """Emit `count` events of about 200 bytes of JSON."""
+    for index in range(count):
+        emit(
+            {
+                "index": index,
+                "path": "/srv/data/2026/11/22/measurements-of-station-0042.csv",
+                "rows": index * 17,
+                "bad_rows": index % 7,
+                "seconds": index * 0.001,
+                "station": "Rheinfelden upper weir, left bank",
+                "tags": ["hourly", "checked", "level-2"],
+                "final": False,
+            }
+        )
+
+
+def produce_logs(count: int, log: Log) -> None:
+    """Log `count` lines."""
+    for index in range(count):
+        log.info("read {} rows of /srv/data/2026/11/22/measurements-of-station-{}.csv", index, 42)
+
+
+def emit_rows(count: int, ctx: TaskContext) -> int:
+    """Produce events through the context."""
+    produce_events(count, ctx.emit)
+    return count
+
+
+def log_rows(count: int, ctx: TaskContext) -> int:
+    """Produce log lines through the context."""
+    produce_logs(count, ctx.log)
+    return count
+
+
+def run_once_killed(ctx: TaskContext) -> int:
+    """Stay busy until killed in the first attempt; return at once in the next."""
+    if ctx.attempt == 1:
+        time.sleep(600)
+    return ctx.attempt

@@ -1,0 +1,7 @@
+"""`python -m rxtasks` is the command `rxtasks`."""
+
+import sys
+
+from rxtasks.cli.main import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The command line: `rxtasks run` and, later, the operators' commands."""

@@ -1,0 +1,159 @@
+"""What `rxtasks run` does with its arguments (C-02)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TextIO
+
+import attrs
+
+from rxtasks.cli import target as targets
+from rxtasks.cli.board import Board
+from rxtasks.cli.inputs import Inputs, read_inputs
+from rxtasks.cli.summary import Facts, lines
+from rxtasks.cli.text import counted, cut, shown
+from rxtasks.cli.usage import UsageMistake
+from rxtasks.errors import SettingsError
+
+if TYPE_CHECKING:
+    from rxtasks.cli.job import Job
+
+__all__ = ["INTERRUPTED", "UNREAD", "Request", "run"]
+
+INTERRUPTED = 130
+#: What a shell reports of a program that was ended by a broken pipe (128 + SIGPIPE).
+UNREAD = 141
+
+
+@attrs.frozen
+class Request:
+    """The arguments of `rxtasks run`."""
+
+    target: str
+    inputs: tuple[str, ...]
+    workers: int | None = None
+    isolation: str = "process"
+    collect: str | None = None
+    exclude: tuple[str, ...] = ()
+    chaos: int = 0
+    json: bool = False
+    log_level: str = "INFO"
+
+
+def run(request: Request) -> int:
+    """Run one task per input and return the exit code: 0 all succeeded, 1 a task failed, 130 interrupted.
+
+    Raises:
+        UsageMistake: TARGET, INPUT or an option is wrong; nothing has run then.
+    """
+    if request.chaos and request.isolation != "process":
+        raise UsageMistake("--chaos kills worker processes; use it with --isolation process.")
+    target = targets.find(request.target)
+    inputs, collect = _plan(request, target)
+    workers = request.workers or _usable_cpus()
+    job, board = _job(request, target, inputs, workers, keep=collect is not None)
+
+    from rxtasks.cli.screen import Screen
+
+    with Screen(board):
+        outcome = job.run()
+    if outcome.unread:
+        return UNREAD
+    out = sys.stderr if request.json else sys.stdout
+    failed = board.failed + board.cancelled + board.outstanding > 0
+    if outcome.error is not None:
+        print(f"rxtasks: {shown(str(outcome.error))}", file=sys.stderr)
+        failed = True
+    elif collect is not None and not outcome.interrupted:
+        failed |= not _collect(collect, job.results(), out)
+    elif collect is not None:
+        print("rxtasks: interrupted, so the results were not collected", file=sys.stderr)
+    facts = Facts(
+        seconds=outcome.seconds,
+        cpu_seconds=outcome.cpu_seconds,
+        workers=workers,
+        isolation=request.isolation,
+        ledger=outcome.ledger,
+        chaos=request.chaos > 0,
+    )
+    for line in lines(board, facts):
+        print(line, file=out)
+    if outcome.kills < request.chaos and not outcome.interrupted:
+        print(
+            f"rxtasks: --chaos killed only {counted(outcome.kills, 'worker')}: the tasks were too few or too short",
+            file=sys.stderr,
+        )
+    out.flush()
+    return INTERRUPTED if outcome.interrupted else int(failed)
+
+
+def _plan(request: Request, target: targets.Target) -> tuple[Inputs, Callable[..., Any] | None]:
+    """Return the inputs and what collects, from the arguments or, without INPUT, from the target's module."""
+    collect = None if request.collect is None else targets.find(request.collect, "--collect").function
+    words: Sequence[str] = request.inputs
+    exclude = request.exclude
+    if not words:
+        defaults = target.defaults()
+        if defaults is None:
+            raise UsageMistake(
+                "INPUT is missing: give paths, a quoted pattern such as '**/*.py', JSON, or - for standard input."
+            )
+        words, exclude = defaults.inputs, exclude + defaults.exclude
+        collect = collect or defaults.collect
+    return read_inputs(words, exclude), collect
+
+
+def _job(request: Request, target: targets.Target, inputs: Inputs, workers: int, *, keep: bool) -> tuple[Job, Board]:
+    from rxtasks.cli.job import Job
+    from rxtasks.cli.jsonlines import mirror
+    from rxtasks.service import TaskService
+
+    try:
+        service = TaskService(workers, isolation=request.isolation, echo=None)
+    except SettingsError as error:
+        raise UsageMistake(shown(str(error))) from error
+    board = Board(shown(request.target.rpartition(":")[2]), request.log_level)
+    job = Job(
+        service,
+        board,
+        target.function,
+        inputs,
+        workers=workers,
+        isolation=request.isolation,
+        keep=keep,
+        kills=request.chaos,
+        mirror=mirror if request.json else None,
+    )
+    board.on_end = job.on_end
+    return job, board
+
+
+def _collect(collect: Callable[..., Any], results: list[Any], out: TextIO) -> bool:
+    """Call `collect` with the results and print what it returns; say whether it went well."""
+    try:
+        with contextlib.redirect_stdout(out):
+            value = collect(results)
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        name = getattr(collect, "__qualname__", repr(collect))
+        print(
+            f"rxtasks: collecting with {name} failed: {type(error).__name__}: {cut(shown(str(error)), 300)}"
+            f" ({shown(last.filename)}, line {last.lineno})",
+            file=sys.stderr,
+        )
+        return False
+    if value is not None:
+        for line in str(value).splitlines():
+            print(shown(line), file=out)
+    return True
+
+
+def _usable_cpus() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on this system
+        return os.cpu_count() or 1

@@ -1,0 +1,108 @@
+"""Shows a run on standard error while it goes on: the tasks' lines, and on a terminal what runs now.
+
+One thread does all the writing, so that neither the tasks' events nor the feeder ever wait for a terminal: lines wait
+in the board's ring meanwhile, and the oldest are dropped and counted when it is full.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from rxtasks.cli.board import Board
+from rxtasks.cli.lines import coloured, plain
+from rxtasks.cli.text import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.live import Live
+
+__all__ = ["Screen"]
+
+#: Seconds between two looks at the board.
+_REFRESH = 0.2
+#: Seconds between two plain lines about progress where there is no terminal.
+_REPORT = 10.0
+
+
+class Screen:
+    """A context manager that shows `board` while it is entered; on a terminal with a live area at the bottom."""
+
+    def __init__(self, board: Board, stream: TextIO | None = None) -> None:
+        self._board = board
+        self._stream = stream if stream is not None else sys.stderr
+        self._over = threading.Event()
+        self._console: Console | None = None
+        self._live: Live | None = None
+        self._started = time.monotonic()
+        self._next_report = self._started + _REPORT
+        self._thread = threading.Thread(target=self._work, name="rxtasks-screen", daemon=True)
+
+    def __enter__(self) -> Screen:
+        if self._stream.isatty():
+            self._open_live()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _open_live(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(file=self._stream, markup=False, highlight=False, emoji=False)
+        if self._console.is_dumb_terminal:
+            self._console = None
+            return
+        self._live = Live(
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+
+    def _work(self) -> None:
+        try:
+            if self._live is not None:
+                self._live.start()
+            while not self._over.wait(_REFRESH):
+                self._show()
+            self._show()
+            if self._live is not None:
+                self._live.stop()
+            self._stream.flush()
+        except (OSError, ValueError):
+            # The terminal is gone: the run goes on without it.
+            return
+
+    def _show(self) -> None:
+        waiting = self._board.lines
+        for _ in range(len(waiting)):
+            line = waiting.popleft()
+            if self._console is not None:
+                self._console.print(coloured(line), soft_wrap=True)
+            else:
+                self._stream.write(plain(line) + "\n")
+        if self._live is not None:
+            from rxtasks.cli.picture import picture
+
+            height = self._console.height if self._console is not None else 24
+            self._live.update(picture(self._board, time.monotonic() - self._started, height), refresh=True)
+            return
+        if time.monotonic() >= self._next_report:
+            self._next_report += _REPORT
+            self._report()
+        self._stream.flush()
+
+    def _report(self) -> None:
+        board = self._board
+        of = "" if board.total is None else f" of {board.total:,}"
+        self._stream.write(
+            f"{counted(board.ended, 'task')}{of} done, {len(board.running):,} running, {board.failed:,} failed\n"
+        )

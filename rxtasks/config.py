@@ -1,0 +1,79 @@
+"""Every setting of a service, in one frozen class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from rxtasks.errors import SettingsError
+
+__all__ = ["Settings", "make_settings"]
+
+
+def _number(least: float, *, whole: bool = False, none: bool = False) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None and none:
+            return
+        kind = int if whole else (int, float)
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < float("inf"):
+            what = "a whole number" if whole else "a number"
+            raise SettingsError(f"setting {attribute.name} is {what} from {least:g}{' or None' if none else ''}, not {value!r}")
+
+    return check
+
+
+def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, bool):
+        raise SettingsError(f"setting {attribute.name} is True or False, not {value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """The settings of a TaskService; all have defaults that suit one machine."""
+
+    #: Seconds that a stop gives running tasks to finish.
+    drain_timeout: float = attrs.field(default=60.0, validator=_number(0))
+    #: Seconds that a worker may take to become ready.
+    start_timeout: float = attrs.field(default=30.0, validator=_number(0.1))
+    #: Seconds between two heartbeats of a worker.
+    heartbeat: float = attrs.field(default=5.0, validator=_number(0.05))
+    #: Seconds for which a subscriber may hold the delivery thread, or take nothing while its buffer is full.
+    stall_timeout: float = attrs.field(default=5.0, validator=_number(0.01))
+    #: Events that may wait for delivery before work is slowed down.
+    buffer_events: int = attrs.field(default=10_000, validator=_number(16, whole=True))
+    #: The same in bytes.
+    buffer_bytes: int = attrs.field(default=16 * 2**20, validator=_number(4096, whole=True))
+    #: Tasks that may wait when a source of requests feeds the engine; at this bound the source is held.
+    max_pending: int = attrs.field(default=10_000, validator=_number(1, whole=True))
+    #: Tasks that may wait in all; at this bound submit and push raise QueueFull. None = no bound.
+    max_queue: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
+    #: Seconds of measured run time that are sent ahead to a busy worker.
+    send_ahead: float = attrs.field(default=0.005, validator=_number(0))
+    #: Units (an event, or each KiB of it) that a task may log or emit ahead of its acknowledgement.
+    credit: int = attrs.field(default=1024, validator=_number(2, whole=True))
+    #: Attempts that may be interrupted (drain, another task's kill) before the task fails.
+    max_interruptions: int = attrs.field(default=20, validator=_number(1, whole=True))
+    #: Consecutive failures to become ready after which a worker's place is given up.
+    max_respawns: int = attrs.field(default=10, validator=_number(1, whole=True))
+    #: Keep each attempt's temp_dir instead of removing it.
+    keep_temp: bool = attrs.field(default=False, validator=_flag)
+    #: A file that receives every stimulus and instruction of the core as JSON lines; None = no recording.
+    record: str | None = None
+
+
+def make_settings(values: dict[str, Any]) -> Settings:
+    """Return the settings with `values`.
+
+    Raises:
+        SettingsError: a name is no setting, or a value is out of its range; names the nearest settings.
+    """
+    names = [field.name for field in attrs.fields(Settings)]
+    for name in values:
+        if name not in names:
+            import difflib
+
+            near = difflib.get_close_matches(name, names, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"settings are {', '.join(names)}"
+            raise SettingsError(f"there is no setting {name!r}; {hint}")
+    return Settings(**values)

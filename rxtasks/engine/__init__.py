@@ -1,0 +1,1 @@
+"""The engine: claims tasks, assigns them, records and publishes what they do."""

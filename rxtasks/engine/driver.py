@@ -1,0 +1,482 @@
+"""The driver: one thread that reads everything, lets the core decide, and does what it says.
+
+::
+
+    callers ──post──> inbox ─┐
+    channels, pidfds ────────┼──> stimuli ──> Core.step ──> instructions ──> workers, store, delivery, tickets
+    timers (last) ───────────┘        ^                          │
+                                      └──────── outcomes ────────┘   (in the same turn, until there are none)
+
+The thread holds no decision and calls no code of users. It sleeps in the selector; whoever posts wakes it only when it
+sleeps. Worker processes are started from here: the kernel signals them when the *thread* that started them ends, and this
+one lives as long as the engine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import random
+import selectors
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from rxtasks.clock import Clock
+from rxtasks.config import Settings
+from rxtasks.engine.core import Core
+from rxtasks.engine.recording import Recording
+from rxtasks.errors import StoreError
+from rxtasks.isolation.base import Host, Reader, Setup, Worker
+from rxtasks.isolation.kinds import make_worker
+from rxtasks.lifecycle.task import new_id
+from rxtasks.pool.words import (
+    Announce,
+    Answer,
+    ClaimFailed,
+    ClaimTasks,
+    CloseWorker,
+    CommitBatch,
+    CommitFailed,
+    Committed,
+    Claimed,
+    DeliveryChanged,
+    Finished,
+    Instruction,
+    KillWorker,
+    Now,
+    PoolReady,
+    Publish,
+    SendAssign,
+    SendCommand,
+    Spares,
+    Spawned,
+    SpawnFailed,
+    SpawnWorker,
+    Stimulus,
+    SweepStore,
+    Swept,
+    TakeBack,
+    TakenBack,
+    Tick,
+    WorkArrived,
+)
+from rxtasks.stores.base import Store
+from rxtasks.wire.message import Command
+
+__all__ = ["Driver", "Outlet"]
+
+#: Most nanoseconds of one sleep; a clock that jumps is noticed after that.
+_LONGEST = 60_000_000_000
+
+
+class Outlet:
+    """Where the driver hands results: delivery, trackers, the pool's stream."""
+
+    @property
+    def full(self) -> bool:
+        """Subscribers are behind by more than the buffer."""
+        raise NotImplementedError
+
+    def publish(self, instruction: Publish) -> None:
+        """Settle the outcomes and take the events over for delivery."""
+        raise NotImplementedError
+
+    def announce(self, instruction: Announce) -> None:
+        """Show an event of the pool."""
+        raise NotImplementedError
+
+    def lost(self, worker: Worker, error: str | None) -> None:
+        """A worker is gone: end its stream."""
+        raise NotImplementedError
+
+    def ready(self, error: str | None) -> None:
+        """The first start is over."""
+        raise NotImplementedError
+
+    def log(self, worker_id: str, level: str, message: str, stream: str) -> None:
+        """Show a line that belongs to no task."""
+        raise NotImplementedError
+
+    def check(self, now_ns: int) -> int | None:
+        """Look after subscribers that block; return when to look again."""
+        raise NotImplementedError
+
+    def finished(self) -> None:
+        """The driver is at its end."""
+        raise NotImplementedError
+
+
+class Driver(Host):
+    """Runs a core on a thread of its own."""
+
+    def __init__(
+        self, core: Core, store: Store, outlet: Outlet, settings: Settings, setup: Setup, clock: Clock, name: str
+    ) -> None:
+        self.settings = settings
+        self.setup = setup
+        self.workers: dict[str, Worker] = {}
+        self.failed: BaseException | None = None
+        self._core = core
+        self._store = store
+        self._outlet = outlet
+        self._clock = clock
+        self._inbox: deque[Stimulus | Callable[[], list[Stimulus]]] = deque()
+        self._asleep = False
+        self._arrived = False
+        self._done = False
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        #: Held to write to the pipe and to close it: a descriptor may be someone else's after that.
+        self._wake_lock = threading.Lock()
+        self._later: list[tuple[int, int, Callable[[], list[Stimulus]]]] = []
+        self._numbers = itertools.count(1)
+        self._tickets: dict[int, Callable[[Any], None]] = {}
+        self._check_ns: int | None = None
+        self._random = random.Random()
+        self._read_buffer = memoryview(bytearray(256 * 1024))
+        self._recording = Recording(settings.record) if settings.record else None
+        self._pid = os.getpid()
+        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    # -- any thread ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread."""
+        self.thread.start()
+        reference = weakref.ref(self)
+
+        def forked() -> None:
+            driver = reference()
+            if driver is not None and not driver._done:
+                driver.after_fork()
+
+        os.register_at_fork(after_in_child=forked)
+
+    def post(self, stimulus: Stimulus) -> None:
+        """Hand a stimulus to the core."""
+        self._inbox.append(stimulus)
+        if self._asleep:
+            self._wake()
+
+    def arrived(self) -> None:
+        """Tell the core that the store has new tasks; many calls make one stimulus."""
+        if not self._arrived:
+            self._arrived = True
+            if self._asleep:
+                self._wake()
+
+    def call(self, call: Callable[[], list[Stimulus]]) -> None:
+        """Call `call` on the core thread; what it returns are stimuli."""
+        self._inbox.append(call)
+        if self._asleep:
+            self._wake()
+
+    def ask(self, make: Callable[[int], Stimulus | None], answered: Callable[[Any], None]) -> None:
+        """Post what `make(ticket)` returns (made on the core thread) and call `answered` there with its answer.
+
+        An answer of None comes when the driver has ended before.
+        """
+
+        def asked() -> list[Stimulus]:
+            ticket = next(self._numbers)
+            self._tickets[ticket] = answered
+            stimulus = make(ticket)
+            return [] if stimulus is None else [stimulus]
+
+        self.call(asked)
+        if self._done:
+            self._answer_all()
+
+    def _wake(self) -> None:
+        self._asleep = False
+        with self._wake_lock:
+            if self._wake_write >= 0:
+                with contextlib.suppress(BlockingIOError):
+                    os.write(self._wake_write, b"\0")
+
+    # -- for workers ---------------------------------------------------------------------------------------------------
+
+    def watch(self, fd: int, events: int, reader: Reader) -> None:
+        """Call `reader` when `fd` is ready."""
+        try:
+            self._selector.modify(fd, events, reader)
+        except KeyError:
+            self._selector.register(fd, events, reader)
+
+    def unwatch(self, fd: int) -> None:
+        """Forget `fd`."""
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(fd)
+
+    def later(self, seconds: float, call: Callable[[], list[Stimulus]]) -> None:
+        """Call `call` after so many seconds (from the core thread only)."""
+        at = self._clock.monotonic_ns() + int(seconds * 1e9)
+        heapq.heappush(self._later, (at, next(self._numbers), call))
+
+    def wall_us(self) -> int:
+        """Return the wall clock's microseconds."""
+        return self._clock.wall_us()
+
+    def log(self, worker_id: str, level: str, message: str, stream: str) -> None:
+        """Show a line that belongs to no task."""
+        self._outlet.log(worker_id, level, message, stream)
+
+    def command(self, worker_id: str, command: Command) -> None:
+        """Send a command to a worker, from any thread."""
+
+        def send() -> list[Stimulus]:
+            worker = self.workers.get(worker_id)
+            if worker is not None:
+                worker.send(command)
+            return []
+
+        self.call(send)
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            self._turn([])
+            while not self._done:
+                self._turn(self._gather())
+        except BaseException as error:
+            self.failed = error
+            raise
+        finally:
+            self._end()
+
+    def _gather(self) -> list[Stimulus]:
+        """Sleep until there is something, then read all of it; timers come last."""
+        inbox = self._inbox
+        self._asleep = True
+        timeout: float | None = 0 if inbox or self._arrived else self._sleep()
+        ready = self._selector.select(timeout)
+        self._asleep = False
+        stimuli: list[Stimulus] = []
+        for key, mask in ready:
+            stimuli.extend(key.data(mask))
+        if self._arrived:
+            self._arrived = False
+            stimuli.append(_ARRIVED)
+        while inbox:
+            item = inbox.popleft()
+            if callable(item):
+                stimuli.extend(item())
+            else:
+                stimuli.append(item)
+        now_ns = self._clock.monotonic_ns()
+        later = self._later
+        while later and later[0][0] <= now_ns:
+            stimuli.extend(heapq.heappop(later)[2]())
+        self._watch_delivery(now_ns, stimuli)
+        stimuli.append(_TICK)
+        return stimuli
+
+    def _sleep(self) -> float:
+        """Return the seconds until the next timer."""
+        now_ns = self._clock.monotonic_ns()
+        until = now_ns + _LONGEST
+        core = self._core.deadline_ns()
+        if core is not None and core < until:
+            until = core
+        if self._later and self._later[0][0] < until:
+            until = self._later[0][0]
+        if self._check_ns is not None and self._check_ns < until:
+            until = self._check_ns
+        due_us = self._core.due_us
+        if due_us is not None:
+            until = min(until, now_ns + (due_us - self._clock.wall_us()) * 1000)
+        # The selector rounds to milliseconds, up: a timer is not met early.
+        return max(0.0, (until - now_ns) / 1e9)
+
+    def _watch_delivery(self, now_ns: int, stimuli: list[Stimulus]) -> None:
+        self._check_ns = self._outlet.check(now_ns)
+        full = self._outlet.full
+        if full != self.full:
+            self.full = full
+            stimuli.append(DeliveryChanged(full))
+
+    def _turn(self, stimuli: list[Stimulus]) -> None:
+        """Let the core decide, do it, and bring it the outcomes, until there are none."""
+        core = self._core
+        while True:
+            missing = len(core.pool.places) + 64 - len(core.pool.spares)
+            if missing > 32:
+                stimuli.insert(0, Spares([new_id() for _ in range(missing)]))
+            now = Now(self._clock.monotonic_ns(), self._clock.wall_us(), self._random.random())
+            instructions = core.step(stimuli, now)
+            if self._recording is not None:
+                self._recording.write(stimuli, now, instructions)
+            outcomes: list[Stimulus] = []
+            for instruction in instructions:
+                self._do[type(instruction)](self, instruction, outcomes)
+            if not outcomes:
+                return
+            stimuli = outcomes
+
+    def _woken(self, events: int) -> list[Stimulus]:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_read, 4096)
+        return []
+
+    # -- doing what the core says --------------------------------------------------------------------------------------
+
+    def _claim_tasks(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
+        try:
+            claims = self._store.claim(do.lane, do.limit, self._clock.wall_us())
+            outcomes.append(Claimed(do.lane, do.limit, claims, self._store.next_due()))
+        except StoreError as error:
+            outcomes.append(ClaimFailed(do.lane, str(error)))
+
+    def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
+        worker = make_worker(do.worker_id, do.spec, self, self._read_buffer)
+        try:
+            worker.spawn()
+        except OSError as error:
+            outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))
+            return
+        self.workers[do.worker_id] = worker
+        outcomes.append(Spawned(do.worker_id, worker.pid))
+
+    def _send_assign(self, do: SendAssign, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            worker.assign(do.defines, do.tasks)
+
+    def _send_command(self, do: SendCommand, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            worker.send(do.command)  # type: ignore[arg-type]
+
+    def _take_back(self, do: TakeBack, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        count, settled = (0, True) if worker is None else worker.take_back()
+        outcomes.append(TakenBack(do.worker_id, count, settled))
+
+    def _kill_worker(self, do: KillWorker, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            worker.kill(do.force)
+
+    def _close_worker(self, do: CloseWorker, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.pop(do.worker_id, None)
+        if worker is not None:
+            worker.free()
+            self._outlet.lost(worker, do.error)
+
+    def _commit_batch(self, do: CommitBatch, outcomes: list[Stimulus]) -> None:
+        batch = do.batch
+        thread = threading.get_ident()
+
+        def done(refused: list[int], error: BaseException | None) -> None:
+            outcome = Committed(batch, refused) if error is None else CommitFailed(batch, str(error))
+            if threading.get_ident() == thread:
+                outcomes.append(outcome)
+            else:
+                self.post(outcome)
+
+        try:
+            self._store.commit(do.changes, do.events, done)
+        except StoreError as error:
+            outcomes.append(CommitFailed(batch, str(error)))
+
+    def _publish(self, do: Publish, outcomes: list[Stimulus]) -> None:
+        self._outlet.publish(do)
+        full = self._outlet.full
+        if full != self.full:
+            self.full = full
+            outcomes.append(DeliveryChanged(full))
+
+    def _announce(self, do: Announce, outcomes: list[Stimulus]) -> None:
+        self._outlet.announce(do)
+
+    def _answer(self, do: Answer, outcomes: list[Stimulus]) -> None:
+        answered = self._tickets.pop(do.ticket, None)
+        if answered is not None:
+            answered(do.value)
+
+    def _sweep_store(self, do: SweepStore, outcomes: list[Stimulus]) -> None:
+        claims = [claim for task_id in self._store.close() if (claim := self._store.claim_one(task_id)) is not None]
+        outcomes.append(Swept(claims))
+
+    def _pool_ready(self, do: PoolReady, outcomes: list[Stimulus]) -> None:
+        self._outlet.ready(do.error)
+
+    def _finished(self, do: Finished, outcomes: list[Stimulus]) -> None:
+        self._done = True
+
+    _do: dict[type[Any], Callable[[Driver, Any, list[Stimulus]], None]] = {
+        ClaimTasks: _claim_tasks,
+        SpawnWorker: _spawn_worker,
+        SendAssign: _send_assign,
+        SendCommand: _send_command,
+        TakeBack: _take_back,
+        KillWorker: _kill_worker,
+        CloseWorker: _close_worker,
+        CommitBatch: _commit_batch,
+        Publish: _publish,
+        Announce: _announce,
+        Answer: _answer,
+        SweepStore: _sweep_store,
+        PoolReady: _pool_ready,
+        Finished: _finished,
+    }
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """Free everything, whatever brought the end."""
+        self._done = True
+        for worker in list(self.workers.values()):
+            worker.free()
+            self._outlet.lost(worker, "the engine has ended")
+        self.workers.clear()
+        self._selector.close()
+        with self._wake_lock:
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._wake_write = -1
+        if self._recording is not None:
+            self._recording.close()
+        self._outlet.finished()
+        self._answer_all()
+
+    def _answer_all(self) -> None:
+        while self._inbox:
+            with contextlib.suppress(IndexError):
+                item = self._inbox.popleft()
+                if callable(item):
+                    with contextlib.suppress(Exception):
+                        item()
+        for ticket in list(self._tickets):
+            answered = self._tickets.pop(ticket, None)
+            if answered is not None:
+                answered(None)
+
+    def after_fork(self) -> None:
+        """In a forked child of the parent: close the copies of everything that belongs to the parent."""
+        for worker in self.workers.values():
+            with contextlib.suppress(OSError):
+                worker.after_fork()
+        with contextlib.suppress(OSError):
+            self._selector.close()
+        for fd in (self._wake_read, self._wake_write):
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+_TICK = Tick()
+_ARRIVED = WorkArrived()
+
+
+def known(instruction: Instruction) -> bool:
+    """Say whether the driver knows how to do this; a test asks for every one."""
+    return type(instruction) in Driver._do
+
+

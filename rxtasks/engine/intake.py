@@ -1,0 +1,174 @@
+"""From a request to what the store takes: which function, which options, the arguments ready to travel."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+
+from rxtasks.clock import Clock
+from rxtasks.errors import SettingsError, UnknownHandler
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.task import new_id
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.stores.base import Envelope
+from rxtasks.wire.callables import CallableTable
+from rxtasks.wire.payload import dump_args
+from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
+
+__all__ = ["Intake"]
+
+#: Functions whose plan is remembered.
+_MOST_PLANS = 1000
+#: Options that this version's stores do not act on yet: refused instead of ignored.
+_LATER = ("cron", "depends_on", "lock", "limits")
+
+
+@attrs.frozen
+class _Plan:
+    """What is the same for every submit of one function."""
+
+    function: Callable[..., Any]
+    name: str
+    options: TaskOptions
+    key: str
+    ref: str | None
+    blob: Any
+
+
+class Intake:
+    """Makes envelopes. Any thread."""
+
+    def __init__(self, specs: list[WorkerSpec], modules: list[str], clock: Clock, registry: Registry | None = None) -> None:
+        self._specs = specs
+        self._modules = modules
+        self._clock = clock
+        self._registry = registry or default_registry
+        self._table = CallableTable()
+        self._plans: dict[int, _Plan] = {}
+        self._checked: dict[int, TaskOptions] = {}
+        kinds = {spec.isolation for spec in specs}
+        self._in_process = bool(kinds) and "process" not in kinds
+        self._numbers = itertools.count(1)
+        #: Functions of tasks that have not ended, by key, for workers in this process.
+        self.live: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
+
+    def envelope(
+        self,
+        task: str | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        trace: str | None = None,
+        hold: bool = False,
+    ) -> Envelope:
+        """Return the envelope of a request.
+
+        Raises:
+            UnknownHandler: `task` is a name that nothing is registered under.
+            SettingsError: `task` is no function, or an option cannot be met here.
+            PayloadError: an argument cannot travel; names it.
+        """
+        plan = self._plans.get(id(task))
+        if plan is None or plan.function is not task:
+            plan = self._plan(task)
+        if options is None:
+            options = plan.options
+        if changes:
+            options = attrs.evolve(options, **changes)
+        if self._checked.get(id(options)) is not options:
+            self._check(options)
+        now_us = self._clock.wall_us()
+        due_us = 0
+        if options.run_at is not None:
+            due_us = max(1, int(options.run_at.timestamp() * 1e6))
+        elif options.delay:
+            due_us = now_us + int(options.delay * 1e6)
+        form: str
+        payload: Any
+        if self._in_process or (options.isolation is not None and options.isolation != "process"):
+            form, payload = "o", (args, kwargs)
+        else:
+            form, payload = "p", dump_args(args, kwargs)
+        return Envelope(
+            task_id or new_id(),
+            options.name or plan.name,
+            plan.key,
+            plan.ref,
+            plan.blob,
+            form,
+            payload,
+            options,
+            now_us,
+            trace,
+            due_us,
+            hold,
+        )
+
+    def _plan(self, task: str | Callable[..., Any]) -> _Plan:
+        function: Any = task
+        if isinstance(task, str):
+            function = self._registry.find(task)
+            if function is None:
+                if not self._modules:
+                    self._registry.get(task)
+                if self._in_process:
+                    raise UnknownHandler(f"no handler is registered as {task!r} in this process; import its module first")
+                return _Plan(function, task, DEFAULT_OPTIONS, "n:" + task, None, None)
+        if not callable(function):
+            raise SettingsError(f"a task is a function or the name of a registered one, not {function!r}")
+        registration = registration_of(function)
+        name = registration.name if registration is not None else default_name(function)
+        options = registration.options if registration is not None else DEFAULT_OPTIONS
+        if self._in_process or options.isolation not in (None, "process"):
+            plan = self._live(function, name, options)
+        else:
+            entry = self._table.key_for(function)
+            define = entry.define()
+            plan = _Plan(function, name, options, define.key, define.ref, define.blob)
+            if define.blob is not None:
+                # By value: what it refers to may change until the next submit; the table looks after that.
+                return plan
+            self._keep_live(define.key, function)
+        if not isinstance(task, str):
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            self._plans[id(function)] = plan
+        return plan
+
+    def _live(self, function: Callable[..., Any], name: str, options: TaskOptions) -> _Plan:
+        key = f"o:{next(self._numbers)}"
+        self._keep_live(key, function)
+        # The function itself stands where a process worker gets its pickle: it lives as long as the task.
+        return _Plan(function, name, options, key, None, function)
+
+    def _keep_live(self, key: str, function: Callable[..., Any]) -> None:
+        try:
+            self.live[key] = function
+        except TypeError as error:
+            raise SettingsError(f"{function!r} cannot be run in this process: {error}; wrap it in a function") from error
+
+    def _check(self, options: TaskOptions) -> None:
+        for name in _LATER:
+            if getattr(options, name) != getattr(DEFAULT_OPTIONS, name):
+                raise SettingsError(f"TaskOptions.{name} is not available with this store yet; leave it out")
+        if options.delay is not None and options.run_at is not None:
+            raise SettingsError("TaskOptions takes delay or run_at, not both")
+        if self._specs and not any(
+            (options.isolation is None or options.isolation == spec.isolation)
+            and (spec.queues is None or (options.queue or "default") in spec.queues)
+            for spec in self._specs
+        ):
+            have = "; ".join(f"{s.isolation} (queues: {', '.join(s.queues) if s.queues else 'all'})" for s in self._specs)
+            raise SettingsError(
+                f"no worker takes isolation={options.isolation!r}, queue={options.queue!r}; this service has {have}"
+            )
+        if len(self._checked) > 1000:
+            self._checked.clear()
+        self._checked[id(options)] = options

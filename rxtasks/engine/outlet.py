@@ -1,0 +1,149 @@
+"""Where the core's results go: outcomes to trackers at once, events to the delivery thread, worker events to the pool.
+
+Everything here is called on the core thread and returns at once.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from rxtasks.clock import Clock, utc_from_us
+from rxtasks.engine.driver import Outlet
+from rxtasks.errors import ServiceStopped, WorkerCrashed
+from rxtasks.isolation.base import Worker
+from rxtasks.lifecycle.events import LogEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.observe.delivery import Delivery
+from rxtasks.observe.echo import Echo
+from rxtasks.observe.tracker import TaskTracker
+from rxtasks.pool.events import WorkerEvent
+from rxtasks.pool.pool import WorkerPool
+from rxtasks.pool.words import Announce, Publish
+from rxtasks.wire.outcome import Outcome
+
+__all__ = ["ServiceOutlet"]
+
+
+class ServiceOutlet(Outlet):
+    """The outlet of one start of a service."""
+
+    def __init__(self, delivery: Delivery, pool: WorkerPool, echo: Echo, clock: Clock, retain: int) -> None:
+        self._delivery = delivery
+        self._pool = pool
+        self._echo = echo
+        self._clock = clock
+        self._retain = retain
+        #: Trackers of tasks that have not ended.
+        self.trackers: dict[str, TaskTracker] = {}
+        #: Trackers of ended tasks, as long as somebody holds them.
+        self.ended: OrderedDict[str, weakref.ref[TaskTracker]] = OrderedDict()
+        #: Called with the outcomes of tasks that have no tracker, on the delivery thread (map).
+        self.sinks: dict[str, Callable[[str, Outcome], Any]] = {}
+        self.started = threading.Event()
+        self.start_error: str | None = None
+        self.over = threading.Event()
+        self._idle = threading.Condition()
+        self.waiters = 0
+
+    @property
+    def full(self) -> bool:
+        """Subscribers are behind by more than the buffer."""
+        return self._delivery.congested
+
+    def publish(self, instruction: Publish) -> None:
+        """Settle the outcomes and take the events over for delivery."""
+        trackers = self.trackers
+        echo = self._echo
+        for event in instruction.events:
+            tracker = trackers.get(event.task_id)
+            if tracker is not None:
+                tracker.observe(event)
+            if type(event) is LogEvent and event.level in echo.levels:
+                echo.put(event)
+        settled: list[tuple[str, Outcome, Any]] = []
+        for task_id, outcome in instruction.outcomes:
+            tracker = trackers.pop(task_id, None)
+            if tracker is not None:
+                tracker.settle(outcome)
+                self._ended(task_id, tracker, outcome)
+            elif self.sinks:
+                sink = self.sinks.pop(task_id, None)
+                if sink is not None:
+                    settled.append((task_id, outcome, sink))
+        tracker = None
+        if instruction.conflated:
+            self._delivery.ledger.conflated_before(instruction.conflated)
+        if instruction.events:
+            self._delivery.publish(instruction.events, instruction.size)
+        if settled:
+            self._delivery.call(lambda: _hand_over(settled))
+        if self.waiters and not trackers and not self.sinks:
+            with self._idle:
+                self._idle.notify_all()
+
+    def _ended(self, task_id: str, tracker: TaskTracker, outcome: Outcome) -> None:
+        ended = self.ended
+        ended[task_id] = weakref.ref(tracker)
+        if len(ended) > self._retain:
+            ended.popitem(last=False)
+
+    def wait_idle(self, timeout: float | None) -> bool:
+        """Wait until every task has ended; any thread but the core's."""
+        self.waiters += 1
+        try:
+            with self._idle:
+                return self._idle.wait_for(
+                    lambda: (not self.trackers and not self.sinks) or self.over.is_set(), timeout
+                )
+        finally:
+            self.waiters -= 1
+
+    def announce(self, instruction: Announce) -> None:
+        """Show an event of the pool."""
+        if self._pool._targets:
+            self._delivery.emit(self._pool, instruction.event)
+
+    def tell(self, kind: str, worker_id: str | None, message: str, **data: Any) -> None:
+        """Show something on the pool's stream; any thread."""
+        if self._pool._targets:
+            event = WorkerEvent(kind, worker_id, utc_from_us(self._clock.wall_us()), message, data)
+            self._delivery.emit(self._pool, event)
+
+    def log(self, worker_id: str, level: str, message: str, stream: str) -> None:
+        """Show a line that belongs to no task."""
+        self.tell("log", worker_id, message, level=level, stream=stream)
+
+    def lost(self, worker: Worker, error: str | None) -> None:
+        """A worker is gone: end its stream."""
+        failure = None if error is None else WorkerCrashed(worker.worker_id, reason=error)
+        self._delivery.complete(worker, failure)
+
+    def ready(self, error: str | None) -> None:
+        """The first start is over."""
+        self.start_error = error
+        self.started.set()
+
+    def check(self, now_ns: int) -> int | None:
+        """Look after subscribers that block; return when to look again."""
+        return self._delivery.check(now_ns)
+
+    def finished(self) -> None:
+        """The driver is at its end: nobody may be left waiting."""
+        trackers, self.trackers = self.trackers, {}
+        for tracker in list(trackers.values()):
+            tracker.settle(Outcome(TaskStatus.FAILED, error_object=ServiceStopped()))
+        self.over.set()
+        self.started.set()
+        with self._idle:
+            self._idle.notify_all()
+
+
+def _hand_over(settled: list[tuple[str, Outcome, Any]]) -> Any:
+    for task_id, outcome, sink in settled:
+        yield from sink(task_id, outcome) or ()
+
+

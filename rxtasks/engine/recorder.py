@@ -1,0 +1,300 @@
+"""Turns what workers report into changes of the store and events to publish (pure).
+
+::
+
+    Happened ──> fold ──> batch of changes and events ──CommitBatch──> store ──Committed──> Publish (and credit)
+
+- What names a token that is not held here is a late report of a lost worker: counted and dropped.
+- Events are numbered by the worker; a number that does not follow is that worker's fault and fails it (R4).
+- Nothing is published before its batch is committed. A task whose claim the store refused has been taken over by another
+  engine: its events of that batch are dropped.
+- Events that a worker cannot give (crash, lost, killed, stopped) are made here, numbered after the last one accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+
+from rxtasks.clock import utc_from_us
+from rxtasks.config import Settings
+from rxtasks.lifecycle import transitions
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, SendCommand
+from rxtasks.stores.base import Change, Claim
+from rxtasks.wire.credit import ReceiveCredit, event_cost
+from rxtasks.wire.message import Grant
+from rxtasks.wire.outcome import Outcome
+
+__all__ = ["Recorder"]
+
+_RUNNING, _PENDING = TaskStatus.RUNNING, TaskStatus.PENDING
+_LEGAL = transitions.LEGAL
+#: Bytes counted for an event that reported none (status, progress).
+_SMALL = 200
+
+
+@attrs.define(eq=False)
+class _Batch:
+    changes: list[Change] = attrs.field(factory=list)
+    events: list[TaskEvent] = attrs.field(factory=list)
+    outcomes: list[tuple[str, Outcome]] = attrs.field(factory=list)
+    size: int = 0
+    conflated: int = 0
+
+
+class Recorder:
+    """Holds every claim of this engine and the batch that is being made."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.claims: dict[int, Claim] = {}
+        #: Token of the claim by task.
+        self.tokens: dict[str, int] = {}
+        #: Reports dropped because their token is not held (any more).
+        self.fenced = 0
+        self._batch = _Batch()
+        self._sent: dict[int, _Batch] = {}
+        self._number = 0
+        #: Claims whose credit changed since the last grant.
+        self._owed: dict[int, Claim] = {}
+        self.full = False
+
+    # -- claims --------------------------------------------------------------------------------------------------------
+
+    def hold(self, claim: Claim) -> None:
+        """Take the claim into this engine's hands."""
+        self.claims[claim.token] = claim
+        self.tokens[claim.envelope.task_id] = claim.token
+
+    def drop(self, claim: Claim) -> None:
+        """The claim is over."""
+        if self.claims.pop(claim.token, None) is not None:
+            task_id = claim.envelope.task_id
+            if self.tokens.get(task_id) == claim.token:
+                del self.tokens[task_id]
+            self._owed.pop(claim.token, None)
+
+    # -- what workers report -------------------------------------------------------------------------------------------
+
+    def take(
+        self, occurrences: list[Occurrence], worker_id: str, now: Now, ended: Callable[[Claim, StatusEvent, End], None]
+    ) -> str | None:
+        """Fold the occurrences; call `ended` for each attempt that ended. Return the worker's fault, or None."""
+        claims = self.claims
+        batch = self._batch
+        events = batch.events
+        for token, event, end, size in occurrences:
+            claim = claims.get(token)
+            if claim is None or claim.worker is None or claim.worker.worker_id != worker_id:
+                self.fenced += 1
+                continue
+            if event.seq != claim.next_seq:
+                return f"event seq {event.seq} of task {event.task_id} after {claim.next_seq - 1}"
+            claim.next_seq = event.seq + 1
+            if type(event) is StatusEvent:
+                status = event.status
+                if status not in _LEGAL[claim.status]:
+                    # A task that is given to a worker may fail there before its handler begins.
+                    return f"task {event.task_id}: {claim.status} cannot become {status}"
+                claim.status = status
+                change = claim.change
+                if change is None:
+                    change = self._change(claim)
+                change.status = status
+                change.next_seq = event.seq + 1
+                batch.size += _SMALL
+                events.append(event)
+                if end is None:
+                    claim.attempt = change.attempt = event.attempt
+                    claim.started_us = change.started_us = now.wall_us
+                else:
+                    self._ended(claim, change, event, end, now)
+                    ended(claim, event, end)
+                continue
+            if type(event) is ProgressEvent:
+                claim.progress = event
+                batch.size += _SMALL
+            elif size < 0:
+                batch.size += _SMALL
+            else:
+                credit = claim.credit
+                if credit is None:
+                    credit = claim.credit = ReceiveCredit(self._settings.credit)
+                credit.accept(event_cost(size, self._settings.credit))
+                self._owed[token] = claim
+                batch.size += size + _SMALL
+            events.append(event)
+        return None
+
+    def conflated(self, count: int) -> None:
+        """A worker has overwritten so many progress events before it sent them."""
+        self._batch.conflated += count
+
+    def _change(self, claim: Claim) -> Change:
+        envelope_id = claim.envelope.task_id
+        change = claim.change = Change(
+            claim.token,
+            envelope_id,
+            claim.status,
+            claim.attempt,
+            claim.failures,
+            claim.crashes,
+            claim.interruptions,
+            claim.next_seq,
+            None if claim.worker is None else claim.worker.worker_id,
+            claim.started_us,
+        )
+        self._batch.changes.append(change)
+        return change
+
+    def _ended(self, claim: Claim, change: Change, event: StatusEvent, end: End, now: Now) -> None:
+        change.release = True
+        change.progress = claim.progress
+        change.error = event.error
+        status = event.status
+        if status.terminal:
+            change.finished_us = now.wall_us
+            change.value = end.value
+            change.blob = end.blob
+            self._batch.outcomes.append(
+                (
+                    event.task_id,
+                    Outcome(status, end.value, end.blob, event.error, end.error_blob, end.error_object),
+                )
+            )
+        elif status is TaskStatus.RETRYING:
+            claim.failures += 1
+            change.failures = claim.failures
+            change.due_us = now.wall_us + int((end.delay or 0.0) * 1e6)
+        else:
+            # Reschedule: the attempt is not counted as one that failed.
+            change.due_us = now.wall_us + max(0, int((end.delay or 0.0) * 1e6))
+        self.drop(claim)
+
+    # -- what only the engine can say ----------------------------------------------------------------------------------
+
+    def finish(self, claim: Claim, status: TaskStatus, error: TaskErrorInfo, cause: BaseException, now: Now) -> None:
+        """End the task from outside with a terminal status."""
+        transitions.check(claim.envelope.task_id, claim.status, status)
+        claim.status = status
+        event = self._say(claim, status, error, now)
+        change = claim.change or self._change(claim)
+        self._refresh(change, claim)
+        change.release = True
+        change.finished_us = now.wall_us
+        change.progress = claim.progress
+        change.error = error
+        self._batch.outcomes.append((event.task_id, Outcome(status, None, None, error, None, cause)))
+        self.drop(claim)
+
+    def requeue(self, claim: Claim, now: Now, error: TaskErrorInfo | None = None, due_us: int = 0) -> None:
+        """Put the task back into the queue; an attempt that had begun publicly ends with `pending` and the error."""
+        if claim.status is _RUNNING:
+            claim.status = _PENDING
+            self._say(claim, _PENDING, error, now)
+        change = claim.change or self._change(claim)
+        self._refresh(change, claim)
+        change.status = _PENDING if not due_us else TaskStatus.SCHEDULED
+        change.release = True
+        change.due_us = due_us
+        self.drop(claim)
+
+    def note(self, claim: Claim, checkpoint: bytes) -> int:
+        """Keep a checkpoint with the task; return the number of the batch after which it is durable."""
+        change = claim.change or self._change(claim)
+        change.checkpoint = checkpoint
+        claim.restored = checkpoint
+        return self._number + 1
+
+    def _say(self, claim: Claim, status: TaskStatus, error: TaskErrorInfo | None, now: Now) -> StatusEvent:
+        event = StatusEvent(
+            claim.envelope.task_id,
+            claim.next_seq,
+            max(1, claim.attempt),
+            None if claim.worker is None else claim.worker.worker_id,
+            utc_from_us(now.wall_us),
+            status,
+            None,
+            error,
+        )
+        claim.next_seq += 1
+        self._batch.events.append(event)
+        self._batch.size += _SMALL
+        return event
+
+    @staticmethod
+    def _refresh(change: Change, claim: Claim) -> None:
+        change.status = claim.status
+        change.attempt = claim.attempt
+        change.failures = claim.failures
+        change.crashes = claim.crashes
+        change.interruptions = claim.interruptions
+        change.next_seq = claim.next_seq
+        change.started_us = claim.started_us
+
+    # -- batches -------------------------------------------------------------------------------------------------------
+
+    def close_batch(self, out: list[Instruction]) -> None:
+        """Ask for the commit of what this turn brought, if anything."""
+        batch = self._batch
+        if not batch.changes and not batch.events and not batch.conflated:
+            return
+        for change in batch.changes:
+            claim = self.claims.get(change.token)
+            if claim is not None:
+                claim.change = None
+                if claim.worker is not None:
+                    change.worker_id = claim.worker.worker_id
+        self._number += 1
+        self._sent[self._number] = batch
+        self._batch = _Batch()
+        out.append(CommitBatch(self._number, batch.changes, batch.events))
+
+    def on_committed(self, number: int, refused: list[int], out: list[Instruction]) -> list[Claim]:
+        """Publish the batch; return the claims that the store refused."""
+        batch = self._sent.pop(number, None)
+        if batch is None:
+            return []
+        lost: list[Claim] = []
+        if refused:
+            tokens = set(refused)
+            tasks = {change.task_id for change in batch.changes if change.token in tokens}
+            batch.events = [event for event in batch.events if event.task_id not in tasks]
+            batch.outcomes = [(task_id, outcome) for task_id, outcome in batch.outcomes if task_id not in tasks]
+            for token in refused:
+                claim = self.claims.get(token)
+                if claim is not None:
+                    self.drop(claim)
+                    lost.append(claim)
+        if batch.events or batch.outcomes or batch.conflated:
+            out.append(Publish(batch.events, batch.outcomes, batch.size, batch.conflated))
+        return lost
+
+    def again(self, number: int, out: list[Instruction]) -> None:
+        """Ask once more for the commit of a batch that failed."""
+        batch = self._sent.get(number)
+        if batch is not None:
+            out.append(CommitBatch(number, batch.changes, batch.events))
+
+    @property
+    def uncommitted(self) -> bool:
+        """True while a batch waits for its commit."""
+        return bool(self._sent)
+
+    def grant(self, out: list[Instruction]) -> None:
+        """Give back credit for what delivery has taken over, unless its buffers are full."""
+        if self.full or not self._owed or self._sent:
+            return
+        rows: dict[str, list[list[int]]] = {}
+        for token, claim in self._owed.items():
+            units = claim.credit.due()
+            if units is not None and claim.worker is not None:
+                rows.setdefault(claim.worker.worker_id, []).append([token, units])
+        self._owed.clear()
+        out.extend(SendCommand(worker_id, Grant(some)) for worker_id, some in rows.items())
+
+

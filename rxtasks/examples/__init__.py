@@ -1,0 +1,1 @@
+"""Examples that do real work, on the public API only."""

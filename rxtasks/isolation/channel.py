@@ -1,0 +1,181 @@
+"""The parent's end of a process worker's channel: a non-blocking socket, frames both ways, and the token pipe.
+
+Writes never block: what the socket does not take waits in a buffer until it is writable again. Large messages are cut into parts,
+drawn one at a time, so that a command never waits behind more than one part (R5, R11). A channel that is closed or broken
+swallows what is sent to it (R3).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from rxtasks.errors import ProtocolError
+from rxtasks.wire.codec import Decoder, Encoder
+from rxtasks.wire.message import Assign, Command, Message, Report
+
+__all__ = ["Channel"]
+
+#: Bytes of one read; one buffer is used for all of them (a fresh one doubles the latency).
+_READ = 256 * 1024
+#: Bytes that one turn takes from one worker, so that a flood from one does not starve the others.
+_TURN = 1024 * 1024
+
+
+class Channel:
+    """A worker's socket with its encoder and decoder. All calls from the core thread."""
+
+    def __init__(self, worker_id: str, sock: socket.socket, token_write: int, token_read: int, buffer: memoryview) -> None:
+        sock.setblocking(False)
+        os.set_blocking(token_write, False)
+        self.worker_id = worker_id
+        self.open = True
+        #: Told when the socket does not take everything (True), and when it has taken all (False).
+        self.on_blocked: Callable[[bool], None] = lambda blocked: None
+        self._sock = sock
+        self._token_write = token_write
+        self._token_read = token_read
+        self._buffer = buffer
+        self._encoder = Encoder()
+        self._decoder = Decoder()
+        self._waiting: deque[memoryview | bytes | Iterator[bytes]] = deque()
+        self._urgent: deque[Message] = deque()
+        self._sent: Callable[[Command], None] | None = None
+        self._received: Callable[[Report], None] | None = None
+        self._closed: Callable[[Exception | None], None] | None = None
+
+    @staticmethod
+    def buffer() -> memoryview:
+        """Return a buffer to read with; all channels of one thread share it."""
+        return memoryview(bytearray(_READ))
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor, -1 when closed."""
+        return self._sock.fileno()
+
+    def listen(
+        self,
+        sent: Callable[[Command], None],
+        received: Callable[[Report], None],
+        closed: Callable[[Exception | None], None],
+    ) -> None:
+        """Tell of every command sent and report received from now on, and of the end."""
+        self._sent, self._received, self._closed = sent, received, closed
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    def send(self, message: Command) -> None:
+        """Send a command, now or as soon as the socket takes it.
+
+        Raises:
+            PayloadError: it cannot travel; nothing was sent.
+        """
+        if not self.open:
+            return
+        if self._sent is not None:
+            self._sent(message)
+        if self._waiting:
+            if type(message) is Assign or not isinstance(self._waiting[-1], Iterator):
+                self._waiting.append(self._encoder.encode_parts(message))
+            else:
+                # Something large is on its way: go between two of its parts.
+                self._urgent.append(message)
+            return
+        frames = self._encoder.encode_parts(message)
+        self._waiting.append(frames)
+        self.write()
+
+    def tokens(self, count: int) -> None:
+        """Allow the worker to start `count` tasks more; before they are sent."""
+        if self.open:
+            os.write(self._token_write, bytes(count))
+
+    def take_tokens(self) -> int:
+        """Take back what the worker has not used of them and return how many that is."""
+        if self._token_read < 0:
+            return 0
+        try:
+            return len(os.read(self._token_read, 65536))
+        except (BlockingIOError, OSError):
+            return 0
+
+    def write(self) -> None:
+        """Write until the socket is full or nothing waits."""
+        waiting = self._waiting
+        blocked = bool(waiting)
+        try:
+            while waiting:
+                head = waiting[0]
+                if isinstance(head, Iterator):
+                    frame = self._draw(head)
+                    if frame is None:
+                        waiting.popleft()
+                    else:
+                        waiting.appendleft(frame)
+                    continue
+                count = self._sock.send(head)
+                if count == len(head):
+                    waiting.popleft()
+                else:
+                    waiting[0] = memoryview(head)[count:]
+        except BlockingIOError:
+            self.on_blocked(True)
+            return
+        except OSError:
+            # The other end is gone: its exit tells the rest.
+            self.open = False
+            waiting.clear()
+        if blocked:
+            self.on_blocked(False)
+
+    def _draw(self, frames: Iterator[bytes]) -> bytes | None:
+        if self._urgent:
+            return b"".join(self._encoder.encode(self._urgent.popleft()))
+        return next(frames, None)
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    def read(self, *, everything: bool = False) -> tuple[list[Report], str | None]:
+        """Read what is there, at most one turn's share unless `everything`; return reports and why it ended, or None."""
+        reports: list[Report] = []
+        taken = 0
+        buffer = self._buffer
+        try:
+            while everything or taken < _TURN:
+                try:
+                    count = self._sock.recv_into(buffer)
+                except BlockingIOError:
+                    return reports, None
+                except OSError as error:
+                    return reports, f"its channel failed: {error}"
+                if not count:
+                    return reports, "it closed its channel"
+                taken += count
+                for message in self._decoder.feed(buffer[:count]):
+                    reports.append(message)  # type: ignore[arg-type]
+                    if self._received is not None:
+                        self._received(message)  # type: ignore[arg-type]
+                if count < len(buffer):
+                    # Most likely there is no more; the selector tells otherwise.
+                    if not everything:
+                        return reports, None
+        except ProtocolError as error:
+            return reports, f"protocol error: {error}"
+        return reports, None
+
+    def close(self, error: Exception | None = None) -> None:
+        """Close every descriptor; no error if closed already."""
+        self.open = False
+        self._waiting.clear()
+        self._urgent.clear()
+        self._sock.close()
+        for fd in (self._token_write, self._token_read):
+            if fd >= 0:
+                os.close(fd)
+        self._token_write = self._token_read = -1
+        closed, self._closed = self._closed, None
+        self._sent = self._received = None
+        if closed is not None:
+            closed(error)

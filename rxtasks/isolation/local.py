@@ -1,0 +1,196 @@
+"""What workers in this process share: an executor and an outbox, without a channel between.
+
+Rows go to the core thread as they come; the assembler there makes of them the same events as of a process worker's. At
+most `_AHEAD` batches are under way: then rows wait in the outbox, where progress is overwritten and credit holds the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from typing import Any
+
+from rxtasks.errors import ProtocolError, UnknownHandler
+from rxtasks.isolation.assembler import EventAssembler
+from rxtasks.isolation.base import Host, Worker
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.words import Broken, Happened, Reported, Stimulus
+from rxtasks.wire.message import (
+    Ack,
+    Assignment,
+    Cancel,
+    Checkpoint,
+    Command,
+    Define,
+    Events,
+    Grant,
+    Heartbeat,
+    Hook,
+    Ping,
+    Ready,
+    Reply,
+    Report,
+    Request,
+)
+from rxtasks.worker.executor import Executor
+from rxtasks.worker.functions import Functions
+from rxtasks.worker.handler import Handler, plan_handler
+from rxtasks.worker.outbox import Outbox
+
+__all__ = ["LiveFunctions", "LocalWorker"]
+
+_AHEAD = 64
+_MOST_HANDLERS = 1000
+
+
+class LiveFunctions(Functions):
+    """The callables themselves, by key, held by whoever holds the task."""
+
+    def __init__(self, live: weakref.WeakValueDictionary[str, Any]) -> None:
+        super().__init__()
+        self._live = live
+        self._planned: dict[str, Handler] = {}
+
+    def handler(self, key: str) -> Handler:
+        """Return the handler of `key`.
+
+        Raises:
+            UnknownHandler: the function is gone.
+        """
+        function = self._live.get(key)
+        if function is None:
+            if key.startswith(("hook:", "n:")):
+                return super().handler(key)
+            raise UnknownHandler(f"the function of this task ({key}) is gone")
+        planned = self._planned.get(key)
+        if planned is None or planned.source is not function:
+            if len(self._planned) >= _MOST_HANDLERS:
+                self._planned.clear()
+            planned = self._planned[key] = plan_handler(function, function)
+        return planned
+
+
+class LocalWorker(Worker):
+    """The base of inline and thread workers."""
+
+    def __init__(self, worker_id: str, spec: WorkerSpec, host: Host) -> None:
+        super().__init__(worker_id, spec, host)
+        self.pid = os.getpid()
+        self._assembler = EventAssembler(worker_id, self._worker_line)
+        self._under_way = 0
+        self._outbox = Outbox(
+            self._rows, in_process=True, ask=self._request, ready=lambda: self._under_way < _AHEAD
+        )
+        self._functions = LiveFunctions(host.live)
+        self._gone = False
+
+    def executor(self) -> Executor:
+        """Return a new executor of this worker."""
+        settings = self._host.settings
+        return Executor(
+            self._outbox,
+            self._functions,
+            worker_id=self.worker_id,
+            in_process=True,
+            keep_temp=settings.keep_temp,
+            problem=lambda text: self._host.log(self.worker_id, "WARNING", text, "log"),
+        )
+
+    def executors(self) -> list[Executor]:
+        """Return those that run something."""
+        raise NotImplementedError
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    def _rows(self, rows: list[list[Any]], blobs: list[bytes], conflated: int) -> None:
+        self._under_way += 1
+        message = Events(rows, blobs, conflated)
+        self._host.call(lambda: self._take(message))
+
+    def _take(self, message: Events) -> list[Stimulus]:
+        self._under_way -= 1
+        if self._outbox.pending and self._under_way < _AHEAD // 2:
+            self._outbox.flush()
+        if self._gone:
+            return []
+        try:
+            return [Happened(self.worker_id, self._assembler.take(message), message.conflated)]
+        except ProtocolError as error:
+            return [Broken(self.worker_id, str(error))]
+
+    def _worker_line(self, level: str, message: str, stream: str) -> None:
+        self._host.log(self.worker_id, level, message, stream)
+
+    def _request(self, request: Request) -> None:
+        self.tell(request)
+
+    def tell(self, report: Report) -> None:
+        """Hand a report to the core, behind the rows that were put before it."""
+        self._host.call(lambda: [Reported(self.worker_id, report)])
+
+    def prepare(self) -> None:
+        """Import the modules, call the initializer, and be ready. Raises what they raise."""
+        import importlib
+
+        setup = self._host.setup
+        for module in setup.modules:
+            importlib.import_module(module)
+        if setup.initializer is not None:
+            setup.initializer(*setup.initargs)
+        self.tell(Ready(os.getpid()))
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+        """Take these; functions are found as they are."""
+        self._assembler.assigned(tasks)
+        self.queue(tasks)
+
+    def queue(self, tasks: list[Assignment]) -> None:
+        """Let somebody run these."""
+        raise NotImplementedError
+
+    def send(self, command: Command) -> None:
+        """Take any other command."""
+        executors = self.executors()
+        match command:
+            case Grant():
+                for token, credit in command.rows:
+                    self._outbox.grant(token, credit)
+            case Cancel():
+                for executor in executors:
+                    executor.cancel(command.token, command.reason)
+                self.tell(Ack(command.command_id))
+            case Checkpoint():
+                for executor in executors:
+                    executor.checkpoint(command.token)
+                self.tell(Ack(command.command_id))
+            case Reply():
+                self._outbox.reply(command.request_id, command.ok, command.error)
+            case Ping():
+                self.tell(Heartbeat([token for executor in executors for token in executor.tokens]))
+                self.tell(Ack(command.command_id))
+            case Hook():
+                self.tell(Ack(command.command_id, False, "hooks need a worker process"))
+            case _:
+                pass
+
+    def abandon_running(self) -> None:
+        """Fence off what runs: it cannot be ended, but nothing that it still says counts."""
+        for executor in self.executors():
+            for token in executor.tokens:
+                executor.abandon(token)
+
+    def free(self) -> None:
+        """Nothing of it is heard any more."""
+        self._gone = True
+
+
+def in_thread(name: str, run: Any) -> threading.Thread:
+    """Start a daemon thread and return it."""
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+

@@ -1,0 +1,135 @@
+"""What a worker's process writes to its file descriptors 1 and 2, below Python's own streams.
+
+Read by the parent: a pipe read by a thread of the same process deadlocks when C code fills it with the GIL held. While a
+task is known to run, it is read at once and belongs to that task; else a little later, so that the report that a task has
+begun comes first. (A worker whose pipes are not empty at the end of an attempt waits before it reports that end.) While
+subscribers are behind it is not read: the pipe fills and its writer waits. Lines are cut at 64 KiB.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+from collections.abc import Callable
+
+from rxtasks.isolation.base import Host
+from rxtasks.pool.words import Stimulus
+
+__all__ = ["Outputs"]
+
+_DELAY = 0.01
+_READ = 65536
+_MOST_LINE = 65536
+#: Bytes of standard error that are kept to explain a crash.
+_TAIL = 2000
+#: Bytes that one turn reads of one stream; with the pipe's own 64 KiB they bound what waits here.
+_TURN = 1024 * 1024
+
+
+class Outputs:
+    """Both pipes of one worker."""
+
+    def __init__(
+        self,
+        stdout: int,
+        stderr: int,
+        written: Callable[[str, list[str]], list[Stimulus]],
+        runs: Callable[[], bool],
+        host: Host,
+    ) -> None:
+        self._host = host
+        self._runs = runs
+        self._written = written
+        self._names = {stdout: "stdout", stderr: "stderr"}
+        self._partial = {stdout: b"", stderr: b""}
+        self._armed: set[int] = set()
+        self._tail = b""
+        for fd in (stdout, stderr):
+            os.set_blocking(fd, False)
+            self._arm(fd)
+
+    @property
+    def tail(self) -> str:
+        """The last that came from standard error, as one line."""
+        return " | ".join(self._tail.decode("utf-8", "replace").split("\n")[-6:]).strip(" |")
+
+    def _arm(self, fd: int) -> None:
+        self._armed.add(fd)
+        self._host.watch(fd, selectors.EVENT_READ, lambda events, fd=fd: self._readable(fd))
+
+    def _readable(self, fd: int) -> list[Stimulus]:
+        if self._runs() and not self._host.full:
+            return self._drain(fd, final=False)
+        # The report that a task has begun is still under way, or subscribers are behind: not now, a little later.
+        self._host.unwatch(fd)
+        self._armed.discard(fd)
+        self._host.later(_DELAY, lambda: self._late(fd))
+        return []
+
+    def _late(self, fd: int) -> list[Stimulus]:
+        if fd not in self._names:
+            return []
+        if self._host.full:
+            self._host.later(_DELAY, lambda: self._late(fd))
+            return []
+        stimuli = self._drain(fd, final=False)
+        if fd in self._names and fd not in self._armed:
+            self._arm(fd)
+        return stimuli
+
+    def drain(self, *, final: bool) -> list[Stimulus]:
+        """Read both pipes to the end of what is there; `final`: hand over lines without an end too."""
+        return [stimulus for fd in list(self._names) for stimulus in self._drain(fd, final=final)]
+
+    def _drain(self, fd: int, *, final: bool) -> list[Stimulus]:
+        data = [self._partial[fd]]
+        taken = 0
+        while taken < _TURN:
+            try:
+                chunk = os.read(fd, _READ)
+            except BlockingIOError:
+                break
+            except OSError:
+                chunk = b""
+            if not chunk:
+                self._forget(fd)
+                break
+            taken += len(chunk)
+            data.append(chunk)
+        if not taken and not (final and data[0]):
+            return []
+        whole = b"".join(data)
+        if self._names.get(fd) == "stderr":
+            self._tail = (self._tail + whole[-_TAIL:])[-_TAIL:]
+        *lines, rest = whole.split(b"\n")
+        if fd in self._partial:
+            self._partial[fd] = b"" if final else rest
+        if final and rest:
+            lines.append(rest)
+        name = "stdout" if self._names.get(fd, "stdout") == "stdout" else "stderr"
+        return self._written(name, [text for line in lines for text in _cut(line)])
+
+    def _forget(self, fd: int) -> None:
+        """Nobody can write to it any more."""
+        self._host.unwatch(fd)
+        self._armed.discard(fd)
+
+    def close(self) -> None:
+        """Close both pipes."""
+        for fd in self._names:
+            self._host.unwatch(fd)
+            os.close(fd)
+        self._names.clear()
+
+    def after_fork(self) -> None:
+        """In a forked child: close the copies."""
+        for fd in self._names:
+            os.close(fd)
+        self._names.clear()
+
+
+def _cut(line: bytes) -> list[str]:
+    text = line.decode("utf-8", "backslashreplace").rstrip("\r")
+    if len(text) <= _MOST_LINE:
+        return [text]
+    return [text[start : start + _MOST_LINE] for start in range(0, len(text), _MOST_LINE)]

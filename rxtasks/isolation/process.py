@@ -1,0 +1,230 @@
+"""A worker in a process of its own.
+
+::
+
+    parent                                             worker
+    ------                                             ------
+    Channel  <════ socket pair, frames both ways ════> main thread (idle) / control thread (busy)
+    tokens   ─────  pipe, one byte a task  ──────────> read before each start
+    outputs  <────  pipes  ─────────────────────────── fds 1 and 2
+    pidfd    <··· exit
+
+The order at its end: the pidfd tells; its process group is killed while it is a zombie; channel and outputs are read to the
+end; then the core hears of it. Everything is opened close-on-exec, and closed in forked children of the parent.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import sys
+from typing import Any, ClassVar
+
+from reactivex import Observable
+
+from rxtasks.errors import PayloadError
+from rxtasks.isolation.base import Host, Worker, configure
+from rxtasks.isolation.channel import Channel
+from rxtasks.isolation.outputs import Outputs
+from rxtasks.isolation.proxy import WorkerProxyObservable
+from rxtasks.isolation.spawn import ProcessHandle, command_line
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
+from rxtasks.wire.message import Assign, Assignment, Command, Define, Events
+
+__all__ = ["ProcessWorker"]
+
+
+class ProcessWorker(Worker):
+    """Runs its tasks in `python -P -m rxtasks.worker`."""
+
+    isolation: ClassVar[str] = "process"
+
+    def __init__(self, worker_id: str, spec: WorkerSpec, host: Host, buffer: memoryview) -> None:
+        super().__init__(worker_id, spec, host)
+        self._buffer = buffer
+        self._handle: ProcessHandle | None = None
+        self._channel: Channel | None = None
+        self._outputs: Outputs | None = None
+        self._stimuli: list[Stimulus] = []
+        self._broken = False
+        self._proxy: WorkerProxyObservable | None = None
+
+    @property
+    def events(self) -> Observable[Any]:
+        """The TaskEvents of its tasks, as its proxy makes them of the channel's messages."""
+        return self._proxy or self
+
+    # -- start ---------------------------------------------------------------------------------------------------------
+
+    def spawn(self) -> None:
+        """Start the process and greet it.
+
+        Raises:
+            OSError: no process or no descriptor can be had.
+        """
+        host = self._host
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        opened: list[int] = []
+        try:
+            token_read, token_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            opened += [token_read, token_write]
+            out_read, out_write = os.pipe2(os.O_CLOEXEC)
+            opened += [out_read, out_write]
+            err_read, err_write = os.pipe2(os.O_CLOEXEC)
+            opened += [err_read, err_write]
+            command = command_line(str(theirs.fileno()), str(token_read), str(os.getpid()))
+            self._handle = ProcessHandle(command, (theirs.fileno(), token_read), out_write, err_write)
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            ours.close()
+            theirs.close()
+            raise
+        theirs.close()
+        os.close(out_write)
+        os.close(err_write)
+        self.pid = self._handle.pid
+        channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._buffer)
+        self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
+        self._outputs = Outputs(out_read, err_read, self._written, self._runs, host)
+        channel.on_blocked = self._blocked
+        channel.send(configure(self, host, sys_path=list(sys.path)))
+        host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
+        if self._handle.pidfd >= 0:
+            host.watch(self._handle.pidfd, selectors.EVENT_READ, self._exited)
+        else:
+            host.later(0.0, lambda: self._exited(0))
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+        """Pass these on: tokens first, then functions, then the tasks."""
+        channel = self._channel
+        if channel is None or not channel.open:
+            return
+        try:
+            for define in defines:
+                channel.send(define)
+            channel.tokens(len(tasks))
+            channel.send(Assign(tasks))
+        except PayloadError as error:
+            self._host.post(Broken(self.worker_id, f"an assignment cannot travel: {error}"))
+
+    def send(self, command: Command) -> None:
+        """Pass any other command on."""
+        if self._channel is not None:
+            self._channel.send(command)
+
+    def take_back(self) -> tuple[int, bool]:
+        """Take the tokens that are left: what they stand for cannot be started any more."""
+        if self._channel is None or self._proxy is None:
+            return 0, True
+        count = self._channel.take_tokens()
+        self._proxy.assembler.taken_back(count)
+        return count, False
+
+    def kill(self, force: bool) -> None:
+        """Signal the process group."""
+        if self._handle is not None:
+            self._handle.kill_tree(force)
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    def _readable(self, events: int) -> list[Stimulus]:
+        channel = self._channel
+        if channel is None:
+            return []
+        if events & selectors.EVENT_WRITE:
+            channel.write()
+        if events & selectors.EVENT_READ:
+            self._read(everything=False)
+        stimuli, self._stimuli = self._stimuli, []
+        return stimuli
+
+    def _read(self, *, everything: bool) -> None:
+        channel = self._channel
+        assert channel is not None
+        reports, ended = channel.read(everything=everything)
+        for report in reports:
+            if type(report) is not Events:
+                self._stimuli.append(Reported(self.worker_id, report))
+        if ended is not None and not self._broken:
+            self._broken = True
+            self._host.unwatch(channel.fileno())
+            self._stimuli.append(Broken(self.worker_id, ended))
+
+    def _happened(self, occurrences: list[Occurrence], conflated: int) -> None:
+        self._stimuli.append(Happened(self.worker_id, occurrences, conflated))
+
+    def _blocked(self, blocked: bool) -> None:
+        channel = self._channel
+        if channel is not None and not self._broken and channel.fileno() >= 0:
+            mask = selectors.EVENT_READ | (selectors.EVENT_WRITE if blocked else 0)
+            self._host.watch(channel.fileno(), mask, self._readable)
+
+    def _written(self, stream: str, lines: list[str]) -> list[Stimulus]:
+        """Lines came from fd 1 or 2: they belong to the task that runs, or to the worker."""
+        proxy = self._proxy
+        if proxy is None:
+            return []
+        now_us = self._host.wall_us()
+        found = [proxy.assembler.written(line, stream, now_us) for line in lines]
+        occurrences = [occurrence for occurrence in found if occurrence is not None]
+        return [Happened(self.worker_id, occurrences)] if occurrences else []
+
+    def _runs(self) -> bool:
+        return self._proxy is not None and self._proxy.assembler.runs
+
+    def _log(self, level: str, message: str, stream: str) -> None:
+        self._host.log(self.worker_id, level, message, stream)
+
+    # -- end -----------------------------------------------------------------------------------------------------------
+
+    def _exited(self, events: int) -> list[Stimulus]:
+        handle, channel, outputs = self._handle, self._channel, self._outputs
+        if handle is None or channel is None or outputs is None:
+            return []
+        ended = handle.exited()
+        if ended is None:
+            return []
+        if handle.pidfd >= 0:
+            self._host.unwatch(handle.pidfd)
+        # While it is a zombie its pid and group cannot be anyone else's.
+        handle.reap()
+        self._handle = None
+        if not self._broken:
+            self._read(everything=True)
+        stimuli, self._stimuli = self._stimuli, []
+        stimuli = [stimulus for stimulus in stimuli if type(stimulus) is not Broken]
+        stimuli.extend(outputs.drain(final=True))
+        unstarted = channel.take_tokens()
+        stimuli.append(Exited(self.worker_id, ended.code, ended.signal, unstarted, outputs.tail))
+        return stimuli
+
+    def free(self) -> None:
+        """Close every descriptor, and kill what still lives (only when the driver itself is at its end)."""
+        if self._handle is not None:
+            self._handle.kill_tree(True)
+            self._host.unwatch(self._handle.pidfd)
+            self._handle.reap()
+            self._handle = None
+        if self._channel is not None:
+            self._host.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
+        if self._outputs is not None:
+            self._outputs.close()
+            self._outputs = None
+
+    def after_fork(self) -> None:
+        """In a forked child of the parent: close the copies, so that the worker's end of file is not held back."""
+        if self._channel is not None:
+            self._channel.close()
+        if self._outputs is not None:
+            self._outputs.after_fork()
+        if self._handle is not None and self._handle.pidfd >= 0:
+            os.close(self._handle.pidfd)
+
+

@@ -1,0 +1,99 @@
+"""Starting a Python process for a worker, and learning how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+__all__ = ["Exit", "ProcessHandle", "command_line"]
+
+#: Where the package lies: a worker must find the same one.
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from rxtasks.worker.__main__ import main; main()"
+
+
+def command_line(*arguments: str) -> list[str]:
+    """Return the command of a worker: `python -P -m rxtasks.worker ARGUMENTS`, with this interpreter's own flags.
+
+    Where the package is not installed (a source tree), its directory is handed over on the command line: -P keeps the
+    working directory out of sys.path.
+    """
+    flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag != "-P"]  # type: ignore[attr-defined]
+    installed = [*site.getsitepackages(), site.getusersitepackages()]
+    if _ROOT in installed:
+        return [sys.executable, *flags, "-P", "-m", "rxtasks.worker", *arguments]
+    return [sys.executable, *flags, "-P", "-c", _BOOT, _ROOT, *arguments]
+
+
+@attrs.frozen
+class Exit:
+    """How a process ended; both None when someone else collected its status."""
+
+    code: int | None
+    signal: int | None
+
+
+class ProcessHandle:
+    """A child process, its pidfd and its process group (it leads a session of its own)."""
+
+    def __init__(self, command: list[str], pass_fds: tuple[int, ...], stdout: int, stderr: int) -> None:
+        self._popen = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+        self.pid = self._popen.pid
+        try:
+            self.pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # reaped already: SIGCHLD is ignored in this process
+            self.pidfd = -1
+
+    def exited(self) -> Exit | None:
+        """Return how it ended, or None while it lives. It stays a zombie until `reap`, so that its pid is not reused."""
+        if self.pidfd < 0:
+            return Exit(None, None)
+        try:
+            result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            # SIGCHLD is ignored, or somebody waited for every child: gone only if the pidfd says so.
+            return Exit(None, None) if self._gone() else None
+        if result is None:
+            return None
+        if result.si_code == os.CLD_EXITED:
+            return Exit(result.si_status, None)
+        return Exit(None, result.si_status)
+
+    def _gone(self) -> bool:
+        try:
+            signal.pidfd_send_signal(self.pidfd, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def kill_tree(self, force: bool) -> None:
+        """Send SIGTERM (force: SIGKILL) to its process group. Only while it is not reaped."""
+        number = signal.SIGKILL if force else signal.SIGTERM
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:
+            self._popen.send_signal(number)
+
+    def reap(self) -> None:
+        """End what is left of its group, then collect it; call after it has exited."""
+        self.kill_tree(True)
+        self._popen.wait()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1

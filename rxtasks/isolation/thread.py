@@ -1,0 +1,180 @@
+"""A worker that is a thread of this process.
+
+It cannot be killed: a task that does not end when asked is fenced off and its thread abandoned; another worker takes its
+place, at most eight times (W-18).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rxtasks.isolation.base import Host
+from rxtasks.isolation.local import LocalWorker, in_thread
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.words import Exited
+from rxtasks.wire.message import Ack, Assignment, Command, StartFailed, Stop
+from rxtasks.worker.executor import Executor
+from rxtasks.worker.failure import describe
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["ThreadWorker"]
+
+
+class ThreadWorker(LocalWorker):
+    """Runs its tasks on a thread; async ones, with concurrency above 1, side by side in an event loop there."""
+
+    isolation: ClassVar[str] = "thread"
+
+    def __init__(self, worker_id: str, spec: WorkerSpec, host: Host) -> None:
+        super().__init__(worker_id, spec, host)
+        self._tasks: deque[Assignment] = deque()
+        self._ready = threading.Condition()
+        self._stopping = False
+        self._running = 0
+        self._executor: Executor | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._more: asyncio.Event | None = None
+        self._ended = False
+
+    def executors(self) -> list[Executor]:
+        """Return its one executor."""
+        return [] if self._executor is None else [self._executor]
+
+    def spawn(self) -> None:
+        """Start the thread.
+
+        Raises:
+            OSError: there is no room for another thread.
+        """
+        try:
+            in_thread(f"rxtasks-{self.worker_id[-6:]}", self._run)
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
+
+    def queue(self, tasks: list[Assignment]) -> None:
+        """Let the thread run these."""
+        with self._ready:
+            self._tasks.extend(tasks)
+            self._wake()
+
+    def _wake(self) -> None:
+        self._ready.notify()
+        loop, more = self._loop, self._more
+        if loop is not None and more is not None:
+            loop.call_soon_threadsafe(more.set)
+
+    def take_back(self) -> tuple[int, bool]:
+        """Take back what has not begun."""
+        with self._ready:
+            count = len(self._tasks)
+            self._tasks.clear()
+        self._assembler.taken_back(count)
+        return count, True
+
+    def send(self, command: Command) -> None:
+        """Take any other command than an assignment."""
+        if isinstance(command, Stop):
+            with self._ready:
+                self._stopping = True
+                self._wake()
+            self.tell(Ack(command.command_id))
+            return
+        super().send(command)
+
+    def kill(self, force: bool) -> None:
+        """Abandon the thread if it runs something; else let it end."""
+        with self._ready:
+            if self._ended:
+                return
+            self._stopping = True
+            left = len(self._tasks)
+            self._tasks.clear()
+            running = self._running
+            if running:
+                self._ended = True
+            self._wake()
+        if running:
+            self.abandon_running()
+            self._host.call(lambda: [Exited(self.worker_id, None, None, left, abandoned=True)])
+
+    # -- the thread ----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            executor = self._executor = self.executor()
+            try:
+                self.prepare()
+            except BaseException as error:
+                self.tell(StartFailed(describe(error).to_dict()))
+                self._exit(1)
+                return
+            if self.spec.concurrency > 1:
+                self._serve_async(executor)
+            else:
+                self._serve(executor)
+        except BaseException as error:
+            self._host.log(self.worker_id, "ERROR", f"the worker thread failed: {error!r}", "log")
+            self._exit(1)
+        else:
+            self._exit(0)
+
+    def _serve(self, executor: Executor) -> None:
+        ready, tasks = self._ready, self._tasks
+        while True:
+            with ready:
+                self._running = 0
+                while not tasks:
+                    if self._stopping:
+                        return
+                    ready.wait()
+                assignment = tasks.popleft()
+                self._running = 1
+            executor.run(assignment)
+            if self._ended:
+                return
+
+    def _serve_async(self, executor: Executor) -> None:
+        import asyncio
+
+        asyncio.run(self._serve_loop(executor))
+
+    async def _serve_loop(self, executor: Executor) -> None:
+        import asyncio
+
+        more = asyncio.Event()
+        with self._ready:
+            self._loop, self._more = asyncio.get_running_loop(), more
+        open_tasks: set[asyncio.Task[Any]] = set()
+        while True:
+            more.clear()
+            while True:
+                with self._ready:
+                    self._running = len(open_tasks)
+                    if not self._tasks or len(open_tasks) >= self.spec.concurrency:
+                        break
+                    assignment = self._tasks.popleft()
+                    self._running += 1
+                if executor.is_async(assignment):
+                    made = asyncio.create_task(executor.arun(assignment))
+                    open_tasks.add(made)
+                    made.add_done_callback(open_tasks.discard)
+                    made.add_done_callback(lambda _: more.set())
+                else:
+                    executor.run(assignment)
+            if self._ended or (self._stopping and not open_tasks and not self._tasks):
+                return
+            await more.wait()
+
+    def _exit(self, code: int) -> None:
+        if self._executor is not None:
+            self._executor.close()
+        with self._ready:
+            if self._ended:
+                return
+            self._ended = True
+            left = len(self._tasks)
+        self._host.call(lambda: [Exited(self.worker_id, code, None, left)])

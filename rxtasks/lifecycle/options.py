@@ -1,0 +1,117 @@
+"""What a caller may ask of the way in which one task runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any, Literal
+
+import attrs
+
+from rxtasks.errors import SettingsError
+from rxtasks.lifecycle.retry import RetryPolicy
+
+__all__ = ["DEFAULT_OPTIONS", "ResourceLimits", "TaskOptions", "merge_options"]
+
+
+def _seconds(what: str, *, zero: bool) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None:
+            return
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or value < 0 or (value == 0 and not zero):
+            raise SettingsError(f"{what}.{attribute.name} is seconds {'from' if zero else 'above'} 0, not {value!r}")
+
+    return check
+
+
+def _aware(_: Any, attribute: attrs.Attribute[Any], value: datetime | None) -> None:
+    if value is not None and (not isinstance(value, datetime) or value.tzinfo is None):
+        raise SettingsError(f"TaskOptions.{attribute.name} is an aware datetime (with tzinfo), not {value!r}")
+
+
+def _whole(least: int) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SettingsError(f"TaskOptions.{attribute.name} is a whole number from {least}, not {value!r}")
+
+    return check
+
+
+def _priority(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**31) <= value < 2**31:
+        raise SettingsError(f"TaskOptions.priority is a whole number (higher runs first), not {value!r}")
+
+
+def _words(value: Iterable[str] | str) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def _limit(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+        raise SettingsError(f"ResourceLimits.{attribute.name} is a number above 0, not {value!r}")
+
+
+@attrs.frozen
+class ResourceLimits:
+    """What a worker's whole process tree may use; None = no limit."""
+
+    #: Percent of one core.
+    cpu_percent: float | None = attrs.field(default=None, validator=_limit)
+    memory_bytes: int | None = attrs.field(default=None, validator=_limit)
+    disk_bytes: int | None = attrs.field(default=None, validator=_limit)
+    over_limit: Literal["warn", "throttle", "kill"] = attrs.field(
+        default="warn", validator=attrs.validators.in_(("warn", "throttle", "kill"))
+    )
+
+
+@attrs.frozen
+class TaskOptions:
+    """How one task is queued, run, retried and found again."""
+
+    #: The name shown; None = the handler's.
+    name: str | None = None
+    #: Higher runs first; equal ones in order of arrival.
+    priority: int = attrs.field(default=0, validator=_priority)
+    #: Seconds from now before it may run.
+    delay: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=True))
+    #: The aware time before which it does not run.
+    run_at: datetime | None = attrs.field(default=None, validator=_aware)
+    cron: str | None = None
+    #: Soft timeout of one attempt, seconds: the handler is asked to checkpoint.
+    timeout: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=False))
+    #: Seconds between asking (timeout, cancel) and killing the process tree.
+    grace: float = attrs.field(default=5.0, validator=_seconds("TaskOptions", zero=True))
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=attrs.validators.instance_of(RetryPolicy))
+    #: Worker crashes after which the task fails; 1 = never run again after a crash.
+    max_crashes: int = attrs.field(default=3, validator=_whole(1))
+    #: A repeat returns the existing task while it has not ended.
+    dedup_key: str | None = None
+    depends_on: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    on_dependency_failure: Literal["cancel", "run"] = attrs.field(
+        default="cancel", validator=attrs.validators.in_(("cancel", "run"))
+    )
+    lock: str | None = None
+    queue: str | None = None
+    #: Run only in workers of this isolation (mixed pools); None = any.
+    isolation: str | None = None
+    limits: ResourceLimits | None = None
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_words)
+
+
+DEFAULT_OPTIONS = TaskOptions()
+
+_FIELDS = tuple(field.name for field in attrs.fields(TaskOptions))
+
+
+def merge_options(base: TaskOptions, changes: dict[str, Any]) -> TaskOptions:
+    """Return `base` with `changes`.
+
+    Raises:
+        SettingsError: a name is no option or a value is out of its range.
+    """
+    for name in changes:
+        if name not in _FIELDS:
+            raise SettingsError(f"TaskOptions has no {name!r}; it has {', '.join(_FIELDS)}")
+    return attrs.evolve(base, **changes) if changes else base

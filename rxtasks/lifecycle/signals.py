@@ -1,0 +1,43 @@
+"""What a handler may raise to say how its attempt should end.
+
+They are BaseExceptions, so that `except Exception` in user code does not swallow them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+__all__ = ["Cancelled", "Reschedule", "Retry", "Signal"]
+
+
+class Signal(BaseException):
+    """The common base of the three signals."""
+
+
+class Retry(Signal):
+    """End this attempt and run the task again after `delay` seconds (None: as its retry policy says).
+
+    It counts as an attempt: with none left the task fails.
+    """
+
+    def __init__(self, delay: float | None = None) -> None:
+        super().__init__("retry" if delay is None else f"retry in {delay:g} s")
+        self.delay = delay
+
+
+class Reschedule(Signal):
+    """End this attempt and run the task again at `at` (an aware datetime); costs no attempt."""
+
+    def __init__(self, at: datetime) -> None:
+        if at.tzinfo is None:
+            raise ValueError(f"Reschedule(at={at!r}) needs an aware datetime, such as datetime.now(UTC) + timedelta(...)")
+        super().__init__(f"reschedule at {at.isoformat()}")
+        self.at = at
+
+
+class Cancelled(Signal):
+    """The task is cancelled: raised in a handler by its context, or by the handler itself."""
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason or "cancelled")
+        self.reason = reason

@@ -1,0 +1,72 @@
+"""A task as asked for, and a task as recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import attrs
+from ulid_transform import ulid_now
+
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import ProgressEvent
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.status import TaskStatus
+
+__all__ = ["TaskRecord", "TaskRequest", "new_id"]
+
+
+def new_id() -> str:
+    """Return a new ULID (https://github.com/ulid/spec): 26 characters, sortable by time of creation."""
+    return ulid_now()
+
+
+@attrs.frozen
+class TaskRequest:
+    """A task to run: `task` is a callable or the name of a registered handler.
+
+    Pushing an id again returns the task that has it.
+    """
+
+    task: str | Callable[..., Any]
+    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+    #: None = the handler's own defaults.
+    options: TaskOptions | None = None
+    task_id: str = attrs.field(factory=new_id)
+    #: W3C traceparent or any text; carried to the worker unchanged.
+    trace: str | None = None
+
+
+@attrs.frozen
+class TaskRecord:
+    """What the store knows of a task at one moment."""
+
+    task_id: str
+    name: str
+    status: TaskStatus
+    #: Attempts that have started.
+    attempt: int
+    #: Attempts that ended with their worker's death.
+    crashes: int
+    #: Attempts that ended through no doing of the task (drain, another task's kill).
+    interruptions: int
+    priority: int
+    worker_id: str | None
+    progress: ProgressEvent | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    #: The value where it is exact JSON, else a ValueRef.
+    result: Any
+    error: TaskErrorInfo | None
+    options: TaskOptions = DEFAULT_OPTIONS
+    tags: tuple[str, ...] = ()
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds between the start of the last attempt and the end; None while there is no both."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()

@@ -1,0 +1,68 @@
+"""What a tracker keeps of a task's logs and outputs for subscribers that come late, with its bounds (R6).
+
+| what     | bound                                 |
+|----------|---------------------------------------|
+| statuses | all (two per attempt)                 |
+| logs     | the last LINES, at most BYTES in all  |
+| outputs  | the last LINES, at most BYTES in all  |
+| progress | the latest                            |
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Generic, TypeVar
+
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
+from rxtasks.observe.weight import weigh
+
+__all__ = ["BYTES", "LINES", "Tail"]
+
+#: Logs, and outputs, that are kept of a task.
+LINES: Final = 1_000
+#: Bytes of each; see weigh().
+BYTES: Final = 2**20
+
+_E = TypeVar("_E", LogEvent, OutputEvent)
+
+
+class _Ring(Generic[_E]):
+    """The last events of one kind. One thread adds; others may copy at any time."""
+
+    __slots__ = ("events", "lost", "size")
+
+    def __init__(self) -> None:
+        self.events: deque[_E] = deque()
+        self.size = 0
+        #: Seq of the last event that had to go; 0 = none had to.
+        self.lost = 0
+
+    def add(self, event: _E) -> None:
+        self.events.append(event)
+        self.size += weigh(event)
+        while len(self.events) > LINES or (self.size > BYTES and len(self.events) > 1):
+            gone = self.events.popleft()
+            self.size -= weigh(gone)
+            self.lost = gone.seq
+
+
+class Tail:
+    """The last logs and outputs of a task."""
+
+    __slots__ = ("logs", "outputs")
+
+    def __init__(self) -> None:
+        self.logs: _Ring[LogEvent] = _Ring()
+        self.outputs: _Ring[OutputEvent] = _Ring()
+
+    def add(self, event: TaskEvent) -> None:
+        """Keep `event` if it is a log or an output."""
+        if isinstance(event, LogEvent):
+            self.logs.add(event)
+        elif isinstance(event, OutputEvent):
+            self.outputs.add(event)
+
+    @property
+    def lost(self) -> int:
+        """Return the seq of the last event that is no longer held; 0 when all are."""
+        return max(self.logs.lost, self.outputs.lost)

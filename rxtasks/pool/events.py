@@ -1,0 +1,27 @@
+"""What workers and the pool tell about themselves (W-02)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import attrs
+
+__all__ = ["WorkerEvent"]
+
+
+@attrs.frozen
+class WorkerEvent:
+    """Something happened to a worker, or to the pool.
+
+    Kinds of a worker: started, ready, busy, idle, heartbeat, over_limit, stopping, stopped, failed, replaced, log (a line
+    that belongs to no task). Kinds of the pool (worker_id None): pool_started, pool_scaled, pool_paused, pool_resumed,
+    pool_stopped, warning, subscriber_failed, subscriber_stalled.
+    """
+
+    kind: str
+    worker_id: str | None
+    time: datetime
+    message: str = ""
+    #: More facts: pid, exit_code, signal, task_ids, memory_bytes, cpu_percent, ...
+    data: dict[str, Any] = attrs.field(factory=dict)

@@ -1,0 +1,82 @@
+"""Values that describe workers and the pool."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import attrs
+
+from rxtasks.errors import SettingsError
+from rxtasks.lifecycle.options import ResourceLimits
+from rxtasks.lifecycle.status import WorkerStatus
+
+__all__ = ["ISOLATIONS", "PoolStatus", "WorkerInfo", "WorkerSpec"]
+
+#: The kinds of worker that exist here.
+ISOLATIONS = ("inline", "thread", "process")
+
+
+def _queues(value: tuple[str, ...] | list[str] | str | None) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@attrs.frozen
+class WorkerSpec:
+    """So many workers of one kind."""
+
+    count: int = 1
+    isolation: str = "process"
+    #: Names of the queues whose tasks they take; None = every queue.
+    queues: tuple[str, ...] | None = attrs.field(default=None, converter=_queues)
+    limits: ResourceLimits | None = None
+    #: Tasks that one worker runs at once (async handlers).
+    concurrency: int = 1
+
+    def __attrs_post_init__(self) -> None:
+        for name in ("count", "concurrency"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise SettingsError(f"WorkerSpec.{name} is a whole number from 1, not {value!r}")
+        if self.isolation not in ISOLATIONS:
+            raise SettingsError(f"WorkerSpec.isolation is one of {', '.join(ISOLATIONS)}, not {self.isolation!r}")
+
+
+@attrs.frozen
+class WorkerInfo:
+    """One worker at one moment."""
+
+    worker_id: str
+    isolation: str
+    pid: int | None
+    status: WorkerStatus
+    task_ids: tuple[str, ...]
+    started_at: datetime
+    last_heartbeat: datetime | None
+    completed: int
+    failed: int
+    cpu_percent: float | None
+    memory_bytes: int | None
+
+
+@attrs.frozen
+class PoolStatus:
+    """The pool at one moment."""
+
+    running: bool
+    #: Workers that are idle or busy.
+    active: int
+    #: Workers in all, starting and stopping ones included.
+    workers: int
+    idle: int
+    busy: int
+    starting: int
+    stopping: int
+    #: Tasks that wait for a worker.
+    pending: int
+    running_tasks: int
+    cpu_percent: float | None
+    memory_bytes: int | None
+    #: Seconds since the start; 0 while not running.
+    uptime: float

@@ -1,0 +1,95 @@
+"""WorkerPool: the Subject that shows the workers and takes orders about them."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from rxtasks.errors import RxTasksError
+from rxtasks.pool.events import WorkerEvent
+from rxtasks.pool.info import PoolStatus, WorkerInfo
+from rxtasks.reactive.subject import RxSubject
+
+__all__ = ["PoolControl", "WorkerPool"]
+
+
+class PoolControl(Protocol):
+    """What stands behind a pool."""
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start the workers."""
+
+    def stop(self, *, force: bool = False) -> Any:
+        """Stop the workers."""
+
+    def scale(self, count: int) -> int:
+        """Want so many workers; return the number after clamping."""
+
+    def infos(self) -> list[WorkerInfo]:
+        """Describe every worker."""
+
+    def pool_status(self) -> PoolStatus:
+        """Describe the pool."""
+
+    def worker(self, worker_id: str) -> Any:
+        """Return the Worker of this id, or None."""
+
+    def broadcast(self, name: str, timeout: float | None = None) -> dict[str, str | None]:
+        """Send a command to every worker and wait for the acknowledgements."""
+
+
+class WorkerPool(RxSubject[WorkerEvent]):
+    """The workers of one start of a service: subscribe to see WorkerEvents, call to change them.
+
+    It is shown by the service as `service.pool`; each start makes a new one.
+    """
+
+    def __init__(self, control: PoolControl) -> None:
+        super().__init__()
+        self._control = control
+
+    def start(self) -> None:
+        """Start the workers and wait until each is ready; idempotent.
+
+        Raises:
+            WorkerStartError: a worker could not start; holds its own error text.
+        """
+        self._control.start()
+
+    def stop(self, *, force: bool = False) -> None:
+        """Stop the workers: running tasks finish, unless `force`; idempotent."""
+        self._control.stop(force=force)
+
+    def scale(self, n: int) -> int:
+        """Want `n` workers and return the number after clamping to what is possible.
+
+        Scaling down stops idle workers first; busy ones finish what they run.
+        """
+        return self._control.scale(n)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Describe every worker."""
+        return self._control.infos()
+
+    def worker(self, worker_id: str) -> Any:
+        """Return the Worker of this id; its `events` are its tasks' TaskEvents.
+
+        Raises:
+            RxTasksError: there is no such worker (any more).
+        """
+        worker = self._control.worker(worker_id)
+        if worker is None:
+            known = ", ".join(info.worker_id for info in self.workers()) or "none"
+            raise RxTasksError(f"no worker {worker_id!r} in this pool; its workers: {known}")
+        return worker
+
+    def status(self) -> PoolStatus:
+        """Describe the pool."""
+        return self._control.pool_status()
+
+    def ping(self, timeout: float | None = 10.0) -> dict[str, str | None]:
+        """Ask every worker for a sign of life; return worker id -> None, or an error text, for those that answered.
+
+        Raises:
+            TimeoutError: not all have answered after `timeout` seconds.
+        """
+        return self._control.broadcast("ping", timeout)

@@ -1,0 +1,308 @@
+"""What is believed of the workers (pure): stimuli change it, instructions come out.
+
+::
+
+            SpawnWorker              Ready               Assign
+    (place) ───────────> starting ──────────> idle <──────────────> busy
+       ^                    │                  │    all ended        │
+       │    respawn         v exited           v        exited       v
+       └──────────────── failed              stopping ──────────> stopped
+
+A place is what the pool wants to have filled; when its worker is lost, another one is made: the first time at once, after
+a failure to become ready with a delay of 1, 2, 4 .. 60 s, at most `max_respawns` in a row (W-04). A worker that a task
+brought down had been ready and does not count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import attrs
+
+from rxtasks.clock import utc_from_us
+from rxtasks.config import Settings
+from rxtasks.lifecycle.status import WorkerStatus
+from rxtasks.pool.events import WorkerEvent
+from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
+from rxtasks.pool.timers import Timers
+from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, SpawnWorker
+from rxtasks.stores.base import Claim, Lane
+
+__all__ = ["Place", "PoolState", "WorkerState"]
+
+_STARTING, _IDLE, _BUSY = WorkerStatus.STARTING, WorkerStatus.IDLE, WorkerStatus.BUSY
+_STOPPING = WorkerStatus.STOPPING
+
+
+@attrs.define(eq=False)
+class WorkerState:
+    """One worker as it is believed to be."""
+
+    worker_id: str
+    spec: WorkerSpec
+    lane: Lane
+    started_us: int
+    status: WorkerStatus = _STARTING
+    pid: int | None = None
+    #: What it was assigned and has not ended, in order.
+    assigned: dict[int, Claim] = attrs.field(factory=dict)
+    #: Estimated microseconds of what is assigned.
+    load_us: int = 0
+    #: Assignments taken back that it has not dropped yet; nothing is assigned meanwhile.
+    owes: int = 0
+    #: A TakeBack is under way.
+    taking: bool = False
+    #: When it last got work while idle, or ended a task (monotonic).
+    since_ns: int = 0
+    #: Keys of the functions it knows.
+    functions: set[str] = attrs.field(factory=set)
+    completed: int = 0
+    failed: int = 0
+    beat_us: int | None = None
+    cpu_seconds: float = 0.0
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    #: Holds a task that crashed before: it gets nothing beside it.
+    exclusive: bool = False
+    #: Why it is being killed ("" = it is not).
+    doom: str = ""
+    #: Text of its own StartFailed.
+    start_error: str | None = None
+    was_ready: bool = False
+
+
+@attrs.define(eq=False)
+class Place:
+    """A worker that the pool wants to have."""
+
+    number: int
+    spec: WorkerSpec
+    worker_id: str | None = None
+    #: Failures to become ready, in a row.
+    failures: int = 0
+    given_up: bool = False
+
+
+class PoolState:
+    """The workers, and the rules by which they come and go."""
+
+    def __init__(self, specs: list[WorkerSpec], settings: Settings, timers: Timers) -> None:
+        self.settings = settings
+        self.timers = timers
+        self.workers: dict[str, WorkerState] = {}
+        self.places: list[Place] = []
+        self.spares: list[str] = []
+        self.stopping = False
+        self.started_ns = 0
+        #: None until the first start is over.
+        self.ready: bool | None = None
+        self.abandoned = 0
+        self._specs = specs
+        self._lanes: dict[WorkerSpec, Lane] = {}
+        for spec in specs:
+            for _ in range(spec.count):
+                self.places.append(Place(len(self.places), spec))
+
+    @property
+    def lanes(self) -> list[Lane]:
+        """The kinds of queue that its workers serve."""
+        return list(dict.fromkeys(self.lane_of(spec) for spec in self._specs))
+
+    def lane_of(self, spec: WorkerSpec) -> Lane:
+        """Return the lane that workers of this kind serve."""
+        lane = self._lanes.get(spec)
+        if lane is None:
+            queues = None if spec.queues is None else frozenset(spec.queues)
+            lane = self._lanes[spec] = Lane(spec.isolation, queues)
+        return lane
+
+    # -- coming --------------------------------------------------------------------------------------------------------
+
+    def start(self, now: Now, out: list[Instruction]) -> None:
+        """Fill every place."""
+        self.started_ns = now.mono_ns
+        out.append(self.announce("pool_started", None, now, f"{len(self.places)} workers"))
+        for place in self.places:
+            self.spawn(place, now, out)
+        if not self.places:
+            self.ready = True
+            out.append(PoolReady(None))
+
+    def spawn(self, place: Place, now: Now, out: list[Instruction]) -> None:
+        """Make a worker for the place."""
+        worker_id = self.spares.pop()
+        place.worker_id = worker_id
+        worker = WorkerState(worker_id, place.spec, self.lane_of(place.spec), now.wall_us)
+        self.workers[worker_id] = worker
+        self.timers.at(now.mono_ns + int(self.settings.start_timeout * 1e9), "start", worker_id)
+        out.append(self.announce("started", worker, now))
+        out.append(SpawnWorker(worker_id, place.spec))
+
+    def on_ready(self, worker: WorkerState, pid: int, now: Now, out: list[Instruction]) -> None:
+        """The worker has said that it can take work."""
+        worker.pid = pid or worker.pid
+        worker.was_ready = True
+        place = self.place_of(worker.worker_id)
+        if place is not None:
+            place.failures = 0
+        out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
+        if worker.status is _STARTING:
+            worker.status = _IDLE
+            out.append(self.announce("idle", worker, now))
+        self._first_start(now, out)
+
+    def _first_start(self, now: Now, out: list[Instruction], error: str | None = None) -> None:
+        if self.ready is not None:
+            return
+        if error is not None:
+            self.ready = False
+            out.append(PoolReady(error))
+        elif all(place.worker_id is not None and self._is_ready(place.worker_id) for place in self.places):
+            self.ready = True
+            out.append(PoolReady(None))
+
+    def _is_ready(self, worker_id: str) -> bool:
+        worker = self.workers.get(worker_id)
+        return worker is not None and worker.was_ready
+
+    def on_start_timeout(self, worker: WorkerState, out: list[Instruction]) -> None:
+        """It has not become ready in time."""
+        if worker.status is _STARTING and not worker.doom:
+            worker.start_error = f"not ready within start_timeout ({self.settings.start_timeout:g} s)"
+            worker.doom = "start"
+            out.append(KillWorker(worker.worker_id, True))
+
+    # -- going ---------------------------------------------------------------------------------------------------------
+
+    def on_gone(self, worker: WorkerState, how: str, facts: dict[str, object], now: Now, out: list[Instruction]) -> None:
+        """The worker is confirmed gone: forget it and see to its place."""
+        worker_id = worker.worker_id
+        del self.workers[worker_id]
+        orderly = worker.status is _STOPPING and not worker.doom
+        worker.status = WorkerStatus.STOPPED if orderly else WorkerStatus.FAILED
+        out.append(self.announce("stopped" if orderly else "failed", worker, now, how, facts))
+        out.append(CloseWorker(worker_id, None if orderly else how))
+        place = self.place_of(worker_id)
+        if place is None:
+            return
+        place.worker_id = None
+        if self.stopping:
+            return
+        if worker.was_ready:
+            self.spawn(place, now, out)
+            out.append(self.announce("replaced", worker, now, f"by {place.worker_id}", {"by": place.worker_id}))
+            return
+        place.failures += 1
+        text = worker.start_error or how
+        if self.ready is None:
+            place.given_up = True
+            self._first_start(now, out, text)
+        elif place.failures > self.settings.max_respawns:
+            place.given_up = True
+            message = f"given up after {place.failures} failures to become ready: {text}"
+            out.append(self.announce("warning", None, now, message, {"place": place.number}))
+        else:
+            delay = min(60.0, 2.0 ** (place.failures - 1))
+            self.timers.at(now.mono_ns + int(delay * 1e9), "respawn", place.number)
+
+    def on_respawn(self, number: int, now: Now, out: list[Instruction]) -> None:
+        """The delay before another try is over."""
+        place = next((place for place in self.places if place.number == number), None)
+        if place is not None and place.worker_id is None and not self.stopping and not place.given_up:
+            self.spawn(place, now, out)
+
+    def hopeless(self) -> str | None:
+        """Return why no worker will ever come, or None."""
+        if self.stopping or not self.places or not all(place.given_up for place in self.places):
+            return None
+        return "no worker could be started; see the pool's events for their error text"
+
+    # -- size ----------------------------------------------------------------------------------------------------------
+
+    def scale(self, count: int, now: Now, out: list[Instruction]) -> tuple[int, list[WorkerState]]:
+        """Want `count` workers of the first kind; return the number after clamping and those that should leave."""
+        least, most = 1, max(1, len(self.spares) + len(self.places))
+        clamped = max(least, min(most, count))
+        leaving: list[WorkerState] = []
+        spec = self._specs[0] if self._specs else WorkerSpec()
+        mine = [place for place in self.places if place.spec == spec]
+        if len(mine) > clamped:
+            mine.sort(key=self._weight)
+            for place in mine[: len(mine) - clamped]:
+                self.places.remove(place)
+                worker = self.workers.get(place.worker_id or "")
+                if worker is not None:
+                    leaving.append(worker)
+        for _ in range(clamped - len(mine)):
+            place = Place(max((p.number for p in self.places), default=-1) + 1, spec)
+            self.places.append(place)
+            self.spawn(place, now, out)
+        said = f"{len(mine)} -> {clamped}" + (f" (asked for {count})" if clamped != count else "")
+        out.append(self.announce("pool_scaled", None, now, said, {"count": clamped, "asked": count}))
+        return clamped, leaving
+
+    def _weight(self, place: Place) -> tuple[bool, int]:
+        worker = self.workers.get(place.worker_id or "")
+        return (worker is not None and worker.status is _BUSY, 0 if worker is None else len(worker.assigned))
+
+    def place_of(self, worker_id: str) -> Place | None:
+        """Return the place that this worker fills, or None."""
+        for place in self.places:
+            if place.worker_id == worker_id:
+                return place
+        return None
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def serving(self, lane: Lane) -> Iterator[WorkerState]:
+        """Yield the workers of the lane that may be given work."""
+        for worker in self.workers.values():
+            if worker.lane is lane and (worker.status is _IDLE or worker.status is _BUSY) and not worker.doom:
+                yield worker
+
+    def announce(
+        self, kind: str, worker: WorkerState | None, now: Now, message: str = "", data: dict[str, object] | None = None
+    ) -> Announce:
+        """Return the instruction that shows this on the pool's stream."""
+        worker_id = None if worker is None else worker.worker_id
+        return Announce(WorkerEvent(kind, worker_id, utc_from_us(now.wall_us), message, data or {}))
+
+    def infos(self) -> list[WorkerInfo]:
+        """Describe every worker."""
+        return [
+            WorkerInfo(
+                worker_id=worker.worker_id,
+                isolation=worker.spec.isolation,
+                pid=worker.pid,
+                status=worker.status,
+                task_ids=tuple(claim.envelope.task_id for claim in list(worker.assigned.values())),
+                started_at=utc_from_us(worker.started_us),
+                last_heartbeat=None if worker.beat_us is None else utc_from_us(worker.beat_us),
+                completed=worker.completed,
+                failed=worker.failed,
+                cpu_percent=worker.cpu_percent,
+                memory_bytes=worker.memory_bytes,
+            )
+            for worker in list(self.workers.values())
+        ]
+
+    def status(self, now_ns: int, pending: int) -> PoolStatus:
+        """Describe the pool."""
+        workers = list(self.workers.values())
+        count = {status: sum(worker.status is status for worker in workers) for status in WorkerStatus}
+        memory = [worker.memory_bytes for worker in workers if worker.memory_bytes is not None]
+        percent = [worker.cpu_percent for worker in workers if worker.cpu_percent is not None]
+        return PoolStatus(
+            running=not self.stopping,
+            active=count[_IDLE] + count[_BUSY],
+            workers=len(workers),
+            idle=count[_IDLE],
+            busy=count[_BUSY],
+            starting=count[_STARTING],
+            stopping=count[_STOPPING],
+            pending=pending,
+            running_tasks=sum(min(len(worker.assigned), worker.spec.concurrency) for worker in workers),
+            cpu_percent=sum(percent) if percent else None,
+            memory_bytes=sum(memory) if memory else None,
+            uptime=(now_ns - self.started_ns) / 1e9,
+        )

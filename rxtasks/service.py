@@ -1,0 +1,525 @@
+"""TaskService: the facade. Everything here is one call into the room that does the work."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+
+import attrs
+from reactivex import Observable
+
+from rxtasks.clock import SystemClock
+from rxtasks.config import Settings, make_settings
+from rxtasks.engine.deferred import DeferredTask
+from rxtasks.engine.engine import StopReport, TaskEngine
+from rxtasks.engine.intake import Intake
+from rxtasks.engine.mapping import MapStream
+from rxtasks.errors import LogTruncated, ServiceStopped, SettingsError, UnknownTask
+from rxtasks.isolation.base import Setup
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions, merge_options
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.task import TaskRecord, TaskRequest
+from rxtasks.observe.bus import TaskEventBus
+from rxtasks.observe.echo import Echo
+from rxtasks.observe.ledger import LedgerReport
+from rxtasks.observe.tracker import TaskTracker
+from rxtasks.pool.info import ISOLATIONS, PoolStatus, WorkerInfo, WorkerSpec
+from rxtasks.pool.pool import WorkerPool
+from rxtasks.stores.base import Store
+from rxtasks.stores.memory import MemoryStore
+from rxtasks.wire.payload import dump_value
+
+__all__ = ["ServiceView", "TaskService"]
+
+_EXITS = ("finish", "drain", "force")
+
+
+class ServiceView:
+    """A service seen with options: its submits carry them. `with_options` makes one."""
+
+    def __init__(self, service: TaskService, changes: dict[str, Any]) -> None:
+        merge_options(DEFAULT_OPTIONS, changes)
+        self._service = service
+        self._changes = changes
+
+    def with_options(self, **options: Any) -> ServiceView:
+        """Return a view whose submits carry these TaskOptions fields too.
+
+        Raises:
+            SettingsError: there is no such option, or a value is out of its range.
+        """
+        return ServiceView(self._service, {**self._changes, **options})
+
+    def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
+        """Run `fn(*args, **kwargs)` as a task and return its tracker. The first submit starts the service.
+
+        Raises:
+            ServiceStopped: the service has stopped.
+            PayloadError: an argument cannot travel; names it.
+            QueueFull: max_queue tasks wait.
+            UnknownHandler, SettingsError: `fn` or an option cannot be met.
+        """
+        return self._service._engine_now().submit(fn, args, kwargs, self._changes)
+
+    async def asubmit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
+        """Do as submit, off the event loop where the store may wait for a disk."""
+        return await self._service._off_loop(lambda: self.submit(fn, *args, **kwargs))
+
+    def push(self, request: TaskRequest) -> TaskTracker:
+        """Run the request as a task and return its tracker; pushing an id again returns the task that has it."""
+        return self._service._engine_now().push(request, self._changes)
+
+    async def apush(self, request: TaskRequest) -> TaskTracker:
+        """Do as push, off the event loop where the store may wait for a disk."""
+        return await self._service._off_loop(lambda: self.push(request))
+
+    def create(self, request: TaskRequest) -> TaskTracker:
+        """Store the request without queueing it; push it later to run it."""
+        return self._service._engine_now().push(request, self._changes, hold=True)
+
+    def schedule(
+        self, fn: Callable[..., Any] | str, /, *args: Any, at: datetime | timedelta | None = None, cron: str | None = None
+    ) -> TaskTracker:
+        """Run `fn(*args)` at a time (aware datetime, or timedelta from now).
+
+        Raises:
+            SettingsError: neither or both of at and cron, a naive time, or cron with a store that cannot repeat.
+        """
+        if (at is None) == (cron is None):
+            raise SettingsError("schedule takes at= or cron=, and not both")
+        if isinstance(at, timedelta):
+            at = datetime.now(UTC) + at
+        when: dict[str, Any] = {"run_at": at} if at is not None else {"cron": cron}
+        return self.with_options(**when).submit(fn, *args)
+
+    def defer(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Observable[Any]:
+        """Return a cold Observable of the result: submits at each subscribe, cancels on dispose."""
+        return DeferredTask(lambda: self.submit(fn, *args, **kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        buffersize: int | None = None,
+        on_failure: str = "raise",
+    ) -> Observable[Any]:
+        """Return a cold Observable of `fn(*items)` for the items of the iterables, as zip takes them.
+
+        Items are pulled as results are emitted: at most `buffersize` (4 a worker slot, at least 64) are submitted and not
+        yet emitted. A failure ends the stream with the error, its item's index in a note and in its cause; with
+        on_failure="emit" the error is emitted in the item's place. Disposing cancels what is outstanding.
+
+        Raises:
+            SettingsError: an argument is out of its range.
+        """
+        if on_failure not in ("raise", "emit"):
+            raise SettingsError(f'map: on_failure is "raise" or "emit", not {on_failure!r}')
+        if not iterables:
+            raise SettingsError("map takes a function and at least one iterable")
+        if buffersize is None:
+            buffersize = max(64, 4 * self._service._slots())
+        if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
+            raise SettingsError(f"map: buffersize is a whole number from 1, not {buffersize!r}")
+        return MapStream(
+            self._service._engine_now,
+            fn,
+            iterables,
+            ordered=ordered,
+            buffersize=buffersize,
+            emit_failures=on_failure == "emit",
+            changes=self._changes,
+        )
+
+
+class TaskService(ServiceView):
+    """Runs tasks in workers and shows everything that they do.
+
+    Args:
+        workers: how many (None: the usable CPUs), or a list of WorkerSpec for a mixed pool. 0: none here.
+        isolation: "process", "thread" or "inline".
+        store: "memory", or a store object.
+        modules: imported in each worker before its first task; their registered handlers can be pushed by name.
+        concurrency: async tasks that one worker runs at once.
+        initializer: called with `initargs` in each worker before its first task, again in each replacement.
+        fallback: isolations to take when the one asked for does not exist here (None: process to thread; (): fail).
+        on_exit: what `with` does at its end: "finish" (the default), "drain" or "force".
+        echo: least level of task logs also written to stderr; None = none.
+        retain: ended tasks kept for get, list and track.
+        settings: fields of `rxtasks.config.Settings`.
+
+    Raises:
+        SettingsError: an argument or setting is wrong; names it.
+    """
+
+    def __init__(
+        self,
+        workers: int | Sequence[WorkerSpec] | None = None,
+        *,
+        isolation: str = "process",
+        store: str | Store = "memory",
+        modules: Iterable[str] = (),
+        concurrency: int = 1,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        resources: dict[str, Any] | None = None,
+        fallback: str | Iterable[str] | None = None,
+        on_exit: str | None = None,
+        echo: str | None = "warning",
+        retain: int = 10_000,
+        **settings: Any,
+    ) -> None:
+        if on_exit is not None and on_exit not in _EXITS:
+            raise SettingsError(f"on_exit is one of {', '.join(_EXITS)}, not {on_exit!r}")
+        if resources:
+            raise SettingsError("resources= is not available yet; build them in initializer=")
+        if isinstance(retain, bool) or not isinstance(retain, int) or retain < 0:
+            raise SettingsError(f"retain is a whole number from 0, not {retain!r}")
+        self._settings: Settings = make_settings(settings)
+        self._clock = SystemClock()
+        self._fell_back: str | None = None
+        self._specs = self._make_specs(workers, isolation, concurrency, fallback)
+        self._modules = [modules] if isinstance(modules, str) else list(modules)
+        self._setup = _make_setup(self._modules, initializer, tuple(initargs), self._specs)
+        self._echo_level = echo
+        Echo(echo)
+        self._retain = retain
+        self._store = self._make_store(store)
+        self._on_exit = on_exit or ("drain" if self._store.durable else "finish")
+        self._life = threading.RLock()
+        self._engine: TaskEngine | None = None
+        self._stopped = False
+        super().__init__(self, {})
+
+    # -- what it is made of --------------------------------------------------------------------------------------------
+
+    def _make_specs(
+        self, workers: int | Sequence[WorkerSpec] | None, isolation: str, concurrency: int, fallback: Any
+    ) -> list[WorkerSpec]:
+        if workers is None or (isinstance(workers, int) and not isinstance(workers, bool)):
+            count = usable_cpus() if workers is None else workers
+            if count < 0:
+                raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
+            if isolation not in ISOLATIONS:
+                raise SettingsError(f"isolation is one of {', '.join(ISOLATIONS)}, not {isolation!r}")
+            specs = [WorkerSpec(count, isolation, concurrency=concurrency)] if count else []
+        elif isinstance(workers, Sequence) and all(isinstance(spec, WorkerSpec) for spec in workers):
+            specs = list(workers)
+        else:
+            raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
+        return [_inline_has_one(self._available(spec, fallback)) for spec in specs]
+
+    def _available(self, spec: WorkerSpec, fallback: Any) -> WorkerSpec:
+        """Return the spec, or what stands in for it where its isolation does not exist (W-16)."""
+        if spec.isolation != "process" or _has_processes():
+            return spec
+        others = ("thread",) if fallback is None else (fallback,) if isinstance(fallback, str) else tuple(fallback)
+        for other in others:
+            if other in ("thread", "inline"):
+                self._fell_back = f"worker processes do not exist on {sys.platform}: {other} workers are used instead"
+                return attrs.evolve(spec, isolation=other)
+        raise SettingsError(f"worker processes do not exist on {sys.platform}, and fallback= allows nothing else")
+
+    def _make_store(self, store: str | Store) -> Store:
+        if isinstance(store, str):
+            if store == "memory":
+                return MemoryStore(retain=self._retain, max_queue=self._settings.max_queue)
+            raise SettingsError(f"store is 'memory' or a store object, not {store!r}")
+        return store
+
+    def _slots(self) -> int:
+        return sum(spec.count * spec.concurrency for spec in self._specs)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def _engine_now(self) -> TaskEngine:
+        engine = self._engine
+        return engine if engine is not None else self._new_engine()
+
+    def _new_engine(self) -> TaskEngine:
+        with self._life:
+            if self._engine is None:
+                self._engine = TaskEngine(
+                    self._specs,
+                    self._store,
+                    settings=self._settings,
+                    setup=self._setup,
+                    intake=Intake(self._specs, self._modules, self._clock),
+                    clock=self._clock,
+                    echo=Echo(self._echo_level),
+                    retain=self._retain,
+                    on_start=self._on_start,
+                )
+            return self._engine
+
+    def _on_start(self) -> None:
+        atexit.register(_stop_at_exit, weakref.ref(self))
+        if self._fell_back is not None:
+            warnings.warn(self._fell_back, RuntimeWarning, stacklevel=2)
+            self._engine_now().outlet.tell("warning", None, self._fell_back)
+
+    def start(self) -> Self:
+        """Start the workers and wait until each is ready; idempotent; after a stop, anew.
+
+        Raises:
+            WorkerStartError: a worker could not start; holds its own error text.
+        """
+        with self._life:
+            if self._stopped:
+                self._stopped = False
+                self._engine = None
+                if isinstance(self._store, MemoryStore):
+                    self._store.reopen()
+        self._engine_now().start()
+        return self
+
+    def stop(self, *, force: bool = False, timeout: float | None = None) -> StopReport:
+        """Stop: running tasks finish within `timeout` seconds (None: drain_timeout); with `force`, none does.
+
+        Returns within that time plus 10 s; idempotent. Delivers every event to each subscriber that keeps taking them,
+        and reports what was not delivered or not finished.
+        """
+        return self._stop(force=force, timeout=timeout)
+
+    def _stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
+        with self._life:
+            engine = self._engine
+            if engine is None:
+                return StopReport()
+            self._stopped = True
+        return engine.stop(force=force, timeout=timeout, waiting=waiting)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._stop(force=self._on_exit == "force", waiting=None if self._store.durable else "cancel")
+            return
+        engine = self._engine
+        if self._on_exit == "finish" and engine is not None and not self._stopped:
+            try:
+                engine.wait_idle()
+            except BaseException:
+                self._stop(waiting="cancel")
+                raise
+        self.stop(force=self._on_exit == "force")
+
+    async def __aenter__(self) -> Self:
+        await self._off_loop(self.start)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._off_loop(lambda: self.__exit__(kind, error, trace))
+
+    @staticmethod
+    async def _off_loop(call: Callable[[], Any]) -> Any:
+        import asyncio
+
+        return await asyncio.get_running_loop().run_in_executor(None, call)
+
+    # -- streams -------------------------------------------------------------------------------------------------------
+
+    @property
+    def engine(self) -> TaskEngine:
+        """The current engine: an observer of requests, an observable of all events."""
+        return self._engine_now()
+
+    @property
+    def events(self) -> TaskEventBus:
+        """All events of all tasks of the current start."""
+        return self._engine_now().bus
+
+    @property
+    def pool(self) -> WorkerPool:
+        """The current pool: an observable of WorkerEvents."""
+        return self._engine_now().pool
+
+    # -- tasks ---------------------------------------------------------------------------------------------------------
+
+    def track(self, task_id: str, *, from_seq: int = 1) -> TaskTracker:
+        """Return the tracker of a task; its subscribers get its events from `from_seq` on.
+
+        Raises:
+            UnknownTask: there is no such task.
+            LogTruncated: the events from that seq are no longer held.
+        """
+        if from_seq < 1:
+            raise SettingsError(f"from_seq is a whole number from 1, not {from_seq!r}")
+        return self._engine_now().track(task_id, from_seq)
+
+    def get(self, task_id: str) -> TaskRecord:
+        """Return the record of a task.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        record = self._store.get(task_id)
+        if record is None:
+            raise UnknownTask(task_id)
+        return record
+
+    def list(
+        self,
+        status: TaskStatus | str | None = None,
+        name: str | None = None,
+        tag: str | None = None,
+        worker: str | None = None,
+        older_than: float | timedelta | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[TaskRecord]:
+        """Return records in the order of arrival, at most `limit`, from behind the task `after`.
+
+        `older_than`: created at least so many seconds ago.
+
+        Raises:
+            SettingsError: there is no such status.
+        """
+        wanted: TaskStatus | None = None
+        if status is not None:
+            try:
+                wanted = TaskStatus(status)
+            except ValueError:
+                raise SettingsError(f"there is no status {status!r}; statuses: {', '.join(TaskStatus)}") from None
+        before: int | None = None
+        if older_than is not None:
+            seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+            before = self._clock.wall_us() - int(seconds * 1e6)
+        return self._store.list(
+            status=wanted, name=name, tag=tag, worker=worker, created_before_us=before, limit=limit, after=after
+        )
+
+    def update(self, task_id: str, *, priority: int | None = None, run_at: datetime | None = None) -> TaskRecord:
+        """Change a task that has not started.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: it runs or has ended, or a value is wrong.
+        """
+        options = merge_options(
+            DEFAULT_OPTIONS,
+            {**({} if priority is None else {"priority": priority}), **({} if run_at is None else {"run_at": run_at})},
+        )
+        due_us = None if options.run_at is None else max(1, int(options.run_at.timestamp() * 1e6))
+        record = self.get(task_id)
+        if not self._store.update(task_id, priority=priority, due_us=due_us):
+            raise SettingsError(f"task {task_id} is {record.status}: only a task that waits can be updated")
+        engine = self._engine
+        if engine is not None and engine.started:
+            engine.driver.arrived()
+        return self.get(task_id)
+
+    def delete(self, task_id: str) -> None:
+        """Forget a task that has ended.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: it has not ended; cancel it first.
+        """
+        record = self.get(task_id)
+        if not self._store.delete(task_id):
+            raise SettingsError(f"task {task_id} is {record.status}: only an ended task can be deleted; cancel it first")
+
+    def cancel(self, task_id: str, reason: str | None = None) -> bool:
+        """Ask for a task to be cancelled; False when it has ended already.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        return self._engine_now().cancel(task_id, reason)
+
+    # -- the pool ------------------------------------------------------------------------------------------------------
+
+    def scale(self, n: int) -> int:
+        """Want `n` workers and return the number after clamping."""
+        return self._engine_now().scale(n)
+
+    def pause(self) -> None:
+        """Start no new attempts until resume()."""
+        self._engine_now().pause(True)
+
+    def resume(self) -> None:
+        """Start new attempts again."""
+        self._engine_now().pause(False)
+
+    def workers(self) -> list[WorkerInfo]:
+        """Describe every worker."""
+        return self._engine_now().infos()
+
+    def status(self) -> PoolStatus:
+        """Describe the pool."""
+        return self._engine_now().pool_status()
+
+    def health(self) -> dict[str, Any]:
+        """Return {"ok": bool, ...}: whether the engine runs, with the pool's counts. Never waits."""
+        engine = self._engine_now()
+        status = engine.pool_status()
+        alive = engine.driver.thread.is_alive()
+        return {
+            "ok": status.running and alive and (status.active + status.starting > 0 or not self._specs),
+            "running": status.running,
+            "core_alive": alive,
+            "delivery_behind": engine.delivery.congested,
+            **attrs.asdict(status),
+        }
+
+    def ledger(self) -> LedgerReport:
+        """Return what became of every event of the current start (L-05)."""
+        return self._engine_now().delivery.ledger_report()
+
+    def explain(self) -> list[str]:
+        """Return one sentence for each thing that waits, and what it waits for."""
+        return self._engine_now().explain()
+
+    def flush(self, timeout: float | None = None) -> bool:
+        """Wait until every event published before has been taken by its subscribers; False: the time was over first."""
+        return self._engine_now().flush(timeout)
+
+
+def _inline_has_one(spec: WorkerSpec) -> WorkerSpec:
+    """An inline worker is every caller's thread: there is one, and it never has to wait for itself."""
+    return attrs.evolve(spec, count=1, concurrency=1000) if spec.isolation == "inline" else spec
+
+
+def usable_cpus() -> int:
+    """Return how many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_processes() -> bool:
+    return hasattr(os, "pidfd_open") and sys.platform == "linux"
+
+
+def _make_setup(
+    modules: list[str], initializer: Callable[..., Any] | None, initargs: tuple[Any, ...], specs: list[WorkerSpec]
+) -> Setup:
+    if initializer is None and initargs:
+        raise SettingsError("initargs= needs an initializer=")
+    if initializer is not None and not callable(initializer):
+        raise SettingsError(f"initializer is a function, not {initializer!r}")
+    blob: bytes | None = None
+    if initializer is not None and any(spec.isolation == "process" for spec in specs):
+        blob = dump_value((initializer, initargs), what="initializer")
+    return Setup(modules, initializer, initargs, blob)
+
+
+def _stop_at_exit(reference: weakref.ref[TaskService]) -> None:
+    """At interpreter exit: as drain, then force; never a hang."""
+    service = reference()
+    if service is not None and service._engine is not None and not service._stopped:
+        service._stop(timeout=min(service._settings.drain_timeout, 10.0))
+
+

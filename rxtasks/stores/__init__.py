@@ -1,0 +1,1 @@
+"""The durable truth about tasks: one contract, several stores."""

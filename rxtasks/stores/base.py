@@ -1,0 +1,207 @@
+"""The store contract: who holds a task, and what is known of it.
+
+::
+
+    enqueue ──> queued ──claim──> held under a token ──commit(change)──> held on | queued again | ended
+
+Rules for every store
+- A *claim* hands a task to one engine under a fresh token; each later write names the token and changes nothing when it is
+  no longer the row's (a zombie's late result). `fence` grows with every claim of the store.
+- Everything comes in batches. `commit` calls back when the batch is as durable as the store can make it; only then may
+  its events be published. Memory calls back before it returns.
+- `enqueue`, `get`, `list`, `update` and `delete` may be called from any thread; `claim`, `claim_one` and `commit` from one
+  thread at a time.
+- Order is by priority (higher first), then by the store's own sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import attrs
+
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import ProgressEvent, TaskEvent
+from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.task import TaskRecord
+
+__all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store"]
+
+
+@attrs.define(eq=False)
+class Envelope:
+    """The part of a task that never changes. Not frozen for speed; nobody changes it, but the store empties it at the end."""
+
+    task_id: str
+    name: str
+    #: Key of the function, and what a worker needs to find it: "module:qualname" or a pickle.
+    function: str
+    ref: str | None
+    blob: bytes | None
+    #: Form of the arguments (wire.message.Assignment.form) and the arguments.
+    form: str
+    payload: Any
+    options: TaskOptions
+    created_us: int
+    trace: str | None = None
+    #: Microseconds of the wall clock before which it does not run; 0 = at once.
+    due_us: int = 0
+    #: Store without queueing (status created).
+    hold: bool = False
+
+
+@attrs.define(eq=False)
+class Claim:
+    """A task in the hands of one engine: what it was when it was claimed, and the engine's own notes from then on."""
+
+    token: int
+    fence: int
+    envelope: Envelope
+    #: Attempts started, attempts that ended by exception, by crash, by interruption.
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    interruptions: int = 0
+    #: Seq of the next event.
+    next_seq: int = 1
+    status: TaskStatus = TaskStatus.PENDING
+    #: Last checkpoint, pickled.
+    restored: bytes | None = None
+    # -- the engine's notes; a store neither sets nor reads them --
+    #: The worker that holds it (pool.state.WorkerState), None while none does.
+    worker: Any = None
+    #: Estimated run time, microseconds, as it was counted in the worker's load.
+    load_us: int = 0
+    #: Credit of its logs and outputs (wire.credit.ReceiveCredit), made with the first of them.
+    credit: Any = None
+    #: Why it is being ended from outside (engine.ending.Ending), None = it is not.
+    ending: Any = None
+    started_us: int | None = None
+    progress: ProgressEvent | None = None
+    #: Its change in the batch that is being made.
+    change: Change | None = None
+
+
+@attrs.define(eq=False)
+class Change:
+    """The new state of a claimed task; the store applies it if `token` is still the row's."""
+
+    token: int
+    task_id: str
+    status: TaskStatus
+    attempt: int
+    failures: int
+    crashes: int
+    interruptions: int
+    next_seq: int
+    worker_id: str | None = None
+    started_us: int | None = None
+    finished_us: int | None = None
+    #: The claim ends with this change (the task has ended or is queued again).
+    release: bool = False
+    #: Wall-clock microseconds before which it does not run again (retrying, scheduled).
+    due_us: int = 0
+    #: The result in row form (wire.message) and its pickle.
+    value: list[Any] | None = None
+    blob: bytes | None = None
+    error: TaskErrorInfo | None = None
+    progress: ProgressEvent | None = None
+    #: A checkpoint to keep for the next attempt.
+    checkpoint: bytes | None = None
+
+
+@attrs.frozen
+class Lane:
+    """Which tasks a kind of worker takes: those that ask for its isolation or none, of its queues (None = every queue)."""
+
+    isolation: str
+    queues: frozenset[str] | None = None
+
+    def takes(self, isolation: str | None, queue: str | None) -> bool:
+        """Say whether a task with these options may run here."""
+        return (isolation is None or isolation == self.isolation) and (
+            self.queues is None or (queue or "default") in self.queues
+        )
+
+
+@attrs.frozen
+class Counts:
+    """How many tasks wait: pending ones that may run now, and ones that wait for their time."""
+
+    pending: int
+    scheduled: int
+
+
+class Store(Protocol):
+    """What an engine needs of a store."""
+
+    #: What is acknowledged survives the process.
+    durable: bool
+
+    def enqueue(self, tasks: Sequence[Envelope]) -> list[str | None]:
+        """Take the tasks in; for each, None if it is new, or the id of the task that stands for it (same id, or same
+        dedup_key and not ended).
+
+        Raises:
+            ServiceStopped: the store takes nothing any more.
+            QueueFull: with a bound on waiting tasks, when it is reached; then none is taken.
+        """
+        ...
+
+    def claim(self, lane: Lane, limit: int, now_us: int) -> list[Claim]:
+        """Hand over at most `limit` due tasks that the lane takes, in order."""
+        ...
+
+    def claim_one(self, task_id: str) -> Claim | None:
+        """Hand over this task if it waits (whatever for), else return None."""
+        ...
+
+    def commit(
+        self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
+    ) -> None:
+        """Apply the changes and keep the events, then call done(tokens refused, error or None)."""
+        ...
+
+    def next_due(self) -> int | None:
+        """Return the wall-clock microseconds at which the next task that waits for its time is due."""
+        ...
+
+    def waiting(self) -> list[str]:
+        """Return the ids of all tasks that wait (created ones not included)."""
+        ...
+
+    def close(self) -> list[str]:
+        """Take nothing more from now on and return `waiting()`; both in one step."""
+        ...
+
+    def counts(self) -> Counts:
+        """Return how many tasks wait."""
+        ...
+
+    def get(self, task_id: str) -> TaskRecord | None:
+        """Return the record of this task, or None."""
+        ...
+
+    def list(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        name: str | None = None,
+        tag: str | None = None,
+        worker: str | None = None,
+        created_before_us: int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[TaskRecord]:
+        """Return records in the order of arrival, from behind the task `after`."""
+        ...
+
+    def update(self, task_id: str, *, priority: int | None = None, due_us: int | None = None) -> bool:
+        """Change a waiting task; False if it does not wait."""
+        ...
+
+    def delete(self, task_id: str) -> bool:
+        """Forget an ended task; False if it has not ended or is not known."""
+        ...

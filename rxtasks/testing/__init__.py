@@ -1,0 +1,1 @@
+"""Shipped suites and strategies for those who write stores, workers or operators; needs the test extra."""

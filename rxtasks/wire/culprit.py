@@ -1,0 +1,96 @@
+"""Where in a value is what cannot travel? Asked only after something has failed; may be slow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+__all__ = ["children", "find_culprit", "short"]
+
+#: Steps down into a value, and values tried in all.
+_DEEPEST: Final = 100
+_MOST_TRIED: Final = 20_000
+_PLAIN: Final = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
+
+
+def find_culprit(roots: Mapping[str, Any], dump: Callable[[Any], object]) -> tuple[str, Any, BaseException | None]:
+    """Return (path, value, error) of the innermost value in `roots` that `dump` refuses; ("", None, None) if none.
+
+    It goes down into the first part that fails, and stops where no part fails by itself.
+    """
+    tried = 0
+    path: str = ""
+    culprit: Any = None
+    reason: BaseException | None = None
+    seen: set[int] = set()
+    parts: Iterator[tuple[str, Any]] = iter(roots.items())
+    for _ in range(_DEEPEST):
+        for step, part in parts:
+            if type(part) in _PLAIN or id(part) in seen:
+                continue
+            tried += 1
+            if tried > _MOST_TRIED:
+                return path, culprit, reason
+            error = _refusal(part, dump)
+            if error is not None:
+                seen.add(id(part))
+                path, culprit, reason = path + step, part, error
+                parts = children(part)
+                break
+        else:
+            break
+    return path, culprit, reason
+
+
+def children(value: Any) -> Iterator[tuple[str, Any]]:
+    """Return the parts of `value` with the step that leads to each: [0], ['key'], .name; never raises."""
+    try:
+        if isinstance(value, dict):
+            return iter([(f"[{short(repr(key), 60)}]", item) for key, item in value.items()])
+        if isinstance(value, list | tuple):
+            return iter([(f"[{index}]", item) for index, item in enumerate(value)])
+        if isinstance(value, set | frozenset):
+            return iter([("{...}", item) for item in value])
+        if callable(value) and hasattr(value, "__closure__"):
+            return _closure(value)
+        return _attributes(value)
+    except Exception:
+        return iter(())
+
+
+def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
+    found: dict[str, Any] = dict(getattr(value, "__dict__", None) or {})
+    for kind in type(value).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
+                found[name] = getattr(value, name)
+    return iter([(f".{name}", item) for name, item in found.items()])
+
+
+def _closure(function: Any) -> Iterator[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    names = function.__code__.co_freevars
+    for name, cell in zip(names, function.__closure__ or (), strict=False):
+        try:
+            found.append((f".<{name}>", cell.cell_contents))
+        except ValueError:
+            continue
+    for name in function.__code__.co_names:
+        if name in function.__globals__:
+            found.append((f".<{name}>", function.__globals__[name]))
+    return iter(found)
+
+
+def _refusal(value: Any, dump: Callable[[Any], object]) -> BaseException | None:
+    try:
+        dump(value)
+    except Exception as error:
+        return error
+    return None
+
+
+def short(text: str, most: int = 300) -> str:
+    """Return `text` in one line of at most `most` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 3] + "..."

@@ -1,0 +1,289 @@
+"""The messages between an engine and its workers.
+
+Commands go down, reports come up. Each is an attrs class; `codec` turns them into frames and back. Two of them are
+hot (`Assign`, `Events`): they carry many tasks or many events each, `Events` as rows whose layout is below.
+
+Event rows (lists; the first four places are common)::
+
+    [RUNNING,  token, seq, time_us]
+    [END,      token, seq, time_us, status, value, error, delay, ran_us]
+    [LOG,      token, seq, time_us, level, message, stream, fields, size]
+    [PROGRESS, token, seq, time_us, current, total, message, data]
+    [OUTPUT,   token, seq, time_us, value, size]
+
+`token` names the claim under which the task runs. `seq` is final: the worker numbers rows when they leave its outbox,
+from the assignment's `first_seq`. A LOG row of token 0 and seq 0 belongs to the worker, not to a task. `status` in END
+is succeeded, failed, retrying, scheduled or cancelled; `delay` is seconds until the next attempt (retrying) or until
+the time asked for (scheduled), else None; `ran_us` is the attempt's run time; `error` is TaskErrorInfo.to_dict().
+`fields` and `data` are None where empty. `size` is the bytes of a credited event as its sender counted them; both sides
+take credit.event_cost(size, window) for it, where the window is the assignment's `credit`.
+
+A value (`value` in END and OUTPUT) is one of::
+
+    None                              no value (END without result; the result None is ["j", None])
+    ["j", json]                       exact JSON of at most 64 KiB, in place
+    ["p", size, type, preview]        pickled, the next of the message's blobs (rows in order)
+    ["o", object, type, preview]      an object handed over in the same process; never encoded
+
+An error whose exception can be rebuilt has the key "pickle" = True beside those of to_dict(): the next blob (after the
+value's, if any) is the pickled (class name, args, state). In one process it is the exception itself: "object": exc.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias
+
+import attrs
+
+__all__ = [
+    "END",
+    "LOG",
+    "OUTPUT",
+    "PROGRESS",
+    "PROTOCOL",
+    "RUNNING",
+    "Ack",
+    "Assign",
+    "Assignment",
+    "Cancel",
+    "Checkpoint",
+    "Command",
+    "Configure",
+    "Define",
+    "Dropped",
+    "Events",
+    "Forget",
+    "Grant",
+    "Heartbeat",
+    "Hook",
+    "Message",
+    "Ping",
+    "Ready",
+    "Reply",
+    "Report",
+    "Request",
+    "StartFailed",
+    "Stop",
+    "Stopping",
+]
+
+#: Version of the protocol; a worker of another one is refused in the greeting.
+PROTOCOL: Final = 1
+
+RUNNING: Final = 0
+END: Final = 1
+LOG: Final = 2
+PROGRESS: Final = 3
+OUTPUT: Final = 4
+
+# -- commands ---------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Configure:
+    """The first command: who you are and how to work."""
+
+    worker_id: str
+    protocol: int = PROTOCOL
+    #: Put in front of the worker's own sys.path (entries it lacks), in this order.
+    sys_path: list[str] = attrs.field(factory=list)
+    #: Modules to import before ready.
+    modules: list[str] = attrs.field(factory=list)
+    #: cloudpickle of (function, args), called before ready; None = none.
+    initializer: bytes | None = None
+    #: Tasks that may run at once (async handlers).
+    concurrency: int = 1
+    #: Seconds between heartbeats.
+    heartbeat: float = 5.0
+    keep_temp: bool = False
+    #: Directory in which attempts make their temp_dir; None = the system's.
+    temp_root: str | None = None
+
+
+@attrs.frozen
+class Define:
+    """Make a function known under `key`, before an assignment uses it."""
+
+    key: str
+    #: "module:qualname" to import, or None with a blob.
+    ref: str | None = None
+    #: cloudpickle of the function.
+    blob: bytes | None = None
+
+
+@attrs.frozen
+class Forget:
+    """The function `key` is not used again until it is defined again."""
+
+    key: str
+
+
+@attrs.define
+class Assignment:
+    """One task for a worker. Not frozen: made for every task, and a frozen attrs object costs three times as much."""
+
+    token: int
+    fence: int
+    task_id: str
+    #: The attempt that would start now (from 1).
+    attempt: int
+    first_seq: int
+    #: Key of a defined function.
+    function: str
+    #: Units of credit for logs and outputs, cumulative from 0 for this token.
+    credit: int
+    #: What differs from the defaults of TaskOptions and matters to the worker:
+    #: {"name", "timeout", "grace", "retry": {...RetryPolicy; types as "module:QualName" or pickled}}; None = nothing.
+    options: dict[str, Any] | None = None
+    #: Attempts of this task that have ended by an exception so far.
+    failures: int = 0
+    #: Form of the arguments: "p" pickled (args, kwargs); "t" tagged JSON; "o" an object handed over in one process.
+    form: str = "p"
+    #: The arguments (bytes; for "o" the tuple (args, kwargs) itself).
+    payload: Any = b""
+    #: Last checkpoint of an earlier attempt (pickled), or None.
+    restored: bytes | None = None
+    trace: str | None = None
+
+
+@attrs.frozen
+class Assign:
+    """Run these, in this order. One byte a task has been written to the token pipe before."""
+
+    tasks: list[Assignment]
+
+
+@attrs.frozen
+class Grant:
+    """Credit for logs and outputs: rows of [token, cumulative units]. Repeats change nothing."""
+
+    rows: list[list[int]]
+
+
+@attrs.frozen
+class Cancel:
+    """End this task: cooperative first. Acknowledged."""
+
+    command_id: int
+    token: int
+    reason: str | None = None
+
+
+@attrs.frozen
+class Checkpoint:
+    """Ask this task to checkpoint (soft timeout, drain). Acknowledged."""
+
+    command_id: int
+    token: int
+
+
+@attrs.frozen
+class Ping:
+    """Ask for a heartbeat now. Acknowledged."""
+
+    command_id: int
+
+
+@attrs.frozen
+class Hook:
+    """Call the hook `name` with the pickled arguments. Acknowledged."""
+
+    command_id: int
+    name: str
+    blob: bytes | None = None
+
+
+@attrs.frozen
+class Stop:
+    """Finish what runs, start nothing more, then leave. Acknowledged at once."""
+
+    command_id: int
+
+
+@attrs.frozen
+class Reply:
+    """The answer to a Request, after its effect is durable where the store is."""
+
+    request_id: int
+    ok: bool = True
+    error: str | None = None
+
+
+# -- reports ----------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Ready:
+    """The worker can take assignments."""
+
+    pid: int
+    protocol: int = PROTOCOL
+    python: str = ""
+    #: Names of the handlers that its modules registered.
+    handlers: list[str] = attrs.field(factory=list)
+
+
+@attrs.frozen
+class StartFailed:
+    """The worker cannot start; it leaves after this."""
+
+    error: dict[str, Any]
+
+
+@attrs.frozen
+class Events:
+    """What tasks did, in order. `conflated` counts progress that was overwritten before it left the outbox."""
+
+    rows: list[list[Any]]
+    blobs: list[bytes] = attrs.field(factory=list)
+    conflated: int = 0
+
+
+@attrs.frozen
+class Heartbeat:
+    """A sign of life with what runs and what it uses."""
+
+    #: Tokens of the tasks that run.
+    tokens: list[int] = attrs.field(factory=list)
+    #: CPU seconds of the process since its start.
+    cpu_seconds: float = 0.0
+    #: Resident bytes.
+    memory_bytes: int = 0
+
+
+@attrs.frozen
+class Ack:
+    """A command was taken (ok) or could not be (error)."""
+
+    command_id: int
+    ok: bool = True
+    error: str | None = None
+
+
+@attrs.frozen
+class Dropped:
+    """This many assignments were found taken back (no byte left in the token pipe) and are forgotten."""
+
+    count: int
+
+
+@attrs.frozen
+class Request:
+    """A task asks for something durable and waits for the Reply: op "checkpoint" with the pickled state."""
+
+    request_id: int
+    token: int
+    op: str
+    blob: bytes = b""
+
+
+@attrs.frozen
+class Stopping:
+    """The worker starts nothing more and leaves when what runs has ended; it should be replaced (recycling)."""
+
+    reason: str
+
+
+Command: TypeAlias = Configure | Define | Forget | Assign | Grant | Cancel | Checkpoint | Ping | Hook | Stop | Reply
+Report: TypeAlias = Ready | StartFailed | Events | Heartbeat | Ack | Dropped | Request | Stopping
+Message: TypeAlias = Command | Report

@@ -1,0 +1,128 @@
+"""How a task ended, and what `result()` makes of it in the caller's thread."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import attrs
+
+from rxtasks.errors import PayloadError, TaskCancelled, TaskFailed
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import ValueRef
+from rxtasks.lifecycle.signals import Cancelled
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.wire.payload import load_exception, loads
+
+__all__ = ["Outcome", "RemoteTraceback", "shown_value"]
+
+_UNSET: Any = object()
+
+
+class RemoteTraceback(Exception):
+    """The cause of an exception that was raised elsewhere; its text is the traceback as it was there."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def shown_value(value: list[Any] | None) -> Any:
+    """Return what an event shows of a value in row form: the JSON value itself, or a ValueRef.
+
+    Forms: see rxtasks.wire.message. An object handed over in one process has the form
+    ["o", object, type, preview] or, where it is exact JSON, ["o", object, type, preview, copy].
+    """
+    if value is None:
+        return None
+    form = value[0]
+    if form == "j":
+        return value[1]
+    if form == "p":
+        return ValueRef(value[2], value[1], value[3])
+    return value[4] if len(value) > 4 else ValueRef(value[2], 0, value[3])
+
+
+@attrs.define(slots=True)
+class Outcome:
+    """The end of a task as the core knows it. Nothing is unpickled before result() is called."""
+
+    status: TaskStatus
+    #: The value in row form (see rxtasks.wire.message); None = no value.
+    value: list[Any] | None = None
+    #: The pickled value of form "p".
+    blob: bytes | None = None
+    error: TaskErrorInfo | None = None
+    #: dump_exception of the handler's exception.
+    error_blob: bytes | None = None
+    #: The exception itself, where it is in this process already.
+    error_object: BaseException | None = None
+    _loaded: Any = attrs.field(default=_UNSET, init=False, repr=False, eq=False)
+
+    def event_value(self) -> Any:
+        """Return what the StatusEvent shows: the JSON value, or a ValueRef that stands for it."""
+        return shown_value(self.value)
+
+    def result(self) -> Any:
+        """Return the task's result, the same object at each call.
+
+        Raises:
+            TaskCancelled: it was cancelled.
+            Exception: it failed: the handler's own exception where it can be rebuilt here, with a RemoteTraceback as
+                its cause where it came from elsewhere; else TaskFailed, which shows it.
+            PayloadError: it succeeded, but its value cannot be rebuilt here.
+        """
+        if self.status == TaskStatus.SUCCEEDED:
+            value = self.value
+            if value is None:
+                return None
+            if value[0] != "p" and not isinstance(value[1], ValueRef):
+                return value[1]
+            if self._loaded is _UNSET:
+                if self.blob is None:
+                    raise PayloadError("the result is no longer held here", "result")
+                self._loaded = loads(self.blob, what="result")
+            return self._loaded
+        self._raise()
+
+    def exception(self) -> BaseException | None:
+        """Return what result() raises because of how the task ended; None if it succeeded."""
+        if self.status == TaskStatus.SUCCEEDED:
+            return None
+        if self._loaded is _UNSET:
+            self._loaded = self._cancellation() if self.status == TaskStatus.CANCELLED else self._failure()
+        error: BaseException = self._loaded
+        return error
+
+    def _raise(self) -> NoReturn:
+        error = self.exception()
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error, self  # the traceback holds this frame: no cycle through it
+
+    def _cancellation(self) -> BaseException:
+        known, info = self.error_object, self.error
+        if isinstance(known, TaskCancelled):
+            return known
+        if isinstance(known, Cancelled):
+            return TaskCancelled(known.reason)
+        said = "" if info is None else info.message
+        plain = str(TaskCancelled())
+        if said in ("", "cancelled", plain):
+            return TaskCancelled()
+        return TaskCancelled(said.removeprefix(f"{plain}: "))
+
+    def _failure(self) -> BaseException:
+        if isinstance(self.error_object, Exception):
+            return self.error_object
+        info = self.error or TaskErrorInfo(type="RuntimeError", message=f"the task ended as {self.status}")
+        error = None if self.error_blob is None else load_exception(self.error_blob, info)
+        if error is None:
+            error = TaskFailed(info)
+        if info.traceback:
+            error.__cause__ = RemoteTraceback(info.traceback)
+        return error

@@ -1,0 +1,115 @@
+"""Exceptions that travel: taken apart where they were raised, rebuilt where the result is asked for.
+
+Stock pickle calls the class with `args` again, which fails for every exception whose `__init__` takes something else
+than what it passes on. Here the object is made by the built-in class it descends from, which is what holds `args`, and
+gets its attributes back; its own `__init__` is not run a second time. Classes that define how they are pickled are
+pickled their way.
+
+Only a class that is already imported is used, and only if it is an Exception: nothing is imported for an error.
+"""
+
+from __future__ import annotations
+
+import builtins
+import pickle
+import sys
+from typing import Any, cast
+
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+
+__all__ = ["dump_exception", "find_class", "load_exception"]
+
+_REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__", "__setstate__")
+
+
+def dump_exception(error: BaseException) -> bytes | None:
+    """Return `error` for `load_exception`, or None if it cannot be rebuilt elsewhere; never raises.
+
+    Attributes that do not pickle are left behind; arguments that do not make it None.
+    """
+    kind = type(error)
+    if not isinstance(error, Exception) or "<" in kind.__qualname__:
+        return None
+    try:
+        if _own_way(kind):
+            return pickle.dumps((kind.__module__, kind.__qualname__, None, pickle.dumps(error, 5)), 5)
+        reduced: Any = _native(kind).__reduce__(error)  # OSError and ImportError know more than args
+        args = pickle.dumps(reduced[1], 5)
+        state = _state(reduced[2]) if len(reduced) > 2 else None
+        return pickle.dumps((kind.__module__, kind.__qualname__, args, state), 5)
+    except Exception:
+        return None
+
+
+def load_exception(data: bytes, info: TaskErrorInfo) -> BaseException | None:
+    """Return the exception that `dump_exception` took apart, or None if it cannot be rebuilt here; never raises.
+
+    `info` is what the task said of it: an exception of another class than `info.type` is not rebuilt. Runs code that
+    the pickle names: only for bytes of local workers.
+    """
+    try:
+        module, qualname, args, state = pickle.loads(data)
+        kind = find_class(module, qualname)
+        if kind is None or not issubclass(kind, Exception) or info.type not in (qualname, f"{module}.{qualname}"):
+            return None
+        if args is None:
+            error = pickle.loads(state)
+            return error if type(error) is kind else None
+        base = _native(kind)
+        values = pickle.loads(args)
+        rebuilt: BaseException = base.__new__(kind, *values)
+        base.__init__(rebuilt, *values)
+        if state is not None:
+            rebuilt.__setstate__(pickle.loads(state))
+        return rebuilt
+    except Exception:
+        return None
+
+
+def find_class(module: str, qualname: str) -> type[Any] | None:
+    """Return the class of that name if its module is imported here, else None; runs no user code."""
+    home = sys.modules.get(module)
+    if home is None:
+        return None
+    found: Any = home
+    for name in qualname.split("."):
+        found = vars(found).get(name)
+        if found is None:
+            return None
+    same = isinstance(found, type) and found.__module__ == module and found.__qualname__ == qualname
+    return found if same else None
+
+
+def _native(kind: type[BaseException]) -> type[BaseException]:
+    for base in kind.__mro__:
+        if getattr(builtins, base.__name__, None) is base and issubclass(base, BaseException):
+            return cast("type[BaseException]", base)
+    return BaseException
+
+
+def _own_way(kind: type[BaseException]) -> bool:
+    """Say whether a class between `kind` and the built-in one defines how it is pickled."""
+    for base in kind.__mro__:
+        if getattr(builtins, base.__name__, None) is base:
+            return False
+        if any(name in base.__dict__ for name in _REDUCERS):
+            return True
+    return False
+
+
+def _state(attributes: dict[str, Any] | None) -> bytes | None:
+    if not attributes:
+        return None
+    try:
+        return pickle.dumps(attributes, 5)
+    except Exception:
+        kept = {name: value for name, value in attributes.items() if _pickles(value)}
+        return pickle.dumps(kept, 5) if kept else None
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        pickle.dumps(value, 5)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What runs inside a worker: handlers, their context, and the way of their events out."""

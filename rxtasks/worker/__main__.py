@@ -1,0 +1,118 @@
+"""A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid>`.
+
+::
+
+    kernel: end with the parent ── greeting ── taps ── modules ── initializer ── Ready ── serve ── leave
+                                                          └──── what is raised ──> StartFailed, exit 1
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import sys
+import traceback
+from typing import Any
+
+from rxtasks.wire.message import PROTOCOL, Configure, Message, Ready, StartFailed
+from rxtasks.worker import kernel
+from rxtasks.worker.channel import Channel
+from rxtasks.worker.children import end_children
+from rxtasks.worker.failure import describe
+from rxtasks.worker.registry import default_registry
+from rxtasks.worker.restore import Restorer
+from rxtasks.worker.runtime import Runtime
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a worker; does not return."""
+    given = sys.argv[1:] if arguments is None else arguments
+    channel_fd, tokens, parent = int(given[0]), int(given[1]), int(given[2])
+    kernel.outlive_nobody()
+    if os.getppid() != parent:
+        os._exit(0)
+    kernel.become_subreaper()
+    kernel.spare_the_parent()
+    for fd in (channel_fd, tokens):
+        os.set_inheritable(fd, False)
+    os.set_blocking(tokens, False)
+    channel = Channel(channel_fd)
+    configure, early = _greeting(channel)
+    runtime = Runtime(channel, tokens, configure)
+    os.register_at_fork(after_in_child=runtime.after_fork)
+    for message in early:
+        runtime.take(message)
+    runtime.control.start()
+    runtime.control.read_now()
+    try:
+        _set_up(configure, runtime)
+        runtime.prepare(Restorer(kernel.outlive_nobody))
+    except BaseException as error:
+        runtime.outbox.flush()
+        channel.send(StartFailed(describe(error).to_dict()))
+        _leave(runtime, 1)
+    gc.freeze()
+    channel.send(Ready(os.getpid(), PROTOCOL, sys.version.split()[0], default_registry.names()))
+    try:
+        runtime.serve()
+    except BaseException as error:
+        os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
+        os._exit(70)
+    _leave(runtime, 0)
+
+
+def _greeting(channel: Channel) -> tuple[Configure, list[Message]]:
+    """Return the first command, and those that came with it."""
+    poll = select.poll()
+    poll.register(channel.fd, select.POLLIN)
+    while True:
+        poll.poll()
+        messages = channel.read()
+        if messages:
+            first = messages[0]
+            if not isinstance(first, Configure) or first.protocol != PROTOCOL:
+                text = f"the worker speaks protocol {PROTOCOL}; the greeting was {str(first)[:200]}"
+                channel.send(StartFailed({"type": "rxtasks.errors.ProtocolError", "message": text}))
+                os._exit(1)
+            return first, messages[1:]
+
+
+def _set_up(configure: Configure, runtime: Runtime) -> None:
+    """Do what comes before the first task: path, taps, modules, initializer."""
+    wanted = [entry for entry in configure.sys_path if entry not in sys.path]
+    sys.path[:0] = wanted
+    runtime.tap.install()
+    if configure.modules:
+        from importlib import import_module
+
+        for name in configure.modules:
+            import_module(name)
+    if configure.initializer is not None:
+        import pickle
+
+        function, args = pickle.loads(configure.initializer)
+        function(*args)
+
+
+def _leave(runtime: Runtime, code: int) -> Any:
+    """End this process: resources closed, exit functions called, children ended."""
+    try:
+        runtime.leave()
+        import atexit
+
+        atexit._run_exitfuncs()
+        runtime.outbox.flush()
+        runtime.channel.write()
+        for stream in (sys.__stdout__, sys.__stderr__):
+            if stream is not None:
+                stream.flush()
+        end_children()
+    finally:
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

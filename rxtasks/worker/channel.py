@@ -1,0 +1,125 @@
+"""The worker's end of its channel: frames both ways over one socket, never blocking.
+
+What the socket does not take waits here; whoever polls writes on when it is writable. A large result is cut into parts
+that are drawn one at a time, so that a heartbeat or an acknowledgement passes between two of them (R5).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import NoReturn
+
+from rxtasks.errors import ProtocolError
+from rxtasks.wire.codec import Decoder, Encoder
+from rxtasks.wire.message import Ack, Heartbeat, Message
+from rxtasks.worker.children import kill_everything
+
+__all__ = ["Channel"]
+
+_READ = 256 * 1024
+_FLAGS = getattr(socket, "MSG_DONTWAIT", 0)
+
+
+class Channel:
+    """The socket with its encoder and decoder. send and write from any thread, read from one at a time."""
+
+    def __init__(self, fd: int) -> None:
+        self._sock = socket.socket(fileno=fd)
+        self._sock.setblocking(False)
+        self.fd = fd
+        self._encoder = Encoder()
+        self._decoder = Decoder()
+        self._buffer = memoryview(bytearray(_READ))
+        # Reentrant: a finalizer that prints may come while this thread is sending.
+        self.lock = threading.RLock()
+        self._waiting: deque[bytes | memoryview | Iterator[bytes]] = deque()
+        self._urgent: deque[Message] = deque()
+        #: True while something waits for the socket.
+        self.blocked = False
+
+    def send(self, message: Message) -> None:
+        """Send a message, now or as soon as the socket takes it.
+
+        Raises:
+            PayloadError: it cannot travel; nothing was sent.
+        """
+        with self.lock:
+            if self.blocked:
+                if type(message) in _URGENT and isinstance(self._waiting[-1], Iterator):
+                    self._urgent.append(message)
+                else:
+                    self._waiting.append(self._encoder.encode_parts(message))
+                return
+            self.blocked = True  # a reentrant send queues behind this one
+            self._waiting.append(self._encoder.encode_parts(message))
+            self._write()
+
+    def write(self) -> bool:
+        """Write what waits; return whether nothing does any more."""
+        with self.lock:
+            if self.blocked:
+                self._write()
+            return not self.blocked
+
+    def _write(self) -> None:
+        waiting, send = self._waiting, self._sock.send
+        try:
+            while waiting:
+                head = waiting[0]
+                if isinstance(head, Iterator):
+                    frame = self._draw(head)
+                    if frame is None:
+                        waiting.popleft()
+                    else:
+                        waiting.appendleft(frame)
+                    continue
+                count = send(head, _FLAGS)
+                if count == len(head):
+                    waiting.popleft()
+                else:
+                    waiting[0] = memoryview(head)[count:]
+        except BlockingIOError:
+            return
+        except OSError as error:
+            lost(f"its channel cannot be written: {error.strerror}")
+        self.blocked = False
+
+    def _draw(self, frames: Iterator[bytes]) -> bytes | None:
+        if self._urgent:
+            return b"".join(self._encoder.encode(self._urgent.popleft()))
+        return next(frames, None)
+
+    def read(self) -> list[Message]:
+        """Return the messages that are there; does not return when the channel has ended."""
+        try:
+            count = self._sock.recv_into(self._buffer)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except OSError as error:
+            lost(f"its channel cannot be read: {error.strerror}")
+        if count == 0:
+            kill_everything()
+        try:
+            return self._decoder.feed(self._buffer[:count])
+        except ProtocolError as error:
+            lost(f"protocol error: {error}")
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._sock.close()
+
+
+_URGENT = frozenset({Ack, Heartbeat})
+
+
+def lost(why: str) -> NoReturn:
+    """End this process with its children: its parent cannot be reached any more. Says why on standard error."""
+    try:
+        os.write(2, f"rxtasks worker {os.getpid()} ends: {why}\n".encode("utf-8", "backslashreplace"))
+    except OSError:
+        pass
+    kill_everything()

@@ -1,0 +1,117 @@
+"""Processes below this one: found through /proc, ended, and reaped.
+
+As a subreaper this process inherits what its children leave behind, double-forked daemons included; so ending children
+until there are none ends every descendant.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from typing import NoReturn
+
+__all__ = ["children", "descendants", "end_children", "kill_everything"]
+
+#: Seconds after which children that cannot be ended are given up.
+PATIENCE = 2.0
+
+
+def children(pid: int) -> list[int]:
+    """Return the process ids of the children of `pid`."""
+    found: list[int] = []
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
+                found.extend(map(int, file.read().split()))
+        return found
+    except FileNotFoundError:
+        return [child for child, parent in _parents() if parent == pid]
+    except OSError:
+        return found
+
+
+def _parents() -> Iterator[tuple[int, int]]:
+    """Yield (pid, parent's pid) of all processes: for kernels without /proc/<pid>/task/<tid>/children."""
+    try:
+        names = os.listdir("/proc")
+    except OSError:
+        return
+    for name in names:
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    yield int(name), int(file.read().rpartition(b")")[2].split()[1])
+            except (OSError, ValueError, IndexError):
+                pass
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the process ids of everything below `pid`, parents first."""
+    found: list[int] = []
+    level = [pid]
+    while level:
+        level = [child for parent in level for child in children(parent) if child not in found]
+        found.extend(level)
+    return found
+
+
+def end_children(spared: frozenset[int] = frozenset()) -> list[int]:
+    """Kill all children but the spared and what descends from them, and reap them; return those that would not end."""
+    _stop_resource_tracker()
+    deadline = time.monotonic() + PATIENCE
+    pause = 0.0005
+    while True:
+        left = [pid for pid in children(os.getpid()) if pid not in spared]
+        if not left or time.monotonic() > deadline:
+            return left
+        for pid in left:
+            for each in (pid, *descendants(pid)):
+                _kill(each)
+        alive = False
+        for pid in left:
+            try:
+                alive |= os.waitpid(pid, os.WNOHANG)[0] == 0
+            except ChildProcessError:
+                pass
+        if alive:
+            time.sleep(pause)
+            pause = min(0.02, pause * 2)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+def _stop_resource_tracker() -> None:
+    """End multiprocessing's resource tracker its own way: killed, it would complain at its next use."""
+    module = sys.modules.get("multiprocessing.resource_tracker")
+    tracker = getattr(module, "_resource_tracker", None)
+    if tracker is not None and getattr(tracker, "_pid", None) is not None:
+        try:
+            tracker._stop()
+        except Exception:
+            pass
+
+
+def kill_everything() -> NoReturn:
+    """Kill every descendant, then this process with its group. Does not return."""
+    me = os.getpid()
+    try:
+        for _ in range(3):
+            found = descendants(me)
+            if not found:
+                break
+            for pid in found:
+                _kill(pid)
+    finally:
+        try:
+            if os.getpgrp() == me:
+                os.killpg(me, signal.SIGKILL)
+        finally:
+            os._exit(70)

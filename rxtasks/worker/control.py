@@ -1,0 +1,125 @@
+"""The control thread: heartbeats, delayed flushes, and reading the channel while a handler runs."""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from rxtasks.worker.channel import lost
+from rxtasks.worker.kernel import Alarm
+
+if TYPE_CHECKING:
+    from rxtasks.worker.runtime import Runtime
+
+__all__ = ["Control"]
+
+#: Seconds that rows of a running handler may wait.
+FLUSH_DELAY: Final = 0.003
+
+
+class Control:
+    """Owns the epoll descriptor on which the control thread sleeps.
+
+    `armed` and `reads` are read without a lock by the main thread, on its way from task to task.
+    """
+
+    def __init__(self, runtime: Runtime, channel: int, beat: float) -> None:
+        self._runtime = runtime
+        self._channel = channel
+        self._beat = beat
+        self._alarm = Alarm(FLUSH_DELAY)
+        #: The alarm is set, or has rung and is about to be seen.
+        self.armed = False
+        #: This thread reads the channel.
+        self.reads = False
+        self._mask = 0
+        self._epoll = select.epoll()
+        self._epoll.register(self._alarm.fd, select.EPOLLIN)
+        self._epoll.register(channel, 0)
+        self._page = os.sysconf("SC_PAGE_SIZE")
+        try:
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._statm = -1
+
+    def start(self) -> None:
+        """Start the thread."""
+        threading.Thread(target=self._run, name="rxtasks-control", daemon=True).start()
+
+    def arm(self) -> None:
+        """Have the control thread look in 3 ms."""
+        self.armed = True
+        self._alarm.arm()
+
+    # -- which thread reads; under the runtime's role lock --
+
+    def start_reading(self, busy: bool) -> None:
+        """Read the channel on this thread if the main one is `busy`, and write when it takes more."""
+        self.reads = busy
+        self._watch((select.EPOLLIN if busy else 0) | (select.EPOLLOUT if self._runtime.channel.blocked else 0))
+
+    def stop_reading(self) -> None:
+        """Leave the channel to the main thread."""
+        if self.reads or self._mask:
+            self.reads = False
+            self._watch(0)
+
+    def written(self) -> None:
+        """Nothing waits for the channel any more."""
+        self._watch(select.EPOLLIN if self.reads else 0)
+
+    def _watch(self, mask: int) -> None:
+        if mask != self._mask:
+            self._mask = mask
+            try:
+                self._epoll.modify(self._channel, mask)
+            except OSError as error:
+                lost(f"its channel was closed by a handler: {error.strerror}")
+
+    def read_now(self) -> None:
+        """Read on this thread at once: the main one is going to wait. Called by the main thread."""
+        self._runtime.on_alarm()
+
+    # -- the thread --
+
+    def _run(self) -> None:
+        runtime, epoll, alarm = self._runtime, self._epoll, self._alarm.fd
+        beat = time.monotonic() + self._beat
+        while True:
+            wait = beat - time.monotonic()
+            if wait <= 0:
+                runtime.heartbeat()
+                beat = time.monotonic() + self._beat
+                wait = self._beat
+            try:
+                ready = epoll.poll(wait)
+            except InterruptedError:
+                continue
+            except (OSError, ValueError) as error:
+                lost(f"a handler closed its descriptors: {error}")
+            for fd, events in ready:
+                if fd == alarm:
+                    self.armed = False
+                    self._alarm.clear()
+                    runtime.on_alarm()
+                else:
+                    runtime.on_channel(bool(events & ~select.EPOLLOUT))
+
+    def memory_bytes(self) -> int:
+        """Return this process's resident bytes, 0 where that is not known."""
+        try:
+            return int(os.pread(self._statm, 128, 0).split()[1]) * self._page
+        except (OSError, IndexError, ValueError):
+            return 0
+
+    def after_fork(self) -> None:
+        """In a forked child: close the copies."""
+        self._epoll.close()
+        self._alarm.close()
+        if self._statm >= 0:
+            os.close(self._statm)
+            self._statm = -1
+        self.armed = True  # nobody listens: never set it again

@@ -1,0 +1,395 @@
+"""One attempt of one task, step by step.
+
+::
+
+    start ── resolve ── arguments ── perform ── encode ──┐
+      │          └──────── what is raised ── ended_by ───┴─ settle ── report
+    running                                                            end
+
+`start` to `encode` happen in a copy of the context, with CURRENT set: whatever is printed there is the task's. `settle`
+ends capture and temp_dir and lets the worker restore the process (before the end is reported, so that who sees the end
+sees a clean worker). `report` puts the END row.
+
+An executor is used by one thread at a time for sync handlers, and by one event loop for async ones; `cancel`,
+`checkpoint`, `grant` and `reply` may come from any thread.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from rxtasks.clock import Clock, SystemClock
+from rxtasks.errors import PayloadError
+from rxtasks.wire.message import Assignment, Define
+from rxtasks.wire.payload import dump_value, load_args, loads
+from rxtasks.worker import capture, tempdirs
+from rxtasks.worker.attempt import Attempt, Ending, cancelled
+from rxtasks.worker.capture import Tap
+from rxtasks.worker.context import CURRENT, TaskContext
+from rxtasks.worker.ending import ended_by, failed
+from rxtasks.worker.forks import generation, leave_child
+from rxtasks.worker.functions import Functions
+from rxtasks.worker.handler import Handler, Kind
+from rxtasks.worker.hooks import Hooks
+from rxtasks.worker.outbox import Outbox
+from rxtasks.worker.resources import Resources
+from rxtasks.worker.retrying import rule_of
+from rxtasks.worker.values import encode_value
+
+if TYPE_CHECKING:
+    from loguru import Logger
+
+__all__ = ["Executor"]
+
+_Body = Callable[[Attempt], Ending]
+
+
+class Executor:
+    """Runs attempts and reports them to an outbox.
+
+    Args:
+        outbox: where rows go.
+        functions: callables (or Defines) by function key; may be shared with who fills it.
+        worker_id: what contexts and logs say.
+        in_process: in the caller's own process; its capture is taken out by close().
+        keep_temp: leave temp_dirs in place.
+        temp_root: where temp_dirs are made; None = the system's place.
+        clock: measures run times.
+        tap: the capture of this process, if it is set already (a worker process).
+        settle: called after each attempt, before its end is reported, when no other runs here.
+        problem: told what could not be cleaned up.
+    """
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        functions: dict[str, Any] | Functions | None = None,
+        *,
+        worker_id: str | None,
+        in_process: bool,
+        keep_temp: bool = False,
+        temp_root: str | None = None,
+        clock: Clock | None = None,
+        tap: Tap | None = None,
+        settle: Callable[[], None] | None = None,
+        problem: Callable[[str], None] | None = None,
+    ) -> None:
+        self.worker_id = worker_id
+        self.functions = functions if isinstance(functions, Functions) else Functions(functions)
+        self.resources = Resources()
+        self.hooks = Hooks(self.functions, outbox.worker_log)
+        self._outbox = outbox
+        self._in_process = in_process
+        self._keep_temp = keep_temp
+        self._temp_root = temp_root
+        self.monotonic_ns = (clock or SystemClock()).monotonic_ns
+        self._tap = tap
+        self._owns_tap = False
+        self._settle_worker = settle
+        self._problem = problem
+        self._attempts: dict[int, Attempt] = {}
+        #: Reasons by token of cancels that came before their task was begun; kept by who queues assignments.
+        self.early_cancels: dict[int, str | None] = {}
+        self._lock = threading.Lock()
+        self._loop: Any = None
+        self._generation = generation()
+
+    # -- running --
+
+    def run(self, assignment: Assignment) -> str:
+        """Run one attempt on this thread and report it; return the status it ended with.
+
+        An async handler runs too, in an event loop of its own.
+        """
+        attempt = self._start(assignment)
+        ending = contextvars.copy_context().run(self._body, attempt)
+        return self._finish(attempt, ending)
+
+    async def arun(self, assignment: Assignment) -> str:
+        """Run one attempt of an async handler in this event loop; each call is to be an asyncio task of its own."""
+        attempt = self._start(assignment)
+        before = CURRENT.set(attempt.context)
+        try:
+            ending = await self._async_body(attempt)
+        finally:
+            CURRENT.reset(before)
+        return self._finish(attempt, ending)
+
+    def is_async(self, assignment: Assignment) -> bool:
+        """Say whether the assignment's handler is async; False where it cannot be resolved."""
+        try:
+            return self.functions.handler(assignment.function).kind >= Kind.ASYNC
+        except BaseException:  # running it will say why
+            return False
+
+    def refuse(self, assignment: Assignment, reason: str | None) -> None:
+        """Report a task as cancelled that has not started."""
+        ending = cancelled(reason)
+        self._outbox.open(assignment).end(ending.status, error=ending.error)
+
+    # -- steps --
+
+    def _start(self, assignment: Assignment) -> Attempt:
+        lane = self._outbox.open(assignment)
+        context = TaskContext(assignment, lane, self)
+        attempt = Attempt(assignment, lane, context, self.monotonic_ns())
+        options = assignment.options
+        if options is not None:
+            self._apply(attempt, options)
+        self._attempts[assignment.token] = attempt
+        if self.early_cancels and assignment.token in self.early_cancels:
+            self.cancel(assignment.token, self.early_cancels.pop(assignment.token))
+        tap = self._tap
+        if tap is None:
+            tap = self._open_tap()
+        tap.begin()
+        lane.running()
+        return attempt
+
+    def _apply(self, attempt: Attempt, options: dict[str, Any]) -> None:
+        if options.get("retry") is not None:
+            attempt.rule = rule_of(attempt.assignment)
+            if attempt.rule.max_attempts > 1 and attempt.lane.window > 1:
+                attempt.lane.reserve = 1  # for the log line of a retry
+        timeout = options.get("timeout")
+        if timeout is not None:
+            hard = timeout + options.get("grace", 5.0)
+            attempt.context._limit(attempt.started_ns + int(timeout * 1e9), self._outbox.now() + int(hard * 1e6))
+
+    def _body(self, attempt: Attempt) -> Ending:
+        CURRENT.set(attempt.context)
+        final = True
+        try:
+            handler = self.functions.handler(attempt.assignment.function)
+            args, kwargs = self._arguments(attempt, handler)
+            if self.hooks.per_task:
+                self.hooks.around("before_task", attempt.context)
+            final = False
+            if handler.kind == Kind.SYNC:
+                value = handler.function(*args, **kwargs)
+                if type(value) is CoroutineType:
+                    value = self._in_loop(attempt, value)
+            elif handler.kind == Kind.GENERATOR:
+                value = self._drive(attempt.context, handler.function(*args, **kwargs))
+            else:
+                value = self._in_loop(attempt, self._perform_async(attempt, handler, args, kwargs))
+            final = True
+            return self._encode(attempt, value)
+        except BaseException as error:
+            return self._raised(attempt, error, final)
+
+    async def _async_body(self, attempt: Attempt) -> Ending:
+        final = True
+        try:
+            handler = self.functions.handler(attempt.assignment.function)
+            args, kwargs = self._arguments(attempt, handler)
+            if self.hooks.per_task:
+                self.hooks.around("before_task", attempt.context)
+            final = False
+            value = await self._perform_async(attempt, handler, args, kwargs)
+            final = True
+            return self._encode(attempt, value)
+        except BaseException as error:
+            return self._raised(attempt, error, final)
+
+    def _arguments(self, attempt: Attempt, handler: Handler) -> tuple[Any, Any]:
+        assignment = attempt.assignment
+        form = assignment.form
+        if form == "p":
+            args, kwargs = load_args(assignment.payload)
+        elif form == "o":
+            args, kwargs = assignment.payload
+        elif form == "t":
+            from rxtasks.wire.tagged import load_tagged_args
+
+            args, kwargs = load_tagged_args(assignment.payload)
+        else:
+            raise PayloadError(f"arguments of the unknown form {form!r}", "args")
+        if handler.context_name is not None:
+            return handler.inject(tuple(args), kwargs, attempt.context)
+        return args, kwargs
+
+    def _drive(self, context: TaskContext, generator: Any) -> Any:
+        """Emit what a generator handler yields; what emit raises is raised at its yield."""
+        try:
+            item = next(generator)
+            while True:
+                try:
+                    context.emit(item)
+                except BaseException as error:
+                    item = generator.throw(error)
+                else:
+                    item = next(generator)
+        except StopIteration as stop:
+            return stop.value
+
+    async def _perform_async(self, attempt: Attempt, handler: Handler, args: Any, kwargs: Any) -> Any:
+        from rxtasks.worker import asynchronous
+
+        return await asynchronous.perform(attempt, handler, args, kwargs)
+
+    def _in_loop(self, attempt: Attempt, coroutine: Any) -> Any:
+        from rxtasks.worker import asynchronous
+
+        if self._loop is None:
+            self._loop = asynchronous.LoopOfThread()
+        return self._loop.run(attempt, coroutine)
+
+    def _encode(self, attempt: Attempt, value: Any) -> Ending:
+        form, blob, _ = encode_value(value, "result", in_process=self._in_process)
+        return Ending("succeeded", form, blob)
+
+    def _raised(self, attempt: Attempt, error: BaseException, final: bool) -> Ending:
+        if generation() != self._generation:
+            self._leave(error)
+        try:
+            return ended_by(attempt, error, in_process=self._in_process, final=final)
+        except Exception as failure:
+            return failed(failure, in_process=self._in_process)
+
+    def _finish(self, attempt: Attempt, ending: Ending) -> str:
+        if generation() != self._generation:
+            self._leave(None)
+        attempt.ran_us = (self.monotonic_ns() - attempt.started_ns) // 1000
+        self._settle(attempt)
+        del self._attempts[attempt.assignment.token]
+        attempt.lane.end(
+            ending.status, ending.value, ending.blob, ending.error, ending.error_blob, ending.delay, attempt.ran_us
+        )
+        return ending.status
+
+    def _leave(self, error: BaseException | None) -> None:
+        """This is a process forked off by the handler: end it, except in the caller's own main thread."""
+        leave_child(error, self._in_process)
+        self._generation = generation()
+
+    def _settle(self, attempt: Attempt) -> None:
+        context = attempt.context
+        if self.hooks.per_task:
+            self.hooks.around("after_task", context)
+        if context._partial is not None and self._tap is not None:
+            self._tap.finish(context)
+        if self._settle_worker is not None and len(self._attempts) == 1:
+            self._settle_worker()
+        if context._log is not None:
+            context._log = None  # it refers back to the context
+        if context._temp is not None and not self._keep_temp:
+            trouble = tempdirs.remove(context._temp)
+            if trouble is not None and self._problem is not None:
+                self._problem(trouble)
+
+    # -- from the engine; any thread; no-ops for unknown tokens --
+
+    @property
+    def tokens(self) -> list[int]:
+        """The tokens of what runs here."""
+        return list(self._attempts)
+
+    def cancel(self, token: int, reason: str | None = None) -> bool:
+        """Cancel what runs under `token`: its next context call raises, an async handler is cancelled.
+
+        Return whether anything does.
+        """
+        attempt = self._attempts.get(token)
+        if attempt is None:
+            return False
+        attempt.context._cancel(reason)
+        self._outbox.cancel(token, reason)
+        loop, task = attempt.loop, attempt.task
+        if loop is not None and task is not None:
+            try:
+                loop.call_soon_threadsafe(_cancel_performing, attempt)
+            except RuntimeError:  # the loop is closed: it has ended
+                pass
+        return True
+
+    def checkpoint(self, token: int) -> None:
+        """Ask what runs under `token` to checkpoint."""
+        attempt = self._attempts.get(token)
+        if attempt is not None:
+            attempt.context._ask_checkpoint()
+
+    def grant(self, token: int, credit: int) -> None:
+        """Open a task's credit."""
+        self._outbox.grant(token, credit)
+
+    def reply(self, request_id: int, ok: bool = True, error: str | None = None) -> None:
+        """Answer a request."""
+        self._outbox.reply(request_id, ok, error)
+
+    def abandon(self, token: int) -> None:
+        """Let go of an attempt that cannot be ended: it is cancelled, and what it still says goes nowhere."""
+        self.cancel(token, "abandoned")
+        self._outbox.close(token)
+
+    def define(self, define: Define) -> None:
+        """Make a function, hook ("hook:<name>") or resource ("resource:<name>") known."""
+        self.functions.define(define)
+        if define.key.startswith("hook:"):
+            self.hooks.changed()
+        elif define.key.startswith("resource:"):
+            key = define.key
+            self.resources.add(key[9:], lambda: self.functions.handler(key).function)
+
+    def forget(self, key: str) -> None:
+        """Drop a function or hook."""
+        self.functions.forget(key)
+        if key.startswith("hook:"):
+            self.hooks.changed()
+
+    def close(self) -> None:
+        """Close resources and the loop, and take capture out where this executor had it set."""
+        for name, error in self.resources.close():
+            self._outbox.worker_log("ERROR", f"resource {name!r} failed to close: {type(error).__name__}", "log")
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
+        with self._lock:
+            if self._owns_tap:
+                self._owns_tap = False
+                self._tap = None
+                capture.release()
+
+    # -- what contexts need --
+
+    def make_temp_dir(self, context: TaskContext) -> Path:
+        return tempdirs.make(self._temp_root, context.task_id, context.attempt)
+
+    def keep_artifact(self, context: TaskContext, path: Path) -> Path:
+        base = path if path.is_absolute() else context.temp_dir
+        return tempdirs.keep(path, base, self._temp_root, context.task_id)
+
+    def save_checkpoint(self, context: TaskContext, state: Any) -> None:
+        attempt = self._attempts.get(context._assignment.token)
+        blob = dump_value(state, what="checkpoint")
+        if attempt is not None:
+            self._outbox.request(attempt.lane, "checkpoint", blob)
+
+    def restored(self, context: TaskContext) -> Any:
+        blob = context._assignment.restored
+        return None if blob is None else loads(blob, what="checkpoint")
+
+    def resource(self, name: str) -> Any:
+        return self.resources.get(name)
+
+    def logger(self, context: TaskContext) -> Logger:
+        tap = self._tap or self._open_tap()
+        return tap.logger(context)  # type: ignore[no-any-return]
+
+    def _open_tap(self) -> Tap:
+        with self._lock:
+            if self._tap is None:
+                self._tap = capture.acquire()
+                self._owns_tap = True
+            return self._tap
+
+
+def _cancel_performing(attempt: Attempt) -> None:
+    """Cancel an async handler, unless it has returned meanwhile."""
+    if attempt.task is not None:
+        attempt.task.cancel()

@@ -1,0 +1,95 @@
+"""What a worker asks of Linux that Python has no word for; everywhere else each call does nothing and says so.
+
+`outlive_nobody` has the kernel tell this process when its parent dies, also while a handler holds the interpreter. The
+signal's handler is libc's own alarm(): the signal is number 1, so alarm(1) lets SIGALRM end this process one second
+later. In that second the control thread, which sees the channel's end of file at once, ends the children too; SIGKILL
+at once would orphan them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import struct
+import sys
+from typing import Any, Final
+
+__all__ = ["Alarm", "become_subreaper", "outlive_nobody", "spare_the_parent"]
+
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_CLOCK_MONOTONIC: Final = 1
+_TFD_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
+
+_libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def become_subreaper() -> bool:
+    """Have orphaned descendants become children of this process; return whether that is so."""
+    return _libc is not None and _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def outlive_nobody() -> bool:
+    """Have this process end within a second of its parent; return whether that is so."""
+    if _libc is None:
+        return False
+    _libc.signal.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    _libc.signal.restype = ctypes.c_void_p
+    _libc.signal(int(signal.SIGHUP), ctypes.cast(_libc.alarm, ctypes.c_void_p))
+    return bool(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0) == 0)
+
+
+def spare_the_parent() -> None:
+    """Raise this process's oom_score_adj, so that the kernel ends it rather than its parent."""
+    try:
+        fd = os.open("/proc/self/oom_score_adj", os.O_RDWR)
+        try:
+            score = int(os.read(fd, 16)) + 200
+            os.pwrite(fd, str(min(1000, score)).encode(), 0)
+        finally:
+            os.close(fd)
+    except (OSError, ValueError):
+        pass
+
+
+class Alarm:
+    """A descriptor that becomes readable `seconds` after arm(): a timerfd, or where there is none a pipe, at once."""
+
+    def __init__(self, seconds: float) -> None:
+        self._write = -1
+        whole = int(seconds)
+        self._setting = struct.pack("@qqqq", 0, 0, whole, int((seconds - whole) * 1e9))
+        self.fd = -1 if _libc is None else _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK_CLOEXEC)
+        if self.fd >= 0:
+            settime = _libc.timerfd_settime
+            settime.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
+            self._settime = settime
+        else:
+            self.fd, self._write = os.pipe()
+            os.set_blocking(self.fd, False)
+            os.set_blocking(self._write, False)
+
+    def arm(self) -> None:
+        """Start the time."""
+        if self._write < 0:
+            self._settime(self.fd, 0, self._setting, None)
+        else:
+            try:
+                os.write(self._write, b"\0")
+            except BlockingIOError:
+                pass
+
+    def clear(self) -> None:
+        """Make the descriptor unreadable again."""
+        try:
+            os.read(self.fd, 64)
+        except BlockingIOError:
+            pass
+
+    def close(self) -> None:
+        """Close the descriptors."""
+        for fd in (self.fd, self._write):
+            if fd >= 0:
+                os.close(fd)
+        self.fd = self._write = -1

@@ -1,0 +1,195 @@
+"""`@task`: a stable name and default options for a function, which stays callable as a plain function.
+
+A registry is a plain object; `default_registry` is the one that `@task` fills unless told otherwise. What `@task`
+returns carries its Registration as `__rxtasks__`. A function that wants a TaskContext is wrapped, so that it can be
+called directly, with a detached context; any other is returned as it is.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar, cast, overload
+
+import attrs
+
+from rxtasks.errors import SettingsError, UnknownHandler
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions, merge_options
+from rxtasks.worker.handler import wants_context
+
+__all__ = ["Registration", "Registry", "TaskFunction", "default_registry", "registration_of", "task"]
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+@attrs.frozen
+class Registration:
+    """A handler's name, its default options and the function itself."""
+
+    name: str
+    options: TaskOptions
+    function: Callable[..., Any] = attrs.field(repr=False)
+
+
+class TaskFunction(Protocol[R_co]):
+    """What `@task` returns: call it as the function it was made from; a TaskContext parameter may be left out."""
+
+    __rxtasks__: Registration
+    __name__: str
+    __qualname__: str
+
+    def __call__(self, *args: Any, **kwargs: Any) -> R_co: ...
+
+
+class Registry:
+    """Handlers by name. Looking one up imports nothing and walks no attribute."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Callable[..., Any]] = {}
+
+    def add(self, function: Callable[..., Any], name: str | None = None, options: TaskOptions | None = None) -> Any:
+        """Register `function` and return it, wrapped where it wants a TaskContext.
+
+        A name is taken over by a function of the same module and qualified name (a reloaded module, a re-run cell).
+
+        Raises:
+            SettingsError: `function` is not callable, or another function has the name.
+        """
+        if not callable(function):
+            raise SettingsError(f"@task goes on a callable, not on {function!r}")
+        known = getattr(function, "__rxtasks__", None)
+        if known is not None:  # registered before: another name or options for the function inside
+            function = known.function
+        name = name or default_name(function)
+        registration = Registration(name, options or DEFAULT_OPTIONS, function)
+        made = _callable_as_plain(function, registration)
+        other = self._handlers.get(name)
+        if other is not None and default_name(other) != default_name(function):
+            raise SettingsError(
+                f"task name {name!r} is already that of {default_name(other)}; give one of them another"
+            )
+        self._handlers[name] = made
+        return made
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Return the handler registered under exactly `name`.
+
+        Raises:
+            UnknownHandler: there is none; names some that are close.
+        """
+        found = self._handlers.get(name)
+        if found is None:
+            import difflib
+
+            near = difflib.get_close_matches(name, self._handlers, n=3)
+            hint = f"did you mean {' or '.join(near)}?" if near else "is its module in modules=?"
+            raise UnknownHandler(f"no handler is registered as {name!r}; {hint}")
+        return found
+
+    def find(self, name: str) -> Callable[..., Any] | None:
+        """Return the handler registered under exactly `name`, or None."""
+        return self._handlers.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names in order of registration."""
+        return list(self._handlers)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._handlers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._handlers))
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+
+#: The registry that `@task` fills.
+default_registry = Registry()
+
+
+def default_name(function: Callable[..., Any]) -> str:
+    """Return "module:qualname"."""
+    if isinstance(function, functools.partial):
+        return default_name(function.func)
+    module = getattr(function, "__module__", None) or type(function).__module__
+    return f"{module}:{getattr(function, '__qualname__', None) or type(function).__qualname__}"
+
+
+def registration_of(function: object) -> Registration | None:
+    """Return the Registration that `@task` gave a function, or None."""
+    found = getattr(function, "__rxtasks__", None)
+    return found if isinstance(found, Registration) else None
+
+
+@overload
+def task(function: Callable[..., R], /) -> TaskFunction[R]: ...
+
+
+@overload
+def task(
+    name: str | None = None, /, *, registry: Registry | None = None, **options: Any
+) -> Callable[[Callable[..., R]], TaskFunction[R]]: ...
+
+
+def task(
+    function_or_name: Callable[..., Any] | str | None = None, /, *, registry: Registry | None = None, **options: Any
+) -> Any:
+    """Register a function as a task handler: `@task`, `@task("reports.build", timeout=30)`.
+
+    Args:
+        function_or_name: the function, or the name to register it under; without, "module:qualname".
+        registry: where to register; None = the default one.
+        options: TaskOptions fields that submits of this handler start from.
+
+    Raises:
+        SettingsError: an option does not exist or is out of its range, or the name is taken by another function.
+    """
+    where = default_registry if registry is None else registry
+    if callable(function_or_name):
+        return where.add(function_or_name, None, merge_options(DEFAULT_OPTIONS, options))
+    if function_or_name is not None and not isinstance(function_or_name, str):
+        raise SettingsError(f"@task takes a function or a name, not {function_or_name!r}")
+    if function_or_name == "":
+        raise SettingsError("a task's name is not empty")
+    name = options.pop("name", None) if function_or_name is None else function_or_name
+    merged = merge_options(DEFAULT_OPTIONS, options)
+
+    def register(function: Callable[..., R]) -> TaskFunction[R]:
+        return cast("TaskFunction[R]", where.add(function, name, merged))
+
+    return register
+
+
+def _callable_as_plain(function: Callable[..., Any], registration: Registration) -> Callable[..., Any]:
+    if wants_context(function)[0] is None and inspect.isfunction(function):
+        if getattr(function, "__rxtasks__", None) is None:
+            function.__rxtasks__ = registration  # type: ignore[attr-defined]
+            return function
+    return _wrapped(function, registration)
+
+
+def _wrapped(function: Callable[..., Any], registration: Registration) -> Callable[..., Any]:
+    """Return a function that calls `function` with a detached context where it wants one."""
+    call: Any
+    if inspect.iscoroutinefunction(function):
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            from rxtasks.worker.detached import with_context
+
+            given, named = with_context(function, args, kwargs)
+            return await function(*given, **named)
+
+    else:
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            from rxtasks.worker.detached import with_context
+
+            given, named = with_context(function, args, kwargs)
+            return function(*given, **named)
+
+    functools.update_wrapper(call, function)
+    call.__rxtasks__ = registration
+    return cast("Callable[..., Any]", call)

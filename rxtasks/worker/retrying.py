@@ -1,0 +1,110 @@
+"""How an attempt that ended by an exception goes on: retrying, scheduled, cancelled or failed (E-12).
+
+The worker decides, by the options in the assignment. The policy's exception types come as "module:QualName" and are
+compared with the names of the raised class and its bases, so nothing is imported for them; in one process they may be
+the classes themselves.
+"""
+
+from __future__ import annotations
+
+import pickle
+import random
+import time
+from typing import Any
+
+import attrs
+
+from rxtasks.lifecycle.retry import RetryPolicy
+from rxtasks.wire.message import Assignment
+
+__all__ = ["Decision", "RetryRule", "rule_of"]
+
+_ONE_ATTEMPT = RetryPolicy()
+
+
+@attrs.frozen
+class Decision:
+    """What follows a failed attempt."""
+
+    retry: bool
+    #: Seconds until the next attempt.
+    delay: float | None = None
+    #: Which retry the next attempt is, of how many.
+    number: int = 0
+    of: int = 0
+
+
+class RetryRule:
+    """An assignment's retry policy."""
+
+    __slots__ = ("_failures", "_give_up_on", "_policy", "_retry_on")
+
+    def __init__(self, policy: RetryPolicy, retry_on: list[Any], give_up_on: list[Any], failures: int) -> None:
+        self._policy = policy
+        self._retry_on = retry_on
+        self._give_up_on = give_up_on
+        self._failures = failures
+
+    @property
+    def max_attempts(self) -> int:
+        """Attempts in all that may end by an exception."""
+        return self._policy.max_attempts
+
+    def after(self, error: BaseException) -> Decision:
+        """Decide what follows an attempt that raised `error`."""
+        ended = self._failures + 1
+        kind = type(error)
+        if ended >= self._policy.max_attempts or not _matches(kind, self._retry_on) or _matches(kind, self._give_up_on):
+            return Decision(False)
+        return self._again(ended, self._policy.delay(ended, random.random()))
+
+    def asked(self, delay: float | None) -> Decision:
+        """Decide what follows an attempt whose handler raised Retry(delay)."""
+        ended = self._failures + 1
+        if ended >= self._policy.max_attempts:
+            return Decision(False)
+        return self._again(ended, self._policy.delay(ended, random.random()) if delay is None else max(0.0, delay))
+
+    def _again(self, ended: int, delay: float) -> Decision:
+        return Decision(True, delay, ended, self._policy.max_attempts - 1)
+
+
+def rule_of(assignment: Assignment) -> RetryRule:
+    """Return the rule that the assignment's options hold."""
+    options = assignment.options
+    found = None if options is None else options.get("retry")
+    if found is None:
+        return RetryRule(_ONE_ATTEMPT, [Exception], [], assignment.failures)
+    if isinstance(found, RetryPolicy):
+        return RetryRule(found, list(found.retry_on), list(found.give_up_on), assignment.failures)
+    plain = {key: found[key] for key in ("max_attempts", "backoff", "base", "cap", "jitter") if key in found}
+    retry_on = found.get("retry_on")
+    return RetryRule(
+        RetryPolicy(**plain),
+        [Exception] if retry_on is None else list(retry_on),
+        list(found.get("give_up_on") or ()),
+        assignment.failures,
+    )
+
+
+def _matches(kind: type[BaseException], wanted: list[Any]) -> bool:
+    names: set[str] | None = None
+    for each in wanted:
+        if isinstance(each, type):
+            if issubclass(kind, each):
+                return True
+        elif isinstance(each, bytes):
+            loaded = pickle.loads(each)
+            if _matches(kind, [loaded]):
+                return True
+        else:
+            if names is None:
+                names = {f"{base.__module__}:{base.__qualname__}" for base in kind.__mro__}
+            if each in names:
+                return True
+    return False
+
+
+def seconds_until(at: Any) -> float:
+    """Return the seconds from now until an aware datetime, at least 0."""
+    return max(0.0, float(at.timestamp()) - time.time())

@@ -1,0 +1,43 @@
+"""Results and outputs in row form (see rxtasks.wire.message), exact or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from rxtasks.wire.payload import describe, dump_value, exact_json
+
+__all__ = ["encode_value"]
+
+_ATOMS = frozenset({type(None), bool})
+
+
+def encode_value(value: Any, what: str, *, in_process: bool) -> tuple[list[Any], bytes | None, int]:
+    """Return `value` in row form, its blob if it has one, and its size in bytes, 0 for what is tiny.
+
+    What JSON carries exactly, up to 64 KiB, stands in the row: as a snapshot, because the handler may go on changing
+    what it gave. In one process the object itself goes along.
+
+    Raises:
+        PayloadError: it cannot travel; `what` is the root of the path in the message.
+    """
+    if type(value) in _ATOMS:
+        return ["j", value], None, 0
+    found = exact_json(value)
+    if in_process:
+        if found is None:
+            kind, preview = describe(value)
+            return ["o", value, kind, preview], None, 0
+        data, copy = found
+        if copy is value:
+            return ["j", value], None, len(value) if type(value) is str else 0
+        return ["o", value, type(value).__name__, "", copy], None, len(data)
+    if found is not None:
+        data, copy = found
+        if copy is value:
+            return ["j", value], None, len(value) if type(value) is str else 0
+        return ["j", orjson.Fragment(data)], None, len(data)
+    blob = dump_value(value, what=what)
+    kind, preview = describe(value)
+    return ["p", len(blob), kind, preview], blob, len(blob)
