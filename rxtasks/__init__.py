@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
     from rxtasks.lifecycle.task import TaskRecord, TaskRequest
     from rxtasks.observe.bus import TaskEventBus
-    from rxtasks.observe.completed import as_completed
+    from rxtasks.observe.completion import as_completed
     from rxtasks.observe.tracker import TaskTracker
     from rxtasks.pool.events import WorkerEvent
     from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
@@ -139,7 +139,7 @@ _HOMES = {
     "WorkerSpec": "pool.info",
     "WorkerStatus": "lifecycle.status",
     "aiterate": "reactive.aiterate",
-    "as_completed": "observe.completed",
+    "as_completed": "observe.completion",
     "current_task": "worker.context",
     "iterate": "reactive.iterate",
     "task": "worker.registry",

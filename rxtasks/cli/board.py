@@ -84,6 +84,8 @@ class Board:
         self.run_again = 0
         self.workers_lost = 0
         self.draining = False
+        #: Workers are being killed on purpose: their deaths are no news.
+        self.forced = False
         self.running: dict[str, Running] = {}
         self.lines: deque[Line] = deque(maxlen=LINES)
         self.lines_lost = 0
@@ -91,6 +93,7 @@ class Board:
         self.on_end = on_end
         self._inputs: dict[str, tuple[int, str]] = {}
         self._workers: dict[str, str] = {}
+        self._ready: set[str] = set()
 
     @property
     def ended(self) -> int:
@@ -138,7 +141,13 @@ class Board:
     def take_pool(self, event: WorkerEvent) -> None:
         """Fold one event of the pool: workers lost, warnings, and what workers print outside of tasks."""
         worker = "" if event.worker_id is None else self.worker(event.worker_id)
-        if event.kind == "failed":
+        if event.kind == "ready" and event.worker_id is not None:
+            self._ready.add(event.worker_id)
+        elif event.kind == "failed":
+            # One that never became ready is told by the error of the start; one that is killed on purpose is no news.
+            if self.forced or event.worker_id not in self._ready:
+                return
+            self._ready.discard(event.worker_id)
             self.workers_lost += 1
             self._put(Line(event.time.timestamp(), "WARNING", worker, event.message or "the worker was lost"))
         elif event.kind in ("warning", "subscriber_failed", "subscriber_stalled", "over_limit"):

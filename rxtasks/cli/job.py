@@ -15,6 +15,7 @@ left waiting.
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import threading
 import time
@@ -23,20 +24,20 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 import attrs
+import psutil
 
 from rxtasks.cli.board import Board
 from rxtasks.cli.chaos import Chaos
 from rxtasks.cli.inputs import Inputs
 from rxtasks.cli.interrupts import Interrupted, Interrupts
+from rxtasks.cli.results import Results
 from rxtasks.cli.text import counted
 from rxtasks.errors import RxTasksError
-from rxtasks.lifecycle.events import StatusEvent, ValueRef
-from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.task import TaskRequest
 
 if TYPE_CHECKING:
     from rxtasks.observe.ledger import LedgerReport
-    from rxtasks.observe.tracker import TaskTracker
     from rxtasks.service import TaskService
 
 __all__ = ["Job", "Outcome"]
@@ -67,19 +68,11 @@ class Outcome:
     kills: int = 0
 
 
-@attrs.define
-class _Result:
-    """A result by value, or the tracker that has it where the event only refers to it."""
-
-    value: Any = None
-    tracker: TaskTracker | None = None
-
-
 class Job:
     """Runs `function` once for each input in `service`, and counts on `board`.
 
     Args:
-        keep: Keep the results, for `results`.
+        results: Takes the results, or None.
         workers: How many the service has; the window grows with it.
         isolation: Where tasks run; inline ones run on the thread that submits them.
         kills: Busy workers to kill on the way.
@@ -96,7 +89,7 @@ class Job:
         *,
         workers: int,
         isolation: str = "process",
-        keep: bool = False,
+        results: Results | None = None,
         kills: int = 0,
         mirror: Callable[[TaskService, Callable[[], None]], None] | None = None,
     ) -> None:
@@ -111,15 +104,14 @@ class Job:
         self._wake: SimpleQueue[Any] = SimpleQueue()
         self._goal = -1
         self._broken: BaseException | None = None
-        self._trackers: dict[int, TaskTracker] | None = {} if keep else None
-        self._results: dict[int, _Result] = {}
+        self._results = results
         self._chaos = Chaos(kills, board, service.workers, lambda: service.flush(timeout=1.0)) if kills else None
 
     def run(self) -> Outcome:
         """Run everything; returns when all tasks have ended and the service has stopped."""
         service, board, outcome = self._service, self._board, self.outcome
         board.total = self._inputs.total
-        before = self._cpu()
+        cpu = 0.0
         with Interrupts(self._wake) as interrupts:
             service.events.subscribe(board.take, self._lost, self._closed)
             service.pool.subscribe(board.take_pool)
@@ -128,7 +120,7 @@ class Job:
             started = time.monotonic()
             try:
                 self._aside(service.start, interrupts)
-                started = time.monotonic()
+                started, cpu = time.monotonic(), self._cpu()
                 if self._chaos is not None:
                     self._chaos.start()
                 self._feed(interrupts)
@@ -139,25 +131,13 @@ class Job:
                 if self._chaos is not None:
                     self._chaos.stop()
                     outcome.kills = self._chaos.done
-            self._finish(interrupts, started)
-            outcome.cpu_seconds = self._cpu() - before
+            self._finish(interrupts, started, cpu)
         return outcome
-
-    def results(self) -> list[Any]:
-        """Return the results of the tasks that succeeded, in the order of their inputs."""
-        values = []
-        for number in sorted(self._results):
-            kept = self._results[number]
-            values.append(kept.value if kept.tracker is None else kept.tracker.result(timeout=60))
-        return values
 
     def on_end(self, number: int, event: StatusEvent) -> None:
         """Take the end of a task from the board, on the delivery thread."""
-        if self._trackers is not None:
-            tracker = self._trackers.pop(number, None)
-            if event.status is TaskStatus.SUCCEEDED:
-                by_value = tracker is None or not isinstance(event.result, ValueRef)
-                self._results[number] = _Result(event.result) if by_value else _Result(tracker=tracker)
+        if self._results is not None:
+            self._results.ended(number, event)
         if self._board.outstanding <= self._goal:
             self._goal = -1
             self._wake.put(None)
@@ -191,10 +171,8 @@ class Job:
                 return
         else:
             tracker = self._service.push(request)
-        if self._trackers is not None:
-            self._trackers[number] = tracker
-            if tracker.done and number in self._results:
-                del self._trackers[number]
+        if self._results is not None:
+            self._results.submitted(number, tracker)
 
     def _wait(self, goal: int, interrupts: Interrupts) -> None:
         """Return when at most `goal` tasks are outstanding, or the run is over."""
@@ -249,12 +227,12 @@ class Job:
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
-    def _finish(self, interrupts: Interrupts, started: float) -> None:
+    def _finish(self, interrupts: Interrupts, started: float, cpu: float) -> None:
         board, outcome, service = self._board, self.outcome, self._service
-        outcome.seconds = time.monotonic() - started
+        outcome.seconds, outcome.cpu_seconds = time.monotonic() - started, self._cpu() - cpu
         if interrupts.count or outcome.error is not None or outcome.unread:
             self._drain(interrupts)
-            outcome.seconds = time.monotonic() - started
+            outcome.seconds, outcome.cpu_seconds = time.monotonic() - started, self._cpu() - cpu
             if board.total is not None:
                 board.unsent = max(0, board.total - board.submitted)
         elif not self._aside(service.stop, interrupts):
@@ -277,6 +255,7 @@ class Job:
             if forced:
                 board.say("interrupted twice: ending at once", "WARNING")
         if forced:
+            board.forced = True
             self._aside(lambda: service.stop(force=True), interrupts, until=99)
 
     def _lost(self, error: Exception) -> None:
@@ -292,7 +271,14 @@ class Job:
         self._wake.put(None)
 
     def _cpu(self) -> float:
-        """Return the CPU seconds of what runs the tasks: workers that have ended, or this process."""
-        own = self._isolation in ("inline", "thread")
-        used = resource.getrusage(resource.RUSAGE_SELF if own else resource.RUSAGE_CHILDREN)
-        return used.ru_utime + used.ru_stime
+        """Return the CPU seconds that the workers, living and ended, have used; of this process if they live in it."""
+        if self._isolation in ("inline", "thread"):
+            return time.process_time()
+        ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds = ended.ru_utime + ended.ru_stime
+        for worker in self._service.workers():
+            with contextlib.suppress(psutil.Error):
+                if worker.pid is not None:
+                    used = psutil.Process(worker.pid).cpu_times()
+                    seconds += used.user + used.system
+        return seconds

@@ -14,6 +14,7 @@ import attrs
 from rxtasks.cli import target as targets
 from rxtasks.cli.board import Board
 from rxtasks.cli.inputs import Inputs, read_inputs
+from rxtasks.cli.results import Results
 from rxtasks.cli.summary import Facts, lines
 from rxtasks.cli.text import counted, cut, shown
 from rxtasks.cli.usage import UsageMistake
@@ -55,7 +56,8 @@ def run(request: Request) -> int:
     target = targets.find(request.target)
     inputs, collect = _plan(request, target)
     workers = request.workers or _usable_cpus()
-    job, board = _job(request, target, inputs, workers, keep=collect is not None)
+    results = None if collect is None else Results()
+    job, board = _job(request, target, inputs, workers, results)
 
     from rxtasks.cli.screen import Screen
 
@@ -66,10 +68,11 @@ def run(request: Request) -> int:
     out = sys.stderr if request.json else sys.stdout
     failed = board.failed + board.cancelled + board.outstanding > 0
     if outcome.error is not None:
-        print(f"rxtasks: {shown(str(outcome.error))}", file=sys.stderr)
+        for line in (str(outcome.error) or type(outcome.error).__name__).splitlines():
+            print(f"rxtasks: {shown(line)}", file=sys.stderr)
         failed = True
-    elif collect is not None and not outcome.interrupted:
-        failed |= not _collect(collect, job.results(), out)
+    elif collect is not None and results is not None and not outcome.interrupted:
+        failed |= not _collect(collect, results, out)
     elif collect is not None:
         print("rxtasks: interrupted, so the results were not collected", file=sys.stderr)
     facts = Facts(
@@ -107,7 +110,9 @@ def _plan(request: Request, target: targets.Target) -> tuple[Inputs, Callable[..
     return read_inputs(words, exclude), collect
 
 
-def _job(request: Request, target: targets.Target, inputs: Inputs, workers: int, *, keep: bool) -> tuple[Job, Board]:
+def _job(
+    request: Request, target: targets.Target, inputs: Inputs, workers: int, results: Results | None
+) -> tuple[Job, Board]:
     from rxtasks.cli.job import Job
     from rxtasks.cli.jsonlines import mirror
     from rxtasks.service import TaskService
@@ -124,7 +129,7 @@ def _job(request: Request, target: targets.Target, inputs: Inputs, workers: int,
         inputs,
         workers=workers,
         isolation=request.isolation,
-        keep=keep,
+        results=results,
         kills=request.chaos,
         mirror=mirror if request.json else None,
     )
@@ -132,11 +137,11 @@ def _job(request: Request, target: targets.Target, inputs: Inputs, workers: int,
     return job, board
 
 
-def _collect(collect: Callable[..., Any], results: list[Any], out: TextIO) -> bool:
+def _collect(collect: Callable[..., Any], results: Results, out: TextIO) -> bool:
     """Call `collect` with the results and print what it returns; say whether it went well."""
     try:
         with contextlib.redirect_stdout(out):
-            value = collect(results)
+            value = collect(results.in_order())
     except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         name = getattr(collect, "__qualname__", repr(collect))

@@ -380,6 +380,8 @@ class Core:
         if worker is None:
             return
         worker.taking = False
+        # Not again at once: if there was nothing, reports of their ends are under way.
+        worker.since_ns = self._now.mono_ns
         count = min(stimulus.count, len(worker.assigned))
         if not count:
             return

@@ -141,7 +141,8 @@ class Driver(Host):
         self._random = random.Random()
         self._read_buffer = memoryview(bytearray(256 * 1024))
         self._recording = Recording(settings.record) if settings.record else None
-        self._pid = os.getpid()
+        #: This is a copy in a forked child of the parent: nothing runs here.
+        self.forked = False
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     # -- any thread ----------------------------------------------------------------------------------------------------
@@ -461,6 +462,7 @@ class Driver(Host):
 
     def after_fork(self) -> None:
         """In a forked child of the parent: close the copies of everything that belongs to the parent."""
+        self.forked = True
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 worker.after_fork()

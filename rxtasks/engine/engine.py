@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -125,7 +124,6 @@ class TaskEngine(RxSubject[Any]):
         self._report: Any = None
         self._room = threading.Condition()
         self._room_waiters = 0
-        self._pid = os.getpid()
 
     # -- Rx ------------------------------------------------------------------------------------------------------------
 
@@ -486,7 +484,7 @@ class TaskEngine(RxSubject[Any]):
     def _check_alive(self) -> None:
         if self._stopping:
             raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
-        if self._pid != os.getpid():
+        if self.driver.forked:
             raise ServiceStopped("this process was forked from the one that runs the service; make a service of its own")
 
 

@@ -229,6 +229,9 @@ class Backlog:
             entries = list(self._queue)
             self._queue = deque([first, *(entry for entry in entries if not isinstance(entry, tuple))])
             self.events = self.size = self._out = self._out_size = 0
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._wake.release()
         return [event for entry in entries if isinstance(entry, tuple) for event in entry[0]]
 
     def close(self) -> None:

@@ -318,30 +318,32 @@ class Delivery(FlowControl):
             yield from job.more
 
     def _give_up(self) -> DeliveryReport:
-        """Leave the thread where it is, count what it did not deliver, and end the subscriptions on a new one."""
+        """Leave the thread where it is, count what was not delivered, and end the subscriptions on a new one."""
         driver, watchdog = self._driver, self._watchdog
         error = ServiceStopped("the service stopped before all events were delivered to this subscriber")
+        stuck = [f"{buffer.waiting} values in the buffer of a strategy" for buffer in self._buffers if buffer.waiting]
+        left = self._holds.events()
         with watchdog.lock:
             call = self._depose_now(driver)
-            if driver is None or call is None:
-                return DeliveryReport()
-            name = _name(call)
-            fail = call[0].withdraw()
-            if fail is not None:
-                driver.afterwards = lambda: fail(error)
-        left = self._rest_of_chunk() + self._backlog.drop_events(lambda: self._end_all(error))
-        counts = dict(Counter(event.kind for event in left))
-        self.ledger.discard(counts)
-        self._chunk = []
-        self._plan = self._make_plan()
-        self._driver = heir = Driver()
-        self._launch(heir)
-        return DeliveryReport(undelivered=counts, stuck=[name])
+            if driver is not None and call is not None:
+                stuck.insert(0, _name(call))
+                fail = call[0].withdraw()
+                if fail is not None:
+                    driver.afterwards = lambda: fail(error)
+        undelivered = self._rest_of_chunk() if call is not None else []
+        undelivered += self._backlog.drop_events(lambda: self._end_all(error))
+        self.ledger.discard(Counter(event.kind for event in undelivered))
+        if call is not None:
+            self._chunk = []
+            self._plan = self._make_plan()
+            self._driver = heir = Driver()
+            self._launch(heir)
+        return DeliveryReport(undelivered=dict(Counter(event.kind for event in undelivered + left)), stuck=stuck)
 
     def _end_all(self, error: Exception) -> Iterator[CallPair]:
         for held in self._holds.all():
             held.target.held = None
-            self._holds.discard(held.buffer)
+            self._holds.discard(held.buffer, lost=True)
         for target in self.routes.all_targets():
             yield Ending(target, error), None
 

@@ -117,6 +117,7 @@ class FlowControl:
             name, target = name_of(held.target._observer), held.target
             self.ledger.stalled += 1
             target.dispose()
+            self.call(lambda buffer=held.buffer: self._holds.discard(buffer, lost=True))  # type: ignore[misc]
             self.discharge(held.buffer)
             held.buffer.stall()
             self._tell_stalled(name, None, stall_ns)

@@ -59,13 +59,13 @@ class Holds:
     Args:
         backlog: where what waits is counted.
         bound: the backlog's bound in events.
-        on_conflated: called with each progress event that is overwritten here.
+        on_dropped: called with each event that is given up here.
     """
 
-    def __init__(self, backlog: Backlog, bound: int, on_conflated: Callable[[Any], None]) -> None:
+    def __init__(self, backlog: Backlog, bound: int, on_dropped: Callable[[Any], None]) -> None:
         self.half = bound // 2
         self._backlog = backlog
-        self._on_conflated = on_conflated
+        self._on_dropped = on_dropped
         self._lock = threading.Lock()
         self._by_buffer: dict[int, Held] = {}
 
@@ -111,19 +111,25 @@ class Holds:
                 return
         self._forget(held)
 
-    def discard(self, buffer: Buffer) -> None:
-        """Forget the hold of `buffer` and what waits for it; calls in it are made, on the delivery thread."""
+    def discard(self, buffer: Buffer, *, lost: bool = False) -> None:
+        """Forget the hold of `buffer` and what waits for it; `lost`: count that as dropped. On the delivery thread.
+
+        Calls that wait (ends, marks) are made.
+        """
         with self._lock:
             held = self._by_buffer.get(id(buffer))
         if held is not None:
-            self._forget(held)
+            self._forget(held, lost=lost)
 
-    def _forget(self, held: Held) -> None:
+    def _forget(self, held: Held, *, lost: bool = False) -> None:
         with self._lock:
             if self._by_buffer.get(id(held.buffer)) is held:
                 del self._by_buffer[id(held.buffer)]
         waiting = [(receiver, value) for receiver, value in held.spill if receiver is not held.target]
         events = len(held.spill) - len(waiting)
+        for receiver, value in held.spill if lost else ():
+            if receiver is held.target:
+                self._on_dropped(value)
         held.spill.clear()
         self.count(held, -events, -held.size)
         self._backlog.relieve()
@@ -151,7 +157,7 @@ class Holds:
                     spill.append((receiver, value))
                 else:
                     self.count(held, -1, -weigh(value))
-                    self._on_conflated(value)
+                    self._on_dropped(value)
             held.spill = spill
         held.compact_at = max(self.half, len(held.spill) + self.half // 2)
 

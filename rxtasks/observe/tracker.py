@@ -156,17 +156,19 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         return False if control is None or self._outcome is not None else control.cancel(self.task_id, reason)
 
     def resumed(self, from_seq: int) -> TaskTracker:
-        """Return the same task as a tracker whose subscribers get its events from `from_seq` on.
+        """Return the same task as a tracker whose subscribers get its events from `from_seq` on; all held for 1.
 
         Raises:
             LogTruncated: some of them are no longer held.
         """
         from rxtasks.observe.resumed import ResumedTracker
 
+        if from_seq <= 1:
+            return self
         tail = self._tail
         if tail is not None and tail.lost >= from_seq:
             raise LogTruncated(tail.lost + 1)
-        return self if from_seq <= 1 else ResumedTracker(self, from_seq)
+        return ResumedTracker(self, from_seq)
 
     def attach(self, logger: Any) -> abc.DisposableBase:
         """Write the task's log events, those held and those to come, to a loguru or logging logger.

@@ -83,7 +83,7 @@ class Inbox(Intake[T, T]):
         self._hopeless = hopeless
         self._ends = ends
         self._takers = 0
-        self._taker = get_ident()  # the thread that took last, at first the one that will
+        self._taker = threading.current_thread()  # that took last, at first the one that will
         self._taken = False
         self._feeder = 0  # ident of the thread that subscribes, and its being about it
         self._feeding = False
@@ -102,6 +102,7 @@ class Inbox(Intake[T, T]):
             begun.set()
             with self._lock:
                 self._feeding = False
+                self._feeder = 0
                 self._ready.notify_all()
 
         feed_aside(on_thread, self, subscribed, "rxtasks-iterate")
@@ -122,7 +123,7 @@ class Inbox(Intake[T, T]):
             raise Unwind
 
     def _wait_for_room(self, value: T) -> int:
-        if self._taker == get_ident() and (self._ends or self._taken):
+        if self._taker is threading.current_thread() and (self._ends or self._taken):
             if self._ends:  # what a tracker still holds, given out at once: as bounded as that is
                 return self._store.force(value)
             self._store.lost.append(value)
@@ -161,7 +162,7 @@ class Inbox(Intake[T, T]):
                     self._ready.wait()
                 finally:
                     self._takers -= 1
-            self._taker = get_ident()
+            self._taker = threading.current_thread()
             self._taken = True
             if self._blocked:
                 self._room.notify_all()

@@ -85,10 +85,14 @@ class Lane(Intake[A, B]):
                 self._raised(error)
                 return None
             del item
-            if self._marks:
-                self._fire_marks()
             lock.acquire()
             self._busy = 0
+            if self._marks:  # looked at in the same breath as _busy is cleared: when_taken goes by that
+                due = self._due_marks()
+                lock.release()
+                for done in due:
+                    done()
+                lock.acquire()
             if self._gone:
                 self._deliverer = 0
                 lock.release()
@@ -108,12 +112,6 @@ class Lane(Intake[A, B]):
         delay = store.due()
         lock.release()
         return delay
-
-    def _fire_marks(self) -> None:
-        with self._lock:
-            due = self._due_marks()
-        for done in due:
-            done()
 
     def _finish(self, end: Exception | None) -> None:
         observer = self._observer

@@ -37,6 +37,7 @@ BLOB_LIMIT = 2**30
 
 #: Bytes of blobs that travel in a message's own frame; the others get frames of their own.
 _IN_PLACE = MAX_PART
+_BYTES = frozenset({bytes, bytearray})
 #: Levels of a head around the values in it.
 _AROUND = 6
 #: Objects stay what they are or are refused; nothing is turned into a string on the way.
@@ -98,11 +99,11 @@ class Encoder:
             if len(head) > shape.limit or len(head) > MAX_FRAME - HEADER_SIZE:
                 raise PayloadError(f"a {_name(message)} of {len(head)} bytes; allowed are {shape.limit}")
             return head, (), []
-        try:
-            sizes = list(map(len, blobs))
-            total = sum(sizes)
-        except TypeError as error:
-            raise PayloadError(f"a blob of {_name(message)} is not bytes: {error}") from None
+        odd = set(map(type, blobs)) - _BYTES
+        if odd:
+            raise PayloadError(f"a blob of {_name(message)} is {odd.pop().__name__}, not bytes")
+        sizes = list(map(len, blobs))
+        total = sum(sizes)
         large: list[tuple[int, bytes]] = []
         number = self._blobs
         if total > _IN_PLACE:

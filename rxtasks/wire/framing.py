@@ -71,8 +71,8 @@ class FrameWriter:
         total = HEADER_SIZE + size + sum(map(len, body))
         if total > MAX_FRAME:
             raise PayloadError(f"a message of {total} bytes is larger than a frame may be ({MAX_FRAME} bytes)")
-        self._seq = seq = self._seq + 1
-        sealed = _SEALED.pack(_MARK, total, size, seq)
+        self._seq += 1
+        sealed = _SEALED.pack(_MARK, total, size, self._seq)
         if len(body) == 1:  # a part of something large: copied once only
             crc = crc32(body[0], crc32(head, crc32(sealed)))
             return b"".join((_CRC.pack(crc), sealed, head, body[0]))

@@ -12,7 +12,6 @@ import gc
 import os
 import select
 import sys
-import traceback
 from typing import Any
 
 from rxtasks.wire.message import PROTOCOL, Configure, Message, Ready, StartFailed
@@ -21,7 +20,6 @@ from rxtasks.worker.channel import Channel
 from rxtasks.worker.children import end_children
 from rxtasks.worker.failure import describe
 from rxtasks.worker.registry import default_registry
-from rxtasks.worker.restore import Restorer
 from rxtasks.worker.runtime import Runtime
 
 __all__ = ["main"]
@@ -44,12 +42,12 @@ def main(arguments: list[str] | None = None) -> None:
     runtime = Runtime(channel, tokens, configure)
     os.register_at_fork(after_in_child=runtime.after_fork)
     for message in early:
-        runtime.take(message)
+        runtime.inbox.take(message)
     runtime.control.start()
-    runtime.control.read_now()
+    runtime.on_alarm()
     try:
         _set_up(configure, runtime)
-        runtime.prepare(Restorer(kernel.outlive_nobody))
+        runtime.prepare()
     except BaseException as error:
         runtime.outbox.flush()
         channel.send(StartFailed(describe(error).to_dict()))
@@ -59,6 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         runtime.serve()
     except BaseException as error:
+        import traceback
+
         os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
         os._exit(70)
     _leave(runtime, 0)

@@ -6,6 +6,7 @@ Imported when the first async handler comes: asyncio costs 60 ms.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 from typing import Any
@@ -37,10 +38,8 @@ async def perform(attempt: Attempt, handler: Handler, args: Any, kwargs: Any) ->
 
 async def _absorb_cancel() -> None:
     """Let a cancellation that came too late for the handler pass, so that it does not end the task around it."""
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await asyncio.sleep(0)
-    except asyncio.CancelledError:
-        pass
 
 
 async def _drive(attempt: Attempt, generator: Any) -> None:

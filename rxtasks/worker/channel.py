@@ -6,9 +6,11 @@ that are drawn one at a time, so that a heartbeat or an acknowledgement passes b
 
 from __future__ import annotations
 
+import contextlib
 import os
-import socket
 import threading
+from _socket import MSG_DONTWAIT
+from _socket import socket as Socket  # what socket.socket is made of, without 4 ms of imports
 from collections import deque
 from collections.abc import Iterator
 from typing import NoReturn
@@ -21,14 +23,13 @@ from rxtasks.worker.children import kill_everything
 __all__ = ["Channel"]
 
 _READ = 256 * 1024
-_FLAGS = getattr(socket, "MSG_DONTWAIT", 0)
 
 
 class Channel:
     """The socket with its encoder and decoder. send and write from any thread, read from one at a time."""
 
     def __init__(self, fd: int) -> None:
-        self._sock = socket.socket(fileno=fd)
+        self._sock = Socket(fileno=fd)
         self._sock.setblocking(False)
         self.fd = fd
         self._encoder = Encoder()
@@ -77,7 +78,7 @@ class Channel:
                     else:
                         waiting.appendleft(frame)
                     continue
-                count = send(head, _FLAGS)
+                count = send(head, MSG_DONTWAIT)
                 if count == len(head):
                     waiting.popleft()
                 else:
@@ -118,8 +119,6 @@ _URGENT = frozenset({Ack, Heartbeat})
 
 def lost(why: str) -> NoReturn:
     """End this process with its children: its parent cannot be reached any more. Says why on standard error."""
-    try:
+    with contextlib.suppress(OSError):
         os.write(2, f"rxtasks worker {os.getpid()} ends: {why}\n".encode("utf-8", "backslashreplace"))
-    except OSError:
-        pass
     kill_everything()

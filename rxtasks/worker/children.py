@@ -6,6 +6,7 @@ until there are none ends every descendant.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -72,20 +73,16 @@ def end_children(spared: frozenset[int] = frozenset()) -> list[int]:
                 _kill(each)
         alive = False
         for pid in left:
-            try:
+            with contextlib.suppress(ChildProcessError):
                 alive |= os.waitpid(pid, os.WNOHANG)[0] == 0
-            except ChildProcessError:
-                pass
         if alive:
             time.sleep(pause)
             pause = min(0.02, pause * 2)
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
-    except OSError:
-        pass
 
 
 def _stop_resource_tracker() -> None:
@@ -93,10 +90,8 @@ def _stop_resource_tracker() -> None:
     module = sys.modules.get("multiprocessing.resource_tracker")
     tracker = getattr(module, "_resource_tracker", None)
     if tracker is not None and getattr(tracker, "_pid", None) is not None:
-        try:
+        with contextlib.suppress(Exception):
             tracker._stop()
-        except Exception:
-            pass
 
 
 def kill_everything() -> NoReturn:

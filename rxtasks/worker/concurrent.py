@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +41,8 @@ class Concurrent:
         """There may be more to begin, or a reason to begin nothing; from any thread."""
         loop, news = self._loop, self._news
         if loop is not None and news is not None:
-            try:
+            with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(news.set)
-            except RuntimeError:
-                pass
 
     async def _serve(self, first: Assignment) -> None:
         news = self._news

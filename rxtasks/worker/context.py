@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from rxtasks.clock import utc_from_us
@@ -18,6 +17,8 @@ from rxtasks.wire.message import Assignment
 from rxtasks.worker.normalise import DATA_LIMIT, clean_text, data_copy, number, optional_number
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loguru import Logger
 
 __all__ = ["Host", "TaskContext", "Way", "current_task"]
@@ -178,11 +179,9 @@ class TaskContext:
         return self._track(iterable, total, message)
 
     def _track(self, iterable: Iterable[T], total: float | None, message: str | None) -> Iterator[T]:
-        done = 0
         self.progress(0, total, message)
-        for item in iterable:
+        for done, item in enumerate(iterable, 1):
             yield item
-            done += 1
             self.progress(done, total, message)
 
     async def _track_async(self, iterable: Any, total: float | None, message: str | None) -> AsyncIterator[Any]:
@@ -273,6 +272,8 @@ class TaskContext:
         Raises:
             FileNotFoundError: there is none.
         """
+        from pathlib import Path
+
         return self._host.keep_artifact(self, Path(path))
 
     def resource(self, name: str) -> Any:

@@ -57,9 +57,9 @@ class Control:
     # -- which thread reads; under the runtime's role lock --
 
     def start_reading(self, busy: bool) -> None:
-        """Read the channel on this thread if the main one is `busy`, and write when it takes more."""
+        """Read the channel on this thread if the main one is `busy`; write to it when it takes more, in any case."""
         self.reads = busy
-        self._watch((select.EPOLLIN if busy else 0) | (select.EPOLLOUT if self._runtime.channel.blocked else 0))
+        self.update()
 
     def stop_reading(self) -> None:
         """Leave the channel to the main thread."""
@@ -67,9 +67,10 @@ class Control:
             self.reads = False
             self._watch(0)
 
-    def written(self) -> None:
-        """Nothing waits for the channel any more."""
-        self._watch(select.EPOLLIN if self.reads else 0)
+    def update(self) -> None:
+        """Watch for what this thread is to do now."""
+        blocked = self._runtime.channel.blocked
+        self._watch((select.EPOLLIN if self.reads else 0) | (select.EPOLLOUT if blocked else 0))
 
     def _watch(self, mask: int) -> None:
         if mask != self._mask:
@@ -79,10 +80,6 @@ class Control:
             except OSError as error:
                 lost(f"its channel was closed by a handler: {error.strerror}")
 
-    def read_now(self) -> None:
-        """Read on this thread at once: the main one is going to wait. Called by the main thread."""
-        self._runtime.on_alarm()
-
     # -- the thread --
 
     def _run(self) -> None:
@@ -91,7 +88,7 @@ class Control:
         while True:
             wait = beat - time.monotonic()
             if wait <= 0:
-                runtime.heartbeat()
+                runtime.inbox.heartbeat()
                 beat = time.monotonic() + self._beat
                 wait = self._beat
             try:

@@ -6,7 +6,6 @@ import shutil
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rxtasks.wire.message import Assignment
@@ -14,6 +13,8 @@ from rxtasks.worker import tempdirs
 from rxtasks.worker.context import TaskContext
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loguru import Logger
 
 __all__ = ["detached_context", "with_context"]

@@ -41,7 +41,9 @@ def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final:
         return Ending(
             "failed", error=TaskErrorInfo(info.type, message, None, None, info.traceback, info.cause).to_dict()
         )
-    decision = Decision(False) if final else attempt.retry_rule().after(error)
+    if final or (attempt.rule is None and attempt.assignment.options is None):
+        return failed(error, in_process=in_process)
+    decision = attempt.retry_rule().after(error)
     if decision.retry:
         if attempt.context._cancelled:  # nobody waits for another attempt
             return cancelled(attempt.context._reason)

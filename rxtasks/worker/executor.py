@@ -16,10 +16,10 @@ An executor is used by one thread at a time for sync handlers, and by one event 
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,8 @@ from rxtasks.worker.retrying import rule_of
 from rxtasks.worker.values import encode_value
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from loguru import Logger
 
 __all__ = ["Executor"]
@@ -302,10 +304,8 @@ class Executor:
         self._outbox.cancel(token, reason)
         loop, task = attempt.loop, attempt.task
         if loop is not None and task is not None:
-            try:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
                 loop.call_soon_threadsafe(_cancel_performing, attempt)
-            except RuntimeError:  # the loop is closed: it has ended
-                pass
         return True
 
     def checkpoint(self, token: int) -> None:

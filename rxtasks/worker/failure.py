@@ -6,13 +6,15 @@ Frames of rxtasks' own machinery are cut off, so that the traceback begins in th
 from __future__ import annotations
 
 import os
-import traceback
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.worker.normalise import clean_text
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
 
 __all__ = ["describe", "format_traceback", "own_frame", "type_name"]
 
@@ -92,6 +94,8 @@ def _details(error: BaseException) -> Any:
 
 def format_traceback(error: BaseException, *, chain: bool = True) -> str:
     """Return the traceback's text without own frames and without values of variables; never raises."""
+    import traceback
+
     try:
         told = traceback.TracebackException(
             type(error), error, error.__traceback__, capture_locals=False, compact=True, lookup_lines=False
@@ -103,7 +107,7 @@ def format_traceback(error: BaseException, *, chain: bool = True) -> str:
     return clean_text(text, TEXT_LIMIT)
 
 
-def _trim(told: traceback.TracebackException, seen: set[int]) -> None:
+def _trim(told: TracebackException, seen: set[int]) -> None:
     if id(told) in seen:
         return
     seen.add(id(told))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import threading
-import traceback
 
 __all__ = ["generation", "leave_child"]
 
@@ -39,6 +38,8 @@ def leave_child(error: BaseException | None, in_process: bool) -> None:
     elif error is not None:
         code = 1
     try:
+        import traceback
+
         if error is not None and not isinstance(error, SystemExit):
             os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace"))
         for stream in (sys.__stdout__, sys.__stderr__):

@@ -67,7 +67,7 @@ def plan_handler(function: Callable[..., Any], source: object | None = None) -> 
 def _kind(function: Callable[..., Any]) -> Kind:
     candidates = [function]
     if not inspect.isroutine(function) and not isinstance(function, type | functools.partial):
-        candidates.append(getattr(type(function), "__call__", function))
+        candidates.append(type(function).__call__)
     for each in candidates:
         if inspect.iscoroutinefunction(each):
             return Kind.ASYNC
@@ -90,9 +90,8 @@ def _innermost(function: Any) -> Any:
     if isinstance(function, types.MethodType):
         return _innermost(function.__func__)
     if not inspect.isroutine(function) and not isinstance(function, type):
-        call = getattr(type(function), "__call__", None)
-        if inspect.isroutine(call):
-            return call
+        call = type(function).__call__
+        return call if inspect.isroutine(call) else function
     if isinstance(function, type):
         return function.__init__  # type: ignore[misc]
     return function
@@ -154,7 +153,7 @@ def _text_is_context(text: str, function: Any) -> bool:
 
 
 def _spells_context(text: str) -> bool:
-    """Say whether text that cannot be evaluated (imported under TYPE_CHECKING) reads as TaskContext or Optional of it."""
+    """Say whether text that cannot be evaluated (a name under TYPE_CHECKING) reads as TaskContext or Optional of it."""
     text = text.strip().strip("\"'").strip()
     wrapped = re.fullmatch(r"(?:[A-Za-z_]\w*\.)*(?:Optional|Union|Annotated)\[(.*)\]", text, re.DOTALL)
     parts = (wrapped.group(1) if wrapped else text).replace("|", ",").split(",")

@@ -8,6 +8,7 @@ at once would orphan them.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -75,17 +76,13 @@ class Alarm:
         if self._write < 0:
             self._settime(self.fd, 0, self._setting, None)
         else:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.write(self._write, b"\0")
-            except BlockingIOError:
-                pass
 
     def clear(self) -> None:
         """Make the descriptor unreadable again."""
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 64)
-        except BlockingIOError:
-            pass
 
     def close(self) -> None:
         """Close the descriptors."""

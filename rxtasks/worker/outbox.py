@@ -200,7 +200,7 @@ class Outbox:
         ask: Callable[[Request], None] | None = None,
         wake: Callable[[], None] | None = None,
         ready: Callable[[], bool] | None = None,
-        lock: threading._RLock | None = None,
+        lock: Any = None,
     ) -> None:
         self._sink = sink
         self.in_process = in_process

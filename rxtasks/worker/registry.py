@@ -10,13 +10,13 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol, TypeVar, cast, overload
-
-import attrs
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
 from rxtasks.errors import SettingsError, UnknownHandler
-from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions, merge_options
 from rxtasks.worker.handler import wants_context
+
+if TYPE_CHECKING:
+    from rxtasks.lifecycle.options import TaskOptions
 
 __all__ = ["Registration", "Registry", "TaskFunction", "default_registry", "registration_of", "task"]
 
@@ -24,13 +24,18 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-@attrs.frozen
 class Registration:
     """A handler's name, its default options and the function itself."""
 
-    name: str
-    options: TaskOptions
-    function: Callable[..., Any] = attrs.field(repr=False)
+    __slots__ = ("function", "name", "options")
+
+    def __init__(self, name: str, options: TaskOptions, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.options = options
+        self.function = function
+
+    def __repr__(self) -> str:
+        return f"Registration(name={self.name!r}, options={self.options!r})"
 
 
 class TaskFunction(Protocol[R_co]):
@@ -63,7 +68,7 @@ class Registry:
         if known is not None:  # registered before: another name or options for the function inside
             function = known.function
         name = name or default_name(function)
-        registration = Registration(name, options or DEFAULT_OPTIONS, function)
+        registration = Registration(name, _options({}) if options is None else options, function)
         made = _callable_as_plain(function, registration)
         other = self._handlers.get(name)
         if other is not None and default_name(other) != default_name(function):
@@ -149,13 +154,13 @@ def task(
     """
     where = default_registry if registry is None else registry
     if callable(function_or_name):
-        return where.add(function_or_name, None, merge_options(DEFAULT_OPTIONS, options))
+        return where.add(function_or_name, None, _options(options))
     if function_or_name is not None and not isinstance(function_or_name, str):
         raise SettingsError(f"@task takes a function or a name, not {function_or_name!r}")
     if function_or_name == "":
         raise SettingsError("a task's name is not empty")
     name = options.pop("name", None) if function_or_name is None else function_or_name
-    merged = merge_options(DEFAULT_OPTIONS, options)
+    merged = _options(options)
 
     def register(function: Callable[..., R]) -> TaskFunction[R]:
         return cast("TaskFunction[R]", where.add(function, name, merged))
@@ -163,11 +168,17 @@ def task(
     return register
 
 
+def _options(changes: dict[str, Any]) -> TaskOptions:
+    from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
+
+    return merge_options(DEFAULT_OPTIONS, changes)
+
+
 def _callable_as_plain(function: Callable[..., Any], registration: Registration) -> Callable[..., Any]:
-    if wants_context(function)[0] is None and inspect.isfunction(function):
-        if getattr(function, "__rxtasks__", None) is None:
-            function.__rxtasks__ = registration  # type: ignore[attr-defined]
-            return function
+    plain = inspect.isfunction(function) and getattr(function, "__rxtasks__", None) is None
+    if plain and wants_context(function)[0] is None:
+        function.__rxtasks__ = registration  # type: ignore[attr-defined]
+        return function
     return _wrapped(function, registration)
 
 

@@ -10,20 +10,17 @@ from __future__ import annotations
 import pickle
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import attrs
-
-from rxtasks.lifecycle.retry import RetryPolicy
 from rxtasks.wire.message import Assignment
+
+if TYPE_CHECKING:
+    from rxtasks.lifecycle.retry import RetryPolicy
 
 __all__ = ["Decision", "RetryRule", "rule_of"]
 
-_ONE_ATTEMPT = RetryPolicy()
 
-
-@attrs.frozen
-class Decision:
+class Decision(NamedTuple):
     """What follows a failed attempt."""
 
     retry: bool
@@ -71,10 +68,12 @@ class RetryRule:
 
 def rule_of(assignment: Assignment) -> RetryRule:
     """Return the rule that the assignment's options hold."""
+    from rxtasks.lifecycle.retry import RetryPolicy
+
     options = assignment.options
     found = None if options is None else options.get("retry")
     if found is None:
-        return RetryRule(_ONE_ATTEMPT, [Exception], [], assignment.failures)
+        return RetryRule(RetryPolicy(), [Exception], [], assignment.failures)
     if isinstance(found, RetryPolicy):
         return RetryRule(found, list(found.retry_on), list(found.give_up_on), assignment.failures)
     plain = {key: found[key] for key in ("max_attempts", "backoff", "base", "cap", "jitter") if key in found}

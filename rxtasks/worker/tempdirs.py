@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["keep", "make", "remove"]
 
 
 def make(root: str | None, task_id: str, attempt: int) -> Path:
     """Return a new directory, only its owner's, in `root` (None = the system's)."""
+    import tempfile
+    from pathlib import Path
+
     if root is not None:
         os.makedirs(root, mode=0o700, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix=f"rxtasks-{task_id}-{attempt}-", dir=root))
@@ -22,6 +25,8 @@ def make(root: str | None, task_id: str, attempt: int) -> Path:
 
 def remove(path: Path) -> str | None:
     """Remove a directory with all that is in it, never through links; return why it could not be, or None."""
+    import shutil
+
     failures: list[str] = []
 
     def again(function: Callable[..., Any], where: str, error: Any) -> None:
@@ -48,6 +53,10 @@ def keep(path: Path, temp_dir: Path, root: str | None, task_id: str) -> Path:
     Raises:
         FileNotFoundError: there is none at `path`.
     """
+    import shutil
+    import tempfile
+    from pathlib import Path
+
     source = path if path.is_absolute() else temp_dir / path
     if not os.path.lexists(source):
         raise FileNotFoundError(f"no file {source} to keep")

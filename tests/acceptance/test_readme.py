@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 def blocks(language: str) -> Iterator[tuple[str, str]]:
     """Yield (the heading above, the block) of every fenced block of a language."""
     heading = ""
-    for match in re.finditer(r"^#+ (?P<heading>.+)$|^```(?P<language>\w+)\n(?P<body>.*?)^```$", README, re.M | re.S):
+    for match in re.finditer(r"^#+ (?P<heading>[^\n]+)$|^```(?P<language>\w+)\n(?P<body>.*?)^```$", README, re.M | re.S):
         if match["heading"]:
             heading = match["heading"]
         elif match["language"] == language:

@@ -9,6 +9,7 @@ may wait for credit, and other tasks' lines must not wait with it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -82,10 +83,8 @@ class Lines:
         def emit(record: Any, level_id: Any, from_decorator: bool, is_raw: bool, colored_message: Any) -> None:
             self._take(record)
 
-        try:
+        with contextlib.suppress(AttributeError):  # a loguru whose handlers have slots: the sink works, only slower
             self._core.handlers[self._sink_id].emit = emit
-        except AttributeError:  # a loguru whose handlers have slots: the sink works, only slower
-            pass
 
     def from_sink(self, record: Any) -> bool:
         """Take a record that loguru's own sink writes to a stream; return False if it is no record."""

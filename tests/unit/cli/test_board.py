@@ -112,6 +112,8 @@ def test_a_task_that_runs_again_after_a_crash_is_counted_a_retry_is_not() -> Non
     """W-07: "2 tasks run again" counts consequences of lost workers only."""
     board = Board("f")
     crashed = Story(board, "T1").status(S.RUNNING)
+    board.take_pool(WorkerEvent("failed", "W0", NOW, "never became ready: the start tells"))
+    board.take_pool(WorkerEvent("ready", "W1", NOW))
     board.take_pool(WorkerEvent("failed", "W1", NOW, "killed by SIGKILL"))
     crashed.worker = "W2"
     crashed.status(S.RUNNING).status(S.SUCCEEDED)

@@ -152,6 +152,8 @@ def test_a_subscriber_held_by_a_full_buffer_at_close_is_told() -> None:
     for number in range(20):
         core.log(str(number))
     assert entered.wait(SOON)
-    core.delivery.close(0.05)
+    report = core.delivery.close(0.05)
+    assert report.undelivered["log"] > 10 and len(report.stuck) == 1
+    assert core.delivery.ledger_report().exact
     go_on.set()
     assert ended.wait(SOON)

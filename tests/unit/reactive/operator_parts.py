@@ -127,6 +127,26 @@ def in_thread(run: Callable[[], Any], name: str = "test") -> threading.Thread:
     return thread
 
 
+def feeding(
+    source: abc.ObserverBase[Any],
+    values: Iterable[Any],
+    *,
+    complete: bool = False,
+    through: threading.Event | None = None,
+) -> threading.Thread:
+    """Emit `values` on a thread of its own; then complete if asked, and set `through`."""
+
+    def run() -> None:
+        for value in values:
+            source.on_next(value)
+        if complete:
+            source.on_completed()
+        if through is not None:
+            through.set()
+
+    return in_thread(run)
+
+
 def joined(threads: Iterable[threading.Thread]) -> None:
     """Wait for threads to end."""
     for thread in threads:
@@ -134,9 +154,18 @@ def joined(threads: Iterable[threading.Thread]) -> None:
         assert not thread.is_alive(), thread
 
 
-def threads_named(part: str) -> list[threading.Thread]:
-    """Return the live threads with `part` in their name."""
-    return [thread for thread in threading.enumerate() if part in thread.name]
+class NewThreads:
+    """The threads that were started since it was made."""
+
+    def __init__(self) -> None:
+        self._before = set(threading.enumerate())
+
+    def there(self) -> list[threading.Thread]:
+        return [thread for thread in threading.enumerate() if thread not in self._before]
+
+    def join(self) -> None:
+        """Wait until they have ended."""
+        joined(self.there())
 
 
 def log(seq: int = 1, level: str = "INFO", task: str = "t1") -> LogEvent:

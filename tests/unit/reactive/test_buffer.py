@@ -24,7 +24,7 @@ from reactivex.subject import Subject
 from rxtasks.errors import QueueFull, SettingsError
 from rxtasks.operators import batch, buffer_bounded, deliver_on, latest
 from rxtasks.reactive.subject import RxSubject
-from tests.unit.reactive.operator_parts import LIMIT, Post, Recorder, Reports, in_thread, joined, threads_named
+from tests.unit.reactive.operator_parts import LIMIT, NewThreads, Recorder, Reports, feeding, in_thread, joined
 
 STRATEGIES = [
     pytest.param(lambda scheduler=None: buffer_bounded(4, scheduler=scheduler), id="block"),
@@ -51,7 +51,7 @@ def test_block_makes_a_plain_emitter_wait_and_loses_nothing() -> None:
     for value in (1, 2, 3):
         source.on_next(value)
     through = threading.Event()
-    emitter = in_thread(lambda: (source.on_next(4), through.set()))
+    emitter = feeding(source, [4], through=through)
     assert not through.wait(0.05)
     seen.go.set()
     assert through.wait(LIMIT)
@@ -149,11 +149,15 @@ def test_a_subscriber_that_emits_into_its_own_full_buffer_gets_an_error_and_no_d
     failed = threading.Event()
     errors: list[Exception] = []
 
+    def fail(error: Exception) -> None:
+        errors.append(error)
+        failed.set()
+
     def echo(value: int) -> None:
         for more in range(10):
             source.on_next(more)
 
-    source.pipe(buffer_bounded(3)).subscribe(echo, lambda error: (errors.append(error), failed.set()))
+    source.pipe(buffer_bounded(3)).subscribe(echo, fail)
     source.on_next(0)
     assert failed.wait(LIMIT)
     assert isinstance(errors[0], QueueFull)
@@ -194,11 +198,7 @@ def test_several_emitters_never_overlap_calls(make: Any) -> None:
     source: Subject[Any] = Subject()
     seen = Recorder()
     source.pipe(make()).subscribe(seen)
-    threads = [
-        in_thread(lambda base=base: [source.on_next((base, value)) for value in range(300)])  # type: ignore[misc]
-        for base in range(4)
-    ]
-    joined(threads)
+    joined([feeding(source, [(base, value) for value in range(300)]) for base in range(4)])
     source.on_completed()
     seen.wait()
     assert seen.overlaps == 0
@@ -212,10 +212,7 @@ def test_several_emitters_lose_nothing_and_each_keeps_its_order(make: Any) -> No
     source: Subject[Any] = Subject()
     seen = Recorder()
     source.pipe(make()).subscribe(seen)
-    joined(
-        in_thread(lambda base=base: [source.on_next((base, value)) for value in range(500)])  # type: ignore[misc]
-        for base in range(4)
-    )
+    joined([feeding(source, [(base, value) for value in range(500)]) for base in range(4)])
     source.on_completed()
     got = seen.wait()
     flat = [pair for item in got for pair in (item if isinstance(item, list) else [item])]
@@ -227,6 +224,7 @@ def test_several_emitters_lose_nothing_and_each_keeps_its_order(make: Any) -> No
 @pytest.mark.parametrize("make", STRATEGIES)
 def test_a_subscriber_that_raises_is_reported_once_and_detached(make: Any) -> None:
     """R15: others miss nothing and the emitter sees no exception."""
+    threads = NewThreads()
     source: Subject[int] = Subject()
     other = Recorder()
     reports = Reports()
@@ -242,7 +240,7 @@ def test_a_subscriber_that_raises_is_reported_once_and_detached(make: Any) -> No
         for value in range(1, 5):
             source.on_next(value)
         source.on_completed()
-        joined(threads_named("rxtasks-buffer") + threads_named("rxtasks-latest") + threads_named("rxtasks-batch"))
+        threads.join()
     assert other.values == [0, 1, 2, 3, 4]
     assert len(reports.records) == 1
     assert "bad" in reports.records[0].getMessage()
@@ -271,6 +269,7 @@ def test_the_error_of_the_source_comes_after_what_waits(make: Any) -> None:
 @pytest.mark.parametrize("make", STRATEGIES)
 def test_no_reference_to_the_subscriber_is_kept_after_dispose(make: Any) -> None:
     """R14: not even while the caller keeps the subscription and the stream."""
+    threads = NewThreads()
     source: Subject[int] = Subject()
     stream = source.pipe(make())
     seen = Recorder()
@@ -279,7 +278,7 @@ def test_no_reference_to_the_subscriber_is_kept_after_dispose(make: Any) -> None
     seen.wait_for(1)
     gone = weakref.ref(seen)
     subscription.dispose()
-    joined(threads_named("rxtasks-buffer") + threads_named("rxtasks-latest") + threads_named("rxtasks-batch"))
+    threads.join()
     source.on_next(2)
     del seen
     gc.collect()
@@ -291,12 +290,11 @@ def test_no_reference_to_the_subscriber_is_kept_after_dispose(make: Any) -> None
 @pytest.mark.parametrize("end", ["completed", "error", "dispose", "raise"])
 def test_the_thread_ends_with_the_subscription(make: Any, end: str) -> None:
     """W-10: nothing is left of a subscription that is over."""
-    before = set(threading.enumerate())
+    threads = NewThreads()
     source: Subject[int] = Subject()
     seen = Recorder()
     subscription = source.pipe(make()).subscribe(seen.on_next if end != "raise" else lambda _: 1 / 0, seen.on_error)
-    mine = set(threading.enumerate()) - before
-    assert len(mine) == 1
+    assert len(threads.there()) == 1
     source.on_next(1)
     if end == "completed":
         source.on_completed()
@@ -304,7 +302,7 @@ def test_the_thread_ends_with_the_subscription(make: Any, end: str) -> None:
         source.on_error(KeyError())
     elif end == "dispose":
         subscription.dispose()
-    joined(mine)
+    threads.join()
 
 
 @pytest.mark.parametrize("make", STRATEGIES)
@@ -364,7 +362,7 @@ def test_an_asyncio_loop_calls_on_its_own_thread(make: Any, wrap: Any) -> None:
         done = asyncio.Event()
         seen = Recorder()
         source.pipe(make(wrap(loop))).subscribe(seen.on_next, lambda _: done.set(), done.set)
-        thread = in_thread(lambda: [source.on_next(value) for value in range(100)] and source.on_completed())
+        thread = feeding(source, range(100), complete=True)
         await asyncio.wait_for(done.wait(), LIMIT)
         joined([thread])
         assert seen.threads == {threading.get_ident()}
@@ -410,7 +408,7 @@ def test_a_busy_stream_never_holds_the_loop() -> None:
                 pass
 
         source.pipe(buffer_bounded(10_000, scheduler=loop)).subscribe(slow, on_completed=done.set)
-        in_thread(lambda: [source.on_next(value) for value in range(200)] and source.on_completed())
+        feeding(source, range(200), complete=True)
         turns = 0
         while not done.is_set():
             turns += 1
@@ -463,7 +461,13 @@ def test_emitting_on_the_schedulers_own_thread_does_not_wait_for_it() -> None:
     source: Subject[int] = Subject()
     seen = Recorder()
     source.pipe(buffer_bounded(3, scheduler=scheduler)).subscribe(seen)
-    scheduler.schedule(lambda *_: [source.on_next(value) for value in range(50)] and source.on_completed())  # type: ignore[func-returns-value]
+
+    def emit(_: Any, __: Any = None) -> None:
+        for value in range(50):
+            source.on_next(value)
+        source.on_completed()
+
+    scheduler.schedule(emit)
     assert seen.wait() == list(range(50))
     scheduler.dispose()
 
@@ -482,10 +486,8 @@ def test_a_disposed_scheduler_detaches_the_subscriber(caplog: pytest.LogCaptureF
 def test_strategies_can_be_chained() -> None:
     """R12, R17: a strategy behind a strategy, each with its thread."""
     seen = Recorder()
-    post = Post()
     reactivex.from_(range(1000)).pipe(buffer_bounded(5), batch(7, 10.0), buffer_bounded(2)).subscribe(seen)
     assert [value for part in seen.wait() for value in part] == list(range(1000))
-    assert not post.posted
     last = Recorder()
     reactivex.from_(range(5)).pipe(buffer_bounded(5), deliver_on(lambda call: call())).subscribe(last)
     assert last.wait() == [0, 1, 2, 3, 4]
@@ -518,7 +520,8 @@ def test_a_source_that_fails_to_subscribe_fails_the_subscriber_and_leaves_no_thr
         raise LookupError("no source")
 
     seen = Recorder()
+    threads = NewThreads()
     reactivex.create(bad).pipe(buffer_bounded(3)).subscribe(seen)
     seen.wait()
     assert isinstance(seen.error, LookupError)
-    joined(threads_named("rxtasks-buffer"))
+    threads.join()
