@@ -12,14 +12,17 @@ Only ratios of samples taken side by side in one run count: machines drift, and 
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +87,8 @@ class Benchmark:
     quick: Mapping[str, Any]
     #: Rounds at most, where one is long and says enough.
     max_runs: int | None = None
+    #: An uncounted round before, which fills the caches of byte code.
+    warm_up: bool = False
 
 
 class Crash(Exception):
@@ -110,7 +115,7 @@ def run_benchmark(
     shared = benchmark.quick if quick else benchmark.full
     rounds = 1 if quick else min(runs, benchmark.max_runs or runs)
     measured = Measured(benchmark, {contender.name: [] for contender in benchmark.contenders}, {})
-    for number in range(1, rounds + 1):
+    for number in range(0 if benchmark.warm_up else 1, rounds + 1):
         for contender in benchmark.contenders:
             if contender.name in measured.crashes:
                 continue
@@ -120,7 +125,8 @@ def run_benchmark(
             except Crash as crash:
                 measured.crashes[contender.name] = str(crash)
             else:
-                measured.samples[contender.name].append(samples)
+                if number:
+                    measured.samples[contender.name].append(samples)
     return measured
 
 
@@ -136,6 +142,7 @@ def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: floa
             process = subprocess.Popen(
                 [sys.executable, "-m", "benchmarks.measure", target, json.dumps(dict(parameters)), str(out)],
                 cwd=_ROOT,
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
@@ -148,6 +155,24 @@ def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: floa
         if process.returncode != 0:
             raise Crash(f"{target} ended with code {process.returncode}\n{text}".rstrip())
         return _read_samples(target, out)
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of a measurement: byte code is cached, as it is where packages are installed.
+
+    Where this shell has that switched off, the cache is a temporary directory of this run.
+    """
+    environment = dict(os.environ)
+    if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
+        environment["PYTHONPYCACHEPREFIX"] = _byte_code_folder()
+    return environment
+
+
+@cache
+def _byte_code_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="rxtasks-benchmark-pycache-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:

@@ -58,4 +58,5 @@ BENCHMARK = Benchmark(
     ),
     full={},
     quick={},
+    warm_up=True,
 )

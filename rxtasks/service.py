@@ -11,31 +11,31 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
-from reactivex import Observable
 
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
-from rxtasks.engine.deferred import DeferredTask
-from rxtasks.engine.engine import StopReport, TaskEngine
-from rxtasks.engine.intake import Intake
-from rxtasks.engine.mapping import MapStream
-from rxtasks.errors import LogTruncated, ServiceStopped, SettingsError, UnknownTask
-from rxtasks.isolation.base import Setup
-from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions, merge_options
+from rxtasks.errors import SettingsError, UnknownTask
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord, TaskRequest
-from rxtasks.observe.bus import TaskEventBus
-from rxtasks.observe.echo import Echo
-from rxtasks.observe.ledger import LedgerReport
-from rxtasks.observe.tracker import TaskTracker
-from rxtasks.pool.info import ISOLATIONS, PoolStatus, WorkerInfo, WorkerSpec
-from rxtasks.pool.pool import WorkerPool
-from rxtasks.stores.base import Store
-from rxtasks.stores.memory import MemoryStore
-from rxtasks.wire.payload import dump_value
+
+# The rooms that do the work, and reactivex with them, are imported when the first engine is made: importing this module
+# costs an application no more than its own names do.
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+    from rxtasks.engine.engine import TaskEngine
+    from rxtasks.engine.report import StopReport
+    from rxtasks.isolation.base import Setup
+    from rxtasks.observe.bus import TaskEventBus
+    from rxtasks.observe.ledger import LedgerReport
+    from rxtasks.observe.tracker import TaskTracker
+    from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
+    from rxtasks.pool.pool import WorkerPool
+    from rxtasks.stores.base import Store
 
 __all__ = ["ServiceView", "TaskService"]
 
@@ -102,6 +102,8 @@ class ServiceView:
 
     def defer(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Observable[Any]:
         """Return a cold Observable of the result: submits at each subscribe, cancels on dispose."""
+        from rxtasks.engine.deferred import DeferredTask
+
         return DeferredTask(lambda: self.submit(fn, *args, **kwargs))
 
     def map(
@@ -121,6 +123,8 @@ class ServiceView:
         Raises:
             SettingsError: an argument is out of its range.
         """
+        from rxtasks.engine.mapping import MapStream
+
         if on_failure not in ("raise", "emit"):
             raise SettingsError(f'map: on_failure is "raise" or "emit", not {on_failure!r}')
         if not iterables:
@@ -177,6 +181,8 @@ class TaskService(ServiceView):
         retain: int = 10_000,
         **settings: Any,
     ) -> None:
+        from rxtasks.observe.levels import levels_from
+
         if on_exit is not None and on_exit not in _EXITS:
             raise SettingsError(f"on_exit is one of {', '.join(_EXITS)}, not {on_exit!r}")
         if resources:
@@ -189,8 +195,7 @@ class TaskService(ServiceView):
         self._specs = self._make_specs(workers, isolation, concurrency, fallback)
         self._modules = [modules] if isinstance(modules, str) else list(modules)
         self._setup = _make_setup(self._modules, initializer, tuple(initargs), self._specs)
-        self._echo_level = echo
-        Echo(echo)
+        self._echo_level = levels_from(echo) and echo
         self._retain = retain
         self._store = self._make_store(store)
         self._on_exit = on_exit or ("drain" if self._store.durable else "finish")
@@ -204,6 +209,8 @@ class TaskService(ServiceView):
     def _make_specs(
         self, workers: int | Sequence[WorkerSpec] | None, isolation: str, concurrency: int, fallback: Any
     ) -> list[WorkerSpec]:
+        from rxtasks.pool.info import ISOLATIONS, WorkerSpec
+
         if workers is None or (isinstance(workers, int) and not isinstance(workers, bool)):
             count = usable_cpus() if workers is None else workers
             if count < 0:
@@ -231,6 +238,8 @@ class TaskService(ServiceView):
     def _make_store(self, store: str | Store) -> Store:
         if isinstance(store, str):
             if store == "memory":
+                from rxtasks.stores.memory import MemoryStore
+
                 return MemoryStore(retain=self._retain, max_queue=self._settings.max_queue)
             raise SettingsError(f"store is 'memory' or a store object, not {store!r}")
         return store
@@ -245,6 +254,10 @@ class TaskService(ServiceView):
         return engine if engine is not None else self._new_engine()
 
     def _new_engine(self) -> TaskEngine:
+        from rxtasks.engine.engine import TaskEngine
+        from rxtasks.engine.intake import Intake
+        from rxtasks.observe.echo import Echo
+
         with self._life:
             if self._engine is None:
                 self._engine = TaskEngine(
@@ -276,8 +289,7 @@ class TaskService(ServiceView):
             if self._stopped:
                 self._stopped = False
                 self._engine = None
-                if isinstance(self._store, MemoryStore):
-                    self._store.reopen()
+                self._store.reopen()
         self._engine_now().start()
         return self
 
@@ -293,6 +305,8 @@ class TaskService(ServiceView):
         with self._life:
             engine = self._engine
             if engine is None:
+                from rxtasks.engine.report import StopReport
+
                 return StopReport()
             self._stopped = True
         return engine.stop(force=force, timeout=timeout, waiting=waiting)
@@ -510,6 +524,9 @@ def _make_setup(
         raise SettingsError("initargs= needs an initializer=")
     if initializer is not None and not callable(initializer):
         raise SettingsError(f"initializer is a function, not {initializer!r}")
+    from rxtasks.isolation.base import Setup
+    from rxtasks.wire.payload import dump_value
+
     blob: bytes | None = None
     if initializer is not None and any(spec.isolation == "process" for spec in specs):
         blob = dump_value((initializer, initargs), what="initializer")

@@ -71,7 +71,7 @@ _IDLE, _STOPPING = WorkerStatus.IDLE, WorkerStatus.STOPPING
 _LEAVE = 5
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Asked:
     """A command to all workers that waits for their acknowledgements."""
 

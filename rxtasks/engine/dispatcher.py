@@ -46,7 +46,7 @@ _LONG_NS = 10_000_000
 _MOST_MEASURED = 10_000
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _LaneState:
     ready: deque[Claim] = attrs.field(factory=deque)
     #: The store may have tasks for the lane.

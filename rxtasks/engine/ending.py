@@ -43,7 +43,7 @@ _LIKELY = {
 }
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Ending:
     """A task that is being ended from outside."""
 

@@ -13,9 +13,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import attrs
 from reactivex import Observable
 
 from rxtasks.clock import Clock, utc_from_us
@@ -26,6 +25,7 @@ from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
 from rxtasks.engine.intake import Intake
 from rxtasks.engine.outlet import ServiceOutlet
+from rxtasks.engine.report import StopReport
 from rxtasks.errors import (
     QueueFull,
     RxTasksError,
@@ -35,7 +35,6 @@ from rxtasks.errors import (
     WorkerStartError,
 )
 from rxtasks.isolation.base import Setup, Worker
-from rxtasks.isolation.inline import InlineDesk
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
@@ -51,24 +50,15 @@ from rxtasks.reactive.subject import RxSubject, log_problem
 from rxtasks.stores.base import Change, Envelope, Store
 from rxtasks.wire.outcome import Outcome
 
-__all__ = ["StopReport", "TaskEngine"]
+if TYPE_CHECKING:
+    from rxtasks.isolation.inline import InlineDesk
+
+__all__ = ["TaskEngine"]
 
 #: Seconds that a stop may take beyond its drain timeout (R22).
 _BEYOND = 10.0
 #: Seconds that a caller waits for the core's answer; it never takes that long.
 _ANSWER = 60.0
-
-
-@attrs.frozen
-class StopReport:
-    """What a stop left behind."""
-
-    #: Events not handed to every subscriber, by kind; empty when all were.
-    undelivered: dict[str, int] = attrs.field(factory=dict)
-    #: Subscribers whose call had not come back.
-    stuck: tuple[str, ...] = ()
-    #: Ids of tasks that this stop cut off or kept from starting.
-    unfinished: tuple[str, ...] = ()
 
 
 class TaskEngine(RxSubject[Any]):
@@ -116,8 +106,11 @@ class TaskEngine(RxSubject[Any]):
         self.core = Core(specs, settings)
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
         self.driver.live = intake.live
-        self._desk = InlineDesk() if any(spec.isolation == "inline" for spec in specs) else None
-        self.driver.desk = self._desk
+        self._desk: InlineDesk | None = None
+        if any(spec.isolation == "inline" for spec in specs):
+            from rxtasks.isolation.inline import InlineDesk
+
+            self._desk = self.driver.desk = InlineDesk()
         self._life = threading.Lock()
         self._started = False
         self._stopping = False

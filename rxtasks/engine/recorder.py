@@ -37,7 +37,7 @@ _LEGAL = transitions.LEGAL
 _SMALL = 200
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Batch:
     changes: list[Change] = attrs.field(factory=list)
     events: list[TaskEvent] = attrs.field(factory=list)

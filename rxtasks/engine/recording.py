@@ -44,6 +44,9 @@ def _plain(value: Any) -> Any:
         return value
     if isinstance(value, bytes):
         return {"bytes": len(value)}
+    if hasattr(value, "_fields"):
+        named = {name: _plain(getattr(value, name)) for name in value._fields if name not in _LEFT_OUT}
+        return {"is": type(value).__name__, **named}
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     if isinstance(value, dict):

@@ -27,7 +27,7 @@ _RUNNING = TaskStatus.RUNNING
 _ENDS = {status.value: status for status in TaskStatus}
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Held:
     task_id: str
     attempt: int

@@ -6,13 +6,10 @@ import sys
 import threading
 from collections import deque
 
-from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.events import LogEvent
+from rxtasks.observe.levels import levels_from
 
-__all__ = ["LEVELS", "Echo"]
-
-#: The standard levels, least first.
-LEVELS = ("TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL")
+__all__ = ["Echo"]
 
 #: Lines that may wait for a slow stderr; older ones are dropped and counted.
 _MOST = 1000
@@ -62,17 +59,3 @@ class Echo:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
-
-
-def levels_from(level: str | None) -> frozenset[str]:
-    """Return the levels from `level` (any case) on; None = none.
-
-    Raises:
-        SettingsError: there is no such level.
-    """
-    if level is None:
-        return frozenset()
-    word = level.upper()
-    if word not in LEVELS:
-        raise SettingsError(f"there is no log level {level!r}; levels: {', '.join(LEVELS)}")
-    return frozenset(LEVELS[LEVELS.index(word) :])

@@ -34,7 +34,7 @@ _STARTING, _IDLE, _BUSY = WorkerStatus.STARTING, WorkerStatus.IDLE, WorkerStatus
 _STOPPING = WorkerStatus.STOPPING
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class WorkerState:
     """One worker as it is believed to be."""
 
@@ -71,7 +71,7 @@ class WorkerState:
     was_ready: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Place:
     """A worker that the pool wants to have."""
 

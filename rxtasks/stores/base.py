@@ -30,7 +30,7 @@ from rxtasks.lifecycle.task import TaskRecord
 __all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store"]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Envelope:
     """The part of a task that never changes. Not frozen for speed; nobody changes it, but the store empties it at the end."""
 
@@ -52,7 +52,7 @@ class Envelope:
     hold: bool = False
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Claim:
     """A task in the hands of one engine: what it was when it was claimed, and the engine's own notes from then on."""
 
@@ -84,7 +84,7 @@ class Claim:
     change: Change | None = None
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class Change:
     """The new state of a claimed task; the store applies it if `token` is still the row's."""
 
@@ -174,6 +174,10 @@ class Store(Protocol):
 
     def close(self) -> list[str]:
         """Take nothing more from now on and return `waiting()`; both in one step."""
+        ...
+
+    def reopen(self) -> None:
+        """Take tasks again, after close()."""
         ...
 
     def counts(self) -> Counts:

@@ -35,7 +35,7 @@ _KEPT_RESULT = 1024
 _Bucket = tuple[str | None, str | None, int]
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Row:
     envelope: Envelope
     number: int

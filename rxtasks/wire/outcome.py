@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any
 
 import attrs
 
@@ -85,7 +85,12 @@ class Outcome:
                     raise PayloadError("the result is no longer held here", "result")
                 self._loaded = loads(self.blob, what="result")
             return self._loaded
-        self._raise()
+        error = self.exception()
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error, self  # the traceback holds this frame: no cycle through it
 
     def exception(self) -> BaseException | None:
         """Return what result() raises because of how the task ended; None if it succeeded."""
@@ -95,14 +100,6 @@ class Outcome:
             self._loaded = self._cancellation() if self.status == TaskStatus.CANCELLED else self._failure()
         error: BaseException = self._loaded
         return error
-
-    def _raise(self) -> NoReturn:
-        error = self.exception()
-        assert error is not None
-        try:
-            raise error
-        finally:
-            del error, self  # the traceback holds this frame: no cycle through it
 
     def _cancellation(self) -> BaseException:
         known, info = self.error_object, self.error

@@ -102,7 +102,7 @@ def test_a_lagging_subscriber_gets_a_subsequence_that_differs_in_progress_only(
     assert last_progress_before_each_status(seen) == last_progress_before_each_status(events)
     report = core.delivery.ledger_report()
     assert report.exact and report.progress.conflated == len(events) - len(seen)
-    if len(events) <= bound // 2:
+    if len(events) < bound // 2:  # with the one in the subscriber's hands not more than half
         assert seen == events
     core.close()
 

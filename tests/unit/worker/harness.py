@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,7 +138,7 @@ class Process:
         self.pidfd = os.pidfd_open(self.popen.pid)
         self.encoder, self.decoder = Encoder(), Decoder()
         self.buffer = bytearray(1 << 18)
-        self.unsent = b""
+        self.unsent: deque[memoryview] = deque()
         self.reports: list[Report] = []
         self.tasks: dict[int, Finished] = {}
         self.receive: dict[int, ReceiveCredit] = {}
@@ -163,18 +164,21 @@ class Process:
 
     def send(self, command: Command) -> None:
         """Send a command; what the socket does not take goes when turn() runs."""
-        self.unsent += b"".join(self.encoder.encode(command))
+        self.unsent.extend(memoryview(frame) for frame in self.encoder.encode(command))
         self._write()
 
     def _write(self) -> None:
-        if self.unsent:
-            try:
-                count = self.sock.send(self.unsent)
-                self.unsent = self.unsent[count:]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.unsent = b""
+        try:
+            while self.unsent:
+                count = self.sock.send(self.unsent[0])
+                if count < len(self.unsent[0]):
+                    self.unsent[0] = self.unsent[0][count:]
+                else:
+                    self.unsent.popleft()
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.unsent.clear()
 
     def define(self, function: Callable[..., Any] | str) -> str:
         """Make a function known; a str is a reference."""
@@ -269,8 +273,7 @@ class Process:
             if self.eof and not self.unsent:
                 with contextlib.suppress(TimeoutError):
                     self.exited(2.0)
-                while (self.out >= 0 or self.err >= 0) and self.popen.poll() is not None:
-                    self.turn(0.01)
+                self.turn(0.01)
                 raise Gone(f"console {self.console}; log {self.worker_log[-5:]}")
             self.turn(left)
 
