@@ -195,7 +195,8 @@ class TaskService(ServiceView):
         self._specs = self._make_specs(workers, isolation, concurrency, fallback)
         self._modules = [modules] if isinstance(modules, str) else list(modules)
         self._setup = _make_setup(self._modules, initializer, tuple(initargs), self._specs)
-        self._echo_level = levels_from(echo) and echo
+        levels_from(echo)
+        self._echo_level = echo
         self._retain = retain
         self._store = self._make_store(store)
         self._on_exit = on_exit or ("drain" if self._store.durable else "finish")

@@ -143,11 +143,15 @@ class Core:
             stimuli = [stimulus for stimulus in stimuli if type(stimulus) is not Spares]
             self.pool.start(now, out)
         handlers = self._handlers
+        moved = False
         for stimulus in stimuli:
-            handlers[type(stimulus)](stimulus)
+            kind = type(stimulus)
+            handlers[kind](stimulus)
+            # A commit changes nothing that work could be assigned by.
+            moved = moved or kind is not Committed
         if self.pool.stopping:
             self._wind_down()
-        else:
+        elif moved:
             for claim in self.dispatcher.turn(now, out):
                 claim.worker = None
                 self.recorder.requeue(claim, now)

@@ -132,6 +132,8 @@ class Dispatcher:
         """Assign what can be assigned and ask for more; return what should go back to the store."""
         surplus: list[Claim] = []
         for lane, state in self._lanes.items():
+            if not state.ready and (self.held or state.asking):
+                continue
             workers = [worker for worker in self._pool.serving(lane) if not worker.owes and not worker.taking]
             if state.ready:
                 self._assign(state, workers, now, out)
@@ -142,13 +144,17 @@ class Dispatcher:
                     state.ahead = 0
             if self.held or state.asking or state.ready:
                 continue
-            free = sum(max(0, w.spec.concurrency - len(w.assigned)) for w in workers if not w.exclusive)
+            free = held = 0
+            for worker in workers:
+                held += len(worker.assigned)
+                if not worker.exclusive and len(worker.assigned) < worker.spec.concurrency:
+                    free += worker.spec.concurrency - len(worker.assigned)
             if state.more:
                 limit = free + (min(state.ahead, self._ahead(workers)) if state.ahead else 0)
                 if limit:
                     state.asking = True
                     out.append(ClaimTasks(lane, limit))
-            elif free:
+            elif free and held > 1:
                 self._take_back(lane, now, out)
         return surplus
 

@@ -275,8 +275,12 @@ class Driver(Host):
         later = self._later
         while later and later[0][0] <= now_ns:
             stimuli.extend(heapq.heappop(later)[2]())
-        self._watch_delivery(now_ns, stimuli)
-        stimuli.append(_TICK)
+        check = self._check_ns
+        if self.full or (check is not None and check <= now_ns):
+            self._watch_delivery(now_ns, stimuli)
+        deadline, due_us = self._core.deadline_ns(), self._core.due_us
+        if (deadline is not None and deadline <= now_ns) or (due_us is not None and due_us <= self._clock.wall_us()):
+            stimuli.append(_TICK)
         return stimuli
 
     def _sleep(self) -> float:
@@ -306,17 +310,19 @@ class Driver(Host):
     def _turn(self, stimuli: list[Stimulus]) -> None:
         """Let the core decide, do it, and bring it the outcomes, until there are none."""
         core = self._core
+        if len(core.pool.spares) < 32 + len(core.pool.places):
+            stimuli.insert(0, Spares([new_id() for _ in range(64 + len(core.pool.places))]))
+        now = Now(self._clock.monotonic_ns(), self._clock.wall_us(), self._random.random())
         while True:
-            missing = len(core.pool.places) + 64 - len(core.pool.spares)
-            if missing > 32:
-                stimuli.insert(0, Spares([new_id() for _ in range(missing)]))
-            now = Now(self._clock.monotonic_ns(), self._clock.wall_us(), self._random.random())
             instructions = core.step(stimuli, now)
             if self._recording is not None:
                 self._recording.write(stimuli, now, instructions)
+            if not instructions:
+                return
             outcomes: list[Stimulus] = []
+            do = self._do
             for instruction in instructions:
-                self._do[type(instruction)](self, instruction, outcomes)
+                do[type(instruction)](self, instruction, outcomes)
             if not outcomes:
                 return
             stimuli = outcomes
@@ -389,6 +395,8 @@ class Driver(Host):
 
     def _publish(self, do: Publish, outcomes: list[Stimulus]) -> None:
         self._outlet.publish(do)
+        if self._check_ns is None:
+            self._check_ns = self._outlet.check(self._clock.monotonic_ns())
         full = self._outlet.full
         if full != self.full:
             self.full = full

@@ -69,12 +69,13 @@ class ServiceOutlet(Outlet):
             tracker = trackers.pop(task_id, None)
             if tracker is not None:
                 tracker.settle(outcome)
-                self._ended(task_id, tracker, outcome)
+                self._ended(task_id, tracker)
             elif self.sinks:
                 sink = self.sinks.pop(task_id, None)
                 if sink is not None:
                     settled.append((task_id, outcome, sink))
         tracker = None
+        # After the outcomes: who sees a task's end on its stream finds its result there.
         if instruction.conflated:
             self._delivery.ledger.conflated_before(instruction.conflated)
         if instruction.events:
@@ -85,7 +86,7 @@ class ServiceOutlet(Outlet):
             with self._idle:
                 self._idle.notify_all()
 
-    def _ended(self, task_id: str, tracker: TaskTracker, outcome: Outcome) -> None:
+    def _ended(self, task_id: str, tracker: TaskTracker) -> None:
         ended = self.ended
         ended[task_id] = weakref.ref(tracker)
         if len(ended) > self._retain:

@@ -73,7 +73,6 @@ class Routes:
                 for subject in of_task:
                     for target in subject._targets:
                         yield Ending(target), None
-                    self.unwatch(event.task_id, subject)
         worker_id = event.worker_id
         if worker_id is not None:
             for subject in by_id.get(worker_id, ()):

@@ -39,9 +39,9 @@ def integers() -> Strategy:
 
 def texts(max_size: int = 40) -> Strategy:
     """Text of any script, with controls and non-characters, without lone surrogates."""
-    return st.sampled_from(("", "\0", '"', "\\", "$t", "\u2028", "\U0001f600", "\u202e\u0645\u0631\u062d\u0628\u0627")) | st.text(
-        max_size=max_size
-    )
+    return st.sampled_from(
+        ("", "\0", '"', "\\", "$t", "\u2028", "\U0001f600", "\u202e\u0645\u0631\u062d\u0628\u0627")
+    ) | st.text(max_size=max_size)
 
 
 def numbers() -> Strategy:

@@ -149,7 +149,9 @@ def _text_is_context(text: str, function: Any) -> bool:
         value = eval(text, getattr(function, "__globals__", {}))  # an annotation, as typing.get_type_hints does
     except Exception:
         return _spells_context(text)
-    return not isinstance(value, str) and _is_context(value, function)
+    if isinstance(value, str):  # a string in a string: quoted under `from __future__ import annotations`
+        return value != text and _text_is_context(value, function)
+    return _is_context(value, function)
 
 
 def _spells_context(text: str) -> bool:

@@ -19,7 +19,9 @@ README = (ROOT / "README.md").read_text("utf-8")
 def blocks(language: str) -> Iterator[tuple[str, str]]:
     """Yield (the heading above, the block) of every fenced block of a language."""
     heading = ""
-    for match in re.finditer(r"^#+ (?P<heading>[^\n]+)$|^```(?P<language>\w+)\n(?P<body>.*?)^```$", README, re.M | re.S):
+    for match in re.finditer(
+        r"^#+ (?P<heading>[^\n]+)$|^```(?P<language>\w+)\n(?P<body>.*?)^```$", README, re.M | re.S
+    ):
         if match["heading"]:
             heading = match["heading"]
         elif match["language"] == language:
@@ -33,7 +35,7 @@ def named(language: str) -> list[object]:
 
 @pytest.mark.parametrize("code", named("python"))
 def test_a_block_runs_in_a_fresh_process_and_prints_what_it_says(code: str, tmp_path: Path) -> None:
-    """G-01: each ```python block is a program; lines after `#>` are printed, in that order."""
+    """G-01: each ```python block is a program; lines after `# ->` are printed, in that order."""
     program = tmp_path / "program.py"
     program.write_text(code, "utf-8")
     done = subprocess.run(
@@ -48,7 +50,7 @@ def test_a_block_runs_in_a_fresh_process_and_prints_what_it_says(code: str, tmp_
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     printed = iter(done.stdout.splitlines())
-    for expected in re.findall(r"#> (.*)$", code, re.M):
+    for expected in re.findall(r"# -> (.*)$", code, re.M):
         assert expected in printed, f"{expected!r} was not printed (in this order); printed: {done.stdout!r}"
 
 

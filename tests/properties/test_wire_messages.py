@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, get_args
 
 import attrs
@@ -35,7 +36,7 @@ def same(one: Any, other: Any) -> bool:
 
 def pieces_of(data: bytes, cuts: list[int]) -> list[bytes]:
     at = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    return [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(at)]
 
 
 def test_every_class_of_message_has_a_strategy_and_a_kind_of_its_own() -> None:

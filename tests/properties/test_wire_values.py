@@ -18,7 +18,9 @@ from rxtasks.testing.strategies import json_values, texts
 from rxtasks.wire.payload import describe, dump_args, exact_json, load_args
 from rxtasks.wire.tagged import dump_tagged, load_tagged
 
-_ZONES = st.none() | st.sampled_from([UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("UTC"), timezone(timedelta(hours=5), "x")])
+_ZONES = st.none() | st.sampled_from(
+    [UTC, ZoneInfo("Europe/Berlin"), ZoneInfo("UTC"), timezone(timedelta(hours=5), "x")]
+)
 _ATOMS = (
     st.none()
     | st.booleans()
@@ -38,11 +40,13 @@ _HASHABLE = _ATOMS.filter(lambda value: not (isinstance(value, Decimal) and valu
 _KEYS = st.recursive(_HASHABLE, lambda inner: st.lists(inner, max_size=2).map(tuple), max_leaves=3)
 VALUES = st.recursive(
     _ATOMS,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.lists(inner, max_size=4).map(tuple)
-    | st.sets(_KEYS, max_size=3)
-    | st.frozensets(_KEYS, max_size=3)
-    | st.dictionaries(_KEYS | st.just("$t"), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.sets(_KEYS, max_size=3)
+        | st.frozensets(_KEYS, max_size=3)
+        | st.dictionaries(_KEYS | st.just("$t"), inner, max_size=3)
+    ),
     max_leaves=15,
 )
 

@@ -80,6 +80,27 @@ def test_a_flood_of_progress_stays_within_the_bound() -> None:
     core.close()
 
 
+def test_after_a_flood_of_lines_progress_is_overwritten_from_half_on_again() -> None:
+    """R6: what could not be overwritten once does not make the buffer longer later."""
+    core = Core(buffer_events=100)
+    first, second = Blocker(), Blocker(lambda event: event.kind == "status")
+    core.bus.subscribe(first)
+    core.bus.subscribe(second)
+    for number in range(300):
+        core.log(str(number))
+    assert first.entered.wait(SOON)
+    first.go_on.set()
+    core.flush()
+    core.run()
+    assert second.entered.wait(SOON)
+    for number in range(60):
+        core.progress(number)
+    assert core.delivery._backlog.events < 60
+    second.go_on.set()
+    core.flush()
+    core.close()
+
+
 def test_full_comes_at_the_bound_and_goes_below_half() -> None:
     """L-04: congested from the bound on, relieved at half, told once."""
     core = Core(buffer_events=64)

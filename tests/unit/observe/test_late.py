@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import reactivex as rx
 
-from rxtasks.lifecycle.events import LogEvent, OutputEvent
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
+from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe import history
 from tests.unit.observe.support import SOON, Blocker, Core, Sink
 
@@ -153,6 +154,60 @@ def test_subscribing_in_on_next_of_the_task_itself(core: Core) -> None:
     core.flush()
     assert inner.ended.wait(SOON)  # it may have asked behind the flush
     assert seen == inner.seqs == [1, 2, 3, 4] and inner.got[-1] == "done"
+
+
+def settle(core: Core) -> None:
+    """Wait until the delivery thread has done everything asked of it so far."""
+    passed = threading.Event()
+    core.delivery.call(passed.set)
+    assert passed.wait(SOON)
+
+
+def test_an_event_that_is_folded_but_not_yet_published_comes_once(core: Core) -> None:
+    """R19: the snapshot has it, and the live event is not taken again."""
+    tracker, sink = core.submit(), Sink()
+    events = [core.status("t", TaskStatus.RUNNING), core.make(LogEvent, "t", "INFO", "x")]
+    for event in events:
+        core.fold(event)
+    tracker.subscribe(sink)
+    settle(core)
+    assert sink.got == events
+    core.delivery.publish(events, 2)
+    core.log("y")
+    core.flush()
+    assert sink.seqs == [1, 2, 3]
+
+
+def test_events_folded_while_the_snapshot_is_taken_leave_no_gap(core: Core) -> None:
+    """R19: an event that is copied although one before it was not is left to the live stream."""
+    tracker, sink = core.submit(), Sink()
+    core.run()
+    core.log("a")
+    late: list[TaskEvent] = []
+    tail = tracker._tail
+    assert tail is not None
+
+    class Slow:
+        lost = 0
+        logs = tail.logs
+
+        @property
+        def outputs(self) -> Any:
+            if not late:
+                late.append(core.make(LogEvent, "t", "INFO", "b"))
+                late.append(core.make(OutputEvent, "t", 1))
+                for event in late:
+                    tail.add(event)
+                tracker._last_seq = 4
+            return tail.outputs
+
+    tracker._tail = Slow()  # type: ignore[assignment]
+    tracker.subscribe(sink)
+    settle(core)
+    assert sink.seqs == [1, 2] and len(late) == 2
+    core.delivery.publish(late, 2)
+    core.flush()
+    assert sink.seqs == [1, 2, 3, 4]
 
 
 def test_merge_of_late_trackers_keeps_each_task_in_order(core: Core) -> None:

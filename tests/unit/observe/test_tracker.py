@@ -82,7 +82,7 @@ def test_result_waits_for_the_task_and_raises_what_it_raised() -> None:
     assert results == [7] * 4
     failed = core.submit("f")
     core.end(FAILED, "f")
-    with pytest.raises(TaskFailed, match="app.Odd: went wrong"):
+    with pytest.raises(TaskFailed, match=r"app\.Odd: went wrong"):
         failed.result()
     assert failed.error == FAILED.error
 

@@ -9,6 +9,7 @@ import pytest
 
 from rxtasks.errors import SubscriberStalled
 from rxtasks.observe.delivery import Delivery
+from rxtasks.observe.watchdog import Driver, Watchdog
 from tests.unit.observe.support import SOON, Blocker, Core, Sink
 
 
@@ -93,6 +94,24 @@ def test_blocking_at_the_end_or_in_a_callback_is_the_same(core: Core, how: str) 
     assert other.ended.wait(SOON)
     assert other.seqs == [1, 2]
     go_on.set()
+
+
+def test_a_call_that_returns_at_the_last_moment_wins() -> None:
+    """R16: between the look and the deposition the call came back: nobody is detached, nobody replaced."""
+    watchdog, driver = Watchdog(1000), Driver()
+    first: Any = (object(), 1)
+    driver.call = first
+    with watchdog.lock:
+        assert watchdog.stalled(driver, 0) is None
+        assert watchdog.stalled(driver, 999) is None
+        assert watchdog.stalled(driver, 1000) is first
+        driver.call = None
+        assert not watchdog.depose(driver, first)
+    assert not driver.suspected and not watchdog.is_lost(driver)
+    driver.call = first
+    with watchdog.lock:
+        assert watchdog.depose(driver, first)
+    assert driver.suspected and watchdog.is_lost(driver)
 
 
 def test_several_blocked_subscribers_are_detached_one_by_one(core: Core) -> None:

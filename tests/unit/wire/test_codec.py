@@ -173,7 +173,14 @@ def test_a_row_with_more_places_than_known_is_cut() -> None:
 
 def test_body_and_sizes_must_agree() -> None:
     """R21: neither missing nor surplus bytes pass."""
-    for sizes, body in (([3], b"ab"), ([3], b"abcd"), (None, b"a"), (["3"], b"abc"), ({"a": 1}, b"abc"), ([1, 2], b"abc")):
+    for sizes, body in (
+        ([3], b"ab"),
+        ([3], b"abcd"),
+        (None, b"a"),
+        (["3"], b"abc"),
+        ({"a": 1}, b"abc"),
+        ([1, 2], b"abc"),
+    ):
         with pytest.raises(ProtocolError):
             Decoder().feed(raw([9, sizes, 1, "hook", 1], (body,)))
     assert Decoder().feed(raw([9, [3], 1, "hook", 1], (b"abc",))) == [Hook(1, "hook", b"abc")]
@@ -197,9 +204,7 @@ def test_an_announced_size_over_the_limit_is_refused_at_the_first_part() -> None
     with pytest.raises(ProtocolError):
         feed_parts(Decoder(), ([0, 1, 2**30 + 1, 0], b"x"))
     with pytest.raises(ProtocolError):
-        feed_parts(
-            Decoder(blob_limit=1000, held_limit=1500), ([0, 1, 1000, 0], b"x" * 1000), ([0, 2, 1000, 0], b"x")
-        )
+        feed_parts(Decoder(blob_limit=1000, held_limit=1500), ([0, 1, 1000, 0], b"x" * 1000), ([0, 2, 1000, 0], b"x"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ from rxtasks.wire.credit import ReceiveCredit, SendCredit, event_cost
 
 @pytest.mark.parametrize(
     ("size", "window", "cost"),
-    [(0, 1024, 1), (1, 1024, 1), (1024, 1024, 1), (1025, 1024, 2), (10**9, 1024, 768), (10**9, 2, 1), (10**9, 1, 1), (-5, 8, 1)],
+    [
+        (0, 1024, 1),
+        (1, 1024, 1),
+        (1024, 1024, 1),
+        (1025, 1024, 2),
+        (10**9, 1024, 768),
+        (10**9, 2, 1),
+        (10**9, 1, 1),
+        (-5, 8, 1),
+    ],
 )
 def test_an_event_costs_a_unit_for_each_kib_within_bounds(size: int, window: int, cost: int) -> None:
     """R1: at least one unit, at most what is always open when everything is acknowledged."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -28,7 +29,7 @@ def test_frames_are_found_under_any_split(contents: list[tuple[bytes, list[bytes
     writer = FrameWriter()
     data = b"".join(writer.frame(head, body) for head, body in contents)
     at = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
-    pieces = [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    pieces = [data[a:b] for a, b in pairwise(at)]
     assert read_all(FrameReader(), pieces) == [(head, b"".join(body)) for head, body in contents]
 
 

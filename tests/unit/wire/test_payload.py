@@ -35,8 +35,10 @@ class Point:
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 0.0, -0.0, 1e300, 5e-324, "", "\0\u2028\U0001f600", [], {}]
-    + [{"": {"a": [None, True, 1, 1.0, "x"]}}, [[[]]], {"b": 1, "a": 2}],
+    [
+        *(None, True, False, 0, -1, 2**63 - 1, -(2**63), 2**64 - 1, 0.0, -0.0, 1e300, 5e-324),
+        *("", "\0\u2028\U0001f600", [], {}, [[[]]], {"": {"a": [None, True, 1, 1.0, "x"]}}, {"b": 1, "a": 2}),
+    ],
     ids=repr,
 )
 def test_what_json_carries_exactly_comes_back_the_same(value: Any) -> None:
@@ -48,10 +50,13 @@ def test_what_json_carries_exactly_comes_back_the_same(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [(), (1, 2), [(1,)], {1: 2}, {"a": {None: 1}}, {1, 2}, b"x", bytearray(b"x"), float("nan"), float("inf"), 2**64]
-    + [-(2**63) - 1, "\ud800", ["\ud800"], {"\ud800": 1}, Colour.RED, [Colour.RED], Text("x"), [Text("x")], {Text("x"): 1}]
-    + [collections.OrderedDict(a=1), collections.defaultdict(list), datetime.now(UTC), Point(1), object(), 1j, range(3)]
-    + [np.float64(1.5), np.array([1.0]), {"a": np.arange(3)}, [[1, (2,)]], float],
+    [
+        *((), (1, 2), [(1,)], {1: 2}, {"a": {None: 1}}, {1, 2}, b"x", bytearray(b"x"), 1j, range(3), [[1, (2,)]]),
+        *(float("nan"), float("inf"), [float("nan")], 2**64, -(2**63) - 1, "\ud800", ["\ud800"], {"\ud800": 1}),
+        *(Colour.RED, [Colour.RED], Text("x"), [Text("x")], {Text("x"): 1}, Point(1), object(), float),
+        *(collections.OrderedDict(a=1), collections.defaultdict(list), datetime.now(UTC)),
+        *(np.float64(1.5), np.array([1.0]), {"a": np.arange(3)}),
+    ],
     ids=repr,
 )
 def test_what_json_would_change_or_refuse_is_not_exact(value: Any) -> None:
@@ -139,15 +144,12 @@ class Holder:
         ((), {"job": SimpleNamespace(lock=threading.Lock())}, "kwargs['job'].lock"),
         ((Holder({"k": threading.Lock()}),), {}, "args[0].inner['k']"),
         (((1, Point(1, threading.Lock())),), {}, "args[0][1].y"),
-        ((x for x in ()), {}, ""),
-        ((iter([i for i in ()]), (i for i in ())), {}, "args[1]"),
+        ((iter([1]), (i for i in range(3))), {}, "args[1]"),
     ],
-    ids=["plain", "nested", "attribute", "slots", "attrs", "generator-as-args", "generator"],
+    ids=["plain", "nested", "attribute", "slots", "attrs", "generator"],
 )
 def test_the_culprit_is_named_by_its_path(args: Any, kwargs: dict[str, Any], path: str) -> None:
     """Q-09: the message and `path` lead to the place in the value."""
-    if path == "":
-        return
     with pytest.raises(PayloadError) as caught:
         dump_args(args, kwargs)
     assert caught.value.path == path
@@ -236,7 +238,14 @@ def test_a_preview_is_the_repr(value: Any, kind: str, preview: str) -> None:
 
 def test_a_preview_is_short_whatever_the_value() -> None:
     """R6: at most 200 characters, and quickly, of values of any size."""
-    for value in ("x" * 10**7, b"x" * 10**7, list(range(10**6)), {i: "y" * 1000 for i in range(1000)}, 10**10000, [["z" * 99] * 9] * 9):
+    for value in (
+        "x" * 10**7,
+        b"x" * 10**7,
+        list(range(10**6)),
+        {i: "y" * 1000 for i in range(1000)},
+        10**10000,
+        [["z" * 99] * 9] * 9,
+    ):
         assert len(describe(value)[1]) <= 200
     assert describe("x" * 500)[1].startswith("'xxx")
 

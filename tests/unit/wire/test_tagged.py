@@ -91,6 +91,12 @@ class Odd(tzinfo):
     def utcoffset(self, when: datetime | None) -> timedelta:
         return timedelta(0)
 
+    def dst(self, when: datetime | None) -> None:
+        return None
+
+    def tzname(self, when: datetime | None) -> str:
+        return "odd"
+
 
 @attrs.frozen(cache_hash=True)
 class Hashed:
@@ -213,7 +219,7 @@ def with_attribute() -> Any:
 
 
 def with_slot() -> Any:
-    value = Slotted(1)
+    value: Any = Slotted(1)
     value.more = 2
     return value
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -378,6 +381,17 @@ class Process:
         while not self.eof:
             self._read()
         return self.popen.wait()
+
+    def read_to_end(self) -> None:
+        """Read what is left in the output pipes of a worker that has ended."""
+        while self.out >= 0 or self.err >= 0:
+            self.turn(0.05)
+
+    def unused_tokens(self) -> int:
+        """Return how many tasks the worker may still begin."""
+        count = array("i", [0])
+        fcntl.ioctl(self.token_read, termios.FIONREAD, count)
+        return count[0]
 
     def kill(self) -> None:
         """End it with all it started, and close everything."""

@@ -533,7 +533,7 @@ def test_resources_are_built_once_and_closed_at_stop(process: Process) -> None:
     assert "LookupError" == missing.error["type"]
     process.send(Stop(process.command()))
     assert 0 == process.exited()
-    process.wait(lambda: process.out < 0)
+    process.read_to_end()
     assert b"closed\n" == process.console["stdout"]
 
 
