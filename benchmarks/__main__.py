@@ -32,13 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{name:15} {value}")
     results = []
     for name in options.names or NAMES:
-        results.append(
-            run_benchmark(
-                load(name), runs=options.runs, quick=options.quick, progress=_show if sys.stderr.isatty() else _silent
-            )
-        )
-    if sys.stderr.isatty():
-        _show("")
+        results.append(run_benchmark(load(name), runs=options.runs, quick=options.quick, progress=_show))
     print()
     print(render(results, judge=not options.quick))
     print(f"\n{_footer(options.quick, options.runs, time.monotonic() - started)}")
@@ -75,11 +69,7 @@ def load(name: str) -> Benchmark:
 
 
 def _show(line: str) -> None:
-    print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
-
-
-def _silent(line: str) -> None:
-    """Say nothing: nobody watches."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _footer(quick: bool, runs: int, seconds: float) -> str:

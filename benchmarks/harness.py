@@ -40,10 +40,14 @@ OURS = "rxtasks"
 _ROOT = Path(__file__).resolve().parent.parent
 
 #: Seconds after which a measurement is given up; the longest takes about a minute.
-_TIMEOUT = 600.0
+_TIMEOUT = 300.0
+#: The same in a quick run.
+_QUICK_TIMEOUT = 30.0
+#: Seconds that a measurement which is late has to show its stacks.
+_BEYOND = 5.0
 
 #: Last lines of stderr that a crash shows.
-_ERROR_LINES = 20
+_ERROR_LINES = 60
 
 Samples = dict[str, float]
 
@@ -121,7 +125,11 @@ def run_benchmark(
                 continue
             progress(f"{benchmark.name} {number}/{rounds}: {contender.name}")
             try:
-                samples = run_measurement(contender.target, {**shared, **contender.parameters})
+                samples = run_measurement(
+                    contender.target,
+                    {**shared, **contender.parameters},
+                    timeout=_QUICK_TIMEOUT if quick else _TIMEOUT,
+                )
             except Crash as crash:
                 measured.crashes[contender.name] = str(crash)
             else:
@@ -140,7 +148,15 @@ def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: floa
         out, errors = Path(folder, "samples.json"), Path(folder, "stderr")
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.measure", target, json.dumps(dict(parameters)), str(out)],
+                [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.measure",
+                    target,
+                    json.dumps(dict(parameters)),
+                    str(out),
+                    str(timeout),
+                ],
                 cwd=_ROOT,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
@@ -148,7 +164,7 @@ def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: floa
                 stderr=stderr,
                 start_new_session=True,
             )
-            late = _wait(process, timeout)
+            late = _wait(process, timeout + _BEYOND)
         text = "\n".join(errors.read_text("utf-8", "replace").strip().splitlines()[-_ERROR_LINES:])
         if late:
             raise Crash(f"{target} took longer than {timeout:g} s\n{text}".rstrip())

@@ -67,6 +67,7 @@ __all__ = ["Core"]
 
 _SECOND = 1_000_000_000
 _IDLE, _STOPPING = WorkerStatus.IDLE, WorkerStatus.STOPPING
+_SUCCEEDED = TaskStatus.SUCCEEDED
 #: Seconds that an idle worker has to leave after Stop before it is killed.
 _LEAVE = 5
 
@@ -96,6 +97,7 @@ class Core:
         self.run_again = 0
         self._paused = False
         self._started = False
+        self._moved = False
         self._finished = False
         self._sweeping = False
         self._swept_last = False
@@ -143,15 +145,16 @@ class Core:
             stimuli = [stimulus for stimulus in stimuli if type(stimulus) is not Spares]
             self.pool.start(now, out)
         handlers = self._handlers
-        moved = False
+        self._moved = False
         for stimulus in stimuli:
             kind = type(stimulus)
             handlers[kind](stimulus)
-            # A commit changes nothing that work could be assigned by.
-            moved = moved or kind is not Committed
+            # A commit changes nothing that work could be assigned by, unless it puts tasks back into the queue.
+            if kind is not Committed:
+                self._moved = True
         if self.pool.stopping:
             self._wind_down()
-        elif moved:
+        elif self._moved:
             for claim in self.dispatcher.turn(now, out):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
@@ -192,8 +195,12 @@ class Core:
 
     def _committed(self, stimulus: Committed) -> None:
         self._commit_failures = 0
-        for claim in self.recorder.on_committed(stimulus.batch, stimulus.refused, self._out):
+        lost, requeued = self.recorder.on_committed(stimulus.batch, stimulus.refused, self._out)
+        for claim in lost:
             self._fenced(claim)
+        if requeued:
+            self._moved = True
+            self.dispatcher.arrived()
         for worker_id, request_id in self._requests.pop(stimulus.batch, ()):
             self._out.append(SendCommand(worker_id, Reply(request_id)))
 
@@ -226,23 +233,25 @@ class Core:
             return
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
-        fault = self.recorder.take(stimulus.occurrences, stimulus.worker_id, self._now, self._ended)
+        ended: list[tuple[Claim, StatusEvent, End]] = []
+        fault = self.recorder.take(stimulus.occurrences, worker, self._now, ended)
+        if ended:
+            self._ended(worker, ended)
         if fault is not None:
             self._fault(worker, fault)
 
-    def _ended(self, claim: Claim, event: StatusEvent, end: End) -> None:
-        worker: WorkerState = claim.worker
-        worker.assigned.pop(claim.token, None)
-        worker.load_us -= claim.load_us
+    def _ended(self, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> None:
+        assigned, measured = worker.assigned, self.dispatcher.measured
+        for claim, event, end in ended:
+            assigned.pop(claim.token, None)
+            worker.load_us -= claim.load_us
+            if event.status is _SUCCEEDED:
+                worker.completed += 1
+            elif event.status is TaskStatus.FAILED:
+                worker.failed += 1
+            measured(claim.envelope.function, end.ran_us, worker.lane)
         worker.since_ns = self._now.mono_ns
-        if event.status is TaskStatus.SUCCEEDED:
-            worker.completed += 1
-        elif event.status is TaskStatus.FAILED:
-            worker.failed += 1
-        self.dispatcher.measured(claim.envelope.function, end.ran_us, worker.lane)
-        if not event.status.terminal:
-            self.dispatcher.arrived()
-        if not worker.assigned:
+        if not assigned:
             self._became_idle(worker)
 
     def _became_idle(self, worker: WorkerState) -> None:
@@ -420,7 +429,7 @@ class Core:
             self.recorder.hold(stimulus.claim)
             self.ender.cancelled(stimulus.claim, reason, now)
             return True
-        claim = self.recorder.claims.get(self.recorder.tokens.get(stimulus.task_id, 0))
+        claim = self.recorder.claim_of(stimulus.task_id)
         if claim is None:
             return False
         worker: WorkerState | None = claim.worker

@@ -74,17 +74,18 @@ class Dispatcher:
 
     def measured(self, function: str, ran_us: int, lane: Lane) -> None:
         """An attempt of this function has ended after so long."""
+        measured = self._measured
+        old = measured.get(function)
+        if old is not None:
+            measured[function] = old + (ran_us - old) / 8
+        else:
+            if len(measured) >= _MOST_MEASURED:
+                measured.pop(next(iter(measured)))
+            measured[function] = float(ran_us)
         if ran_us < self._budget_us:
             state = self._lanes[lane]
             if not state.ahead:
                 state.ahead = 1
-        old = self._measured.get(function)
-        if old is None:
-            if len(self._measured) >= _MOST_MEASURED:
-                self._measured.pop(next(iter(self._measured)))
-            self._measured[function] = float(ran_us)
-        else:
-            self._measured[function] = old + (ran_us - old) / 8
 
     # -- what came -----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ What a dead worker held, from the last assignment back (Exited.unstarted of them
 
 from __future__ import annotations
 
+from signal import Signals
+
 import attrs
 
 from rxtasks.config import Settings
@@ -65,7 +67,7 @@ def info_of(error: RxTasksError) -> TaskErrorInfo:
 def describe_exit(exit_code: int | None, signal: int | None, tail: str) -> str:
     """Return one phrase on how a worker died and the likely cause."""
     if signal is not None:
-        likely = _LIKELY.get(signal, "ended by a signal")
+        likely = f"{_signal_name(signal)}: {_LIKELY.get(signal, 'ended by a signal')}"
     elif exit_code is None:
         likely = "its exit status was collected by someone else (a handler's waitpid, or SIGCHLD is ignored)"
     elif exit_code == 0:
@@ -73,6 +75,13 @@ def describe_exit(exit_code: int | None, signal: int | None, tail: str) -> str:
     else:
         likely = "it left by itself, as by os._exit in a handler or a fatal error in native code"
     return f"{likely}; its last output: {tail}" if tail else likely
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"
 
 
 class Ender:

@@ -58,8 +58,9 @@ class ServiceOutlet(Outlet):
         """Settle the outcomes and take the events over for delivery."""
         trackers = self.trackers
         echo = self._echo
+        find = trackers.get
         for event in instruction.events:
-            tracker = trackers.get(event.task_id)
+            tracker = find(event.task_id)
             if tracker is not None:
                 tracker.observe(event)
             if type(event) is LogEvent and event.level in echo.levels:

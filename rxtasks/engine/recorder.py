@@ -13,8 +13,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import attrs
 
 from rxtasks.clock import utc_from_us
@@ -23,6 +21,7 @@ from rxtasks.lifecycle import transitions
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, SendCommand
 from rxtasks.stores.base import Change, Claim
 from rxtasks.wire.credit import ReceiveCredit, event_cost
@@ -44,6 +43,8 @@ class _Batch:
     outcomes: list[tuple[str, Outcome]] = attrs.field(factory=list)
     size: int = 0
     conflated: int = 0
+    #: It puts tasks back into the queue: there is something to claim when it is committed.
+    requeued: bool = False
 
 
 class Recorder:
@@ -52,8 +53,6 @@ class Recorder:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.claims: dict[int, Claim] = {}
-        #: Token of the claim by task.
-        self.tokens: dict[str, int] = {}
         #: Reports dropped because their token is not held (any more).
         self.fenced = 0
         self._batch = _Batch()
@@ -68,67 +67,70 @@ class Recorder:
     def hold(self, claim: Claim) -> None:
         """Take the claim into this engine's hands."""
         self.claims[claim.token] = claim
-        self.tokens[claim.envelope.task_id] = claim.token
 
     def drop(self, claim: Claim) -> None:
         """The claim is over."""
-        if self.claims.pop(claim.token, None) is not None:
-            task_id = claim.envelope.task_id
-            if self.tokens.get(task_id) == claim.token:
-                del self.tokens[task_id]
+        self.claims.pop(claim.token, None)
+        if claim.credit is not None:
             self._owed.pop(claim.token, None)
+
+    def claim_of(self, task_id: str) -> Claim | None:
+        """Return the claim of a task that is held here; looks through all of them, as only a cancel needs it."""
+        for claim in self.claims.values():
+            if claim.envelope.task_id == task_id:
+                return claim
+        return None
 
     # -- what workers report -------------------------------------------------------------------------------------------
 
     def take(
-        self, occurrences: list[Occurrence], worker_id: str, now: Now, ended: Callable[[Claim, StatusEvent, End], None]
+        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, StatusEvent, End]]
     ) -> str | None:
-        """Fold the occurrences; call `ended` for each attempt that ended. Return the worker's fault, or None."""
+        """Fold the occurrences; append each attempt that ended to `ended`. Return the worker's fault, or None."""
         claims = self.claims
         batch = self._batch
         events = batch.events
+        size_taken = 0
+        fault: str | None = None
         for token, event, end, size in occurrences:
             claim = claims.get(token)
-            if claim is None or claim.worker is None or claim.worker.worker_id != worker_id:
+            if claim is None or claim.worker is not worker:
                 self.fenced += 1
                 continue
-            if event.seq != claim.next_seq:
-                return f"event seq {event.seq} of task {event.task_id} after {claim.next_seq - 1}"
-            claim.next_seq = event.seq + 1
+            seq = event.seq
+            if seq != claim.next_seq:
+                fault = f"event seq {seq} of task {event.task_id} after {claim.next_seq - 1}"
+                break
+            claim.next_seq = seq + 1
+            size_taken += _SMALL
             if type(event) is StatusEvent:
                 status = event.status
                 if status not in _LEGAL[claim.status]:
                     # A task that is given to a worker may fail there before its handler begins.
-                    return f"task {event.task_id}: {claim.status} cannot become {status}"
+                    fault = f"task {event.task_id}: {claim.status} cannot become {status}"
+                    break
                 claim.status = status
-                change = claim.change
-                if change is None:
-                    change = self._change(claim)
+                change = claim.change or self._change(claim)
                 change.status = status
-                change.next_seq = event.seq + 1
-                batch.size += _SMALL
-                events.append(event)
+                change.next_seq = seq + 1
                 if end is None:
                     claim.attempt = change.attempt = event.attempt
                     claim.started_us = change.started_us = now.wall_us
                 else:
                     self._ended(claim, change, event, end, now)
-                    ended(claim, event, end)
-                continue
-            if type(event) is ProgressEvent:
+                    ended.append((claim, event, end))
+            elif type(event) is ProgressEvent:
                 claim.progress = event
-                batch.size += _SMALL
-            elif size < 0:
-                batch.size += _SMALL
-            else:
+            elif size >= 0:
                 credit = claim.credit
                 if credit is None:
                     credit = claim.credit = ReceiveCredit(self._settings.credit)
                 credit.accept(event_cost(size, self._settings.credit))
                 self._owed[token] = claim
-                batch.size += size + _SMALL
+                size_taken += size
             events.append(event)
-        return None
+        batch.size += size_taken
+        return fault
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""
@@ -166,7 +168,12 @@ class Recorder:
                     Outcome(status, end.value, end.blob, event.error, end.error_blob, end.error_object),
                 )
             )
-        elif status is TaskStatus.RETRYING:
+            self.claims.pop(claim.token, None)
+            if claim.credit is not None:
+                self._owed.pop(claim.token, None)
+            return
+        self._batch.requeued = True
+        if status is TaskStatus.RETRYING:
             claim.failures += 1
             change.failures = claim.failures
             change.due_us = now.wall_us + int((end.delay or 0.0) * 1e6)
@@ -201,6 +208,7 @@ class Recorder:
         change.status = _PENDING if not due_us else TaskStatus.SCHEDULED
         change.release = True
         change.due_us = due_us
+        self._batch.requeued = True
         self.drop(claim)
 
     def note(self, claim: Claim, checkpoint: bytes) -> int:
@@ -254,11 +262,11 @@ class Recorder:
         self._batch = _Batch()
         out.append(CommitBatch(self._number, batch.changes, batch.events))
 
-    def on_committed(self, number: int, refused: list[int], out: list[Instruction]) -> list[Claim]:
-        """Publish the batch; return the claims that the store refused."""
+    def on_committed(self, number: int, refused: list[int], out: list[Instruction]) -> tuple[list[Claim], bool]:
+        """Publish the batch; return the claims that the store refused, and whether it put tasks back into the queue."""
         batch = self._sent.pop(number, None)
         if batch is None:
-            return []
+            return [], False
         lost: list[Claim] = []
         if refused:
             tokens = set(refused)
@@ -272,7 +280,7 @@ class Recorder:
                     lost.append(claim)
         if batch.events or batch.outcomes or batch.conflated:
             out.append(Publish(batch.events, batch.outcomes, batch.size, batch.conflated))
-        return lost
+        return lost, batch.requeued
 
     def again(self, number: int, out: list[Instruction]) -> None:
         """Ask once more for the commit of a batch that failed."""

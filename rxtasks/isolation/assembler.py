@@ -46,6 +46,9 @@ class EventAssembler:
         self._held: dict[int, _Held] = {}
         #: Told (level, message, stream) of lines that belong to no task.
         self._log = log
+        #: Set while something is left that was written to a file descriptor and must come before the end of the attempt that
+        #: runs: gives it as (stream, line).
+        self.rest: Callable[[], list[tuple[str, str]]] | None = None
 
     def assigned(self, tasks: list[Assignment]) -> None:
         """These were sent to the worker."""
@@ -85,6 +88,12 @@ class EventAssembler:
                 )
                 add((token, event, None, 0))
             elif kind == END:
+                if self.rest is not None and task.running:
+                    for stream, line in self.rest():
+                        written = self.written(line, stream, row[3])
+                        if written is not None:
+                            add(written)
+                    seq = row[2] + task.shift
                 _, _, _, time_us, word, value, error, delay, ran_us = row
                 del held[token]
                 blob = next(blobs) if value is not None and value[0] == "p" else None

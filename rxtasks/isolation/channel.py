@@ -7,6 +7,7 @@ swallows what is sent to it (R3).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections import deque
@@ -90,7 +91,8 @@ class Channel:
     def tokens(self, count: int) -> None:
         """Allow the worker to start `count` tasks more; before they are sent."""
         if self.open:
-            os.write(self._token_write, bytes(count))
+            with contextlib.suppress(BlockingIOError):  # 64 KiB of them wait: the worker has enough to start
+                os.write(self._token_write, bytes(count))
 
     def take_tokens(self) -> int:
         """Take back what the worker has not used of them and return how many that is."""
@@ -153,17 +155,40 @@ class Channel:
                 if not count:
                     return reports, "it closed its channel"
                 taken += count
-                for message in self._decoder.feed(buffer[:count]):
-                    reports.append(message)  # type: ignore[arg-type]
-                    if self._received is not None:
-                        self._received(message)  # type: ignore[arg-type]
+                self._take(self._decoder.feed(buffer[:count]), reports)
                 if count < len(buffer):
                     # Most likely there is no more; the selector tells otherwise.
                     if not everything:
                         return reports, None
         except ProtocolError as error:
-            return reports, f"protocol error: {error}"
+            return reports, self._refused(error, reports)
         return reports, None
+
+    def _take(self, messages: list[Message], reports: list[Report]) -> None:
+        """Add the messages to `reports` and tell of them.
+
+        Raises:
+            ProtocolError: the content of one is nothing that a worker says. It is not in `reports`.
+        """
+        received = self._received
+        for message in messages:
+            if received is not None:
+                try:
+                    received(message)  # type: ignore[arg-type]
+                except ProtocolError:
+                    raise
+                except Exception as error:
+                    # A sound frame with senseless rows: whoever wrote it, it is that worker's fault, not the engine's (R21).
+                    text = f"senseless content in {type(message).__name__} ({type(error).__name__}: {error})"
+                    raise ProtocolError(text) from error
+            reports.append(message)  # type: ignore[arg-type]
+
+    def _refused(self, error: ProtocolError, reports: list[Report]) -> str:
+        """Take the sound messages that came before the bad one in the same piece; return why reading ended."""
+        salvaged, self._decoder.salvaged = self._decoder.salvaged, []
+        with contextlib.suppress(ProtocolError):
+            self._take(salvaged, reports)
+        return f"protocol error: {error}"
 
     def close(self, error: Exception | None = None) -> None:
         """Close every descriptor; no error if closed already."""

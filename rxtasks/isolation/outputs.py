@@ -43,6 +43,10 @@ class Outputs:
         self._names = {stdout: "stdout", stderr: "stderr"}
         self._partial = {stdout: b"", stderr: b""}
         self._armed: set[int] = set()
+        #: Told whether something of the task that runs is still to be handed over here: a line without an end, or what is
+        #: left unread because subscribers are behind.
+        self.on_rest: Callable[[bool], None] = lambda rest: None
+        self._ended: set[int] = set()
         self._tail = b""
         for fd in (stdout, stderr):
             os.set_blocking(fd, False)
@@ -64,6 +68,7 @@ class Outputs:
         self._host.unwatch(fd)
         self._armed.discard(fd)
         self._host.later(_DELAY, lambda: self._late(fd))
+        self.on_rest(True)
         return []
 
     def _late(self, fd: int) -> list[Stimulus]:
@@ -73,15 +78,28 @@ class Outputs:
             self._host.later(_DELAY, lambda: self._late(fd))
             return []
         stimuli = self._drain(fd, final=False)
-        if fd in self._names and fd not in self._armed:
+        if fd in self._names and fd not in self._armed and fd not in self._ended:
             self._arm(fd)
         return stimuli
+
+    def rest(self) -> list[tuple[str, str]]:
+        """Return (stream, line) of all that is there, lines without an end too: the attempt that wrote it ends."""
+        found: list[tuple[str, str]] = []
+        for fd, name in self._names.items():
+            found += [(name, line) for line in self._lines(fd, final=True)]
+        self.on_rest(False)
+        return found
 
     def drain(self, *, final: bool) -> list[Stimulus]:
         """Read both pipes to the end of what is there; `final`: hand over lines without an end too."""
         return [stimulus for fd in list(self._names) for stimulus in self._drain(fd, final=final)]
 
     def _drain(self, fd: int, *, final: bool) -> list[Stimulus]:
+        lines = self._lines(fd, final=final)
+        self.on_rest(any(self._partial.values()) or not self._ended.issuperset(self._names.keys() - self._armed))
+        return self._written(self._names[fd], lines) if lines else []
+
+    def _lines(self, fd: int, *, final: bool) -> list[str]:
         data = [self._partial[fd]]
         taken = 0
         while taken < _TURN:
@@ -98,21 +116,20 @@ class Outputs:
             data.append(chunk)
         if not taken and not (final and data[0]):
             return []
-        whole = b"".join(data)
-        if self._names.get(fd) == "stderr":
-            self._tail = (self._tail + whole[-_TAIL:])[-_TAIL:]
-        *lines, rest = whole.split(b"\n")
-        if fd in self._partial:
-            self._partial[fd] = b"" if final else rest
-        if final and rest:
+        if self._names[fd] == "stderr":
+            self._tail = (self._tail + b"".join(data[1:])[-_TAIL:])[-_TAIL:]
+        *lines, rest = b"".join(data).split(b"\n")
+        if rest and (final or len(rest) > _MOST_LINE):
             lines.append(rest)
-        name = "stdout" if self._names.get(fd, "stdout") == "stdout" else "stderr"
-        return self._written(name, [text for line in lines for text in _cut(line)])
+            rest = b""
+        self._partial[fd] = rest
+        return [text for line in lines for text in _cut(line)]
 
     def _forget(self, fd: int) -> None:
         """Nobody can write to it any more."""
         self._host.unwatch(fd)
         self._armed.discard(fd)
+        self._ended.add(fd)
 
     def close(self) -> None:
         """Close both pipes."""

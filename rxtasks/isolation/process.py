@@ -89,6 +89,7 @@ class ProcessWorker(Worker):
         channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._buffer)
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
         self._outputs = Outputs(out_read, err_read, self._written, self._runs, host)
+        self._outputs.on_rest = self._rest
         channel.on_blocked = self._blocked
         channel.send(configure(self, host, sys_path=list(sys.path)))
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
@@ -173,6 +174,10 @@ class ProcessWorker(Worker):
         found = [proxy.assembler.written(line, stream, now_us) for line in lines]
         occurrences = [occurrence for occurrence in found if occurrence is not None]
         return [Happened(self.worker_id, occurrences)] if occurrences else []
+
+    def _rest(self, rest: bool) -> None:
+        if self._proxy is not None and self._outputs is not None:
+            self._proxy.assembler.rest = self._outputs.rest if rest else None
 
     def _runs(self) -> bool:
         return self._proxy is not None and self._proxy.assembler.runs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import site
@@ -11,10 +12,15 @@ from pathlib import Path
 
 import attrs
 
+from rxtasks.worker.children import descendants
+
 __all__ = ["Exit", "ProcessHandle", "command_line"]
 
 #: Where the package lies: a worker must find the same one.
 _ROOT = str(Path(__file__).resolve().parents[2])
+
+#: Descendants outside of its group that are held at most.
+_MOST_STRAYS = 256
 
 _BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from rxtasks.worker.__main__ import main; main()"
 
@@ -53,6 +59,7 @@ class ProcessHandle:
             start_new_session=True,
         )
         self.pid = self._popen.pid
+        self._strays: dict[int, int] = {}
         try:
             self.pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:  # reaped already: SIGCHLD is ignored in this process
@@ -83,17 +90,42 @@ class ProcessHandle:
     def kill_tree(self, force: bool) -> None:
         """Send SIGTERM (force: SIGKILL) to its process group. Only while it is not reaped."""
         number = signal.SIGKILL if force else signal.SIGTERM
+        self._gather_strays()
         try:
             os.killpg(self.pid, number)
         except ProcessLookupError:
             pass
         except PermissionError:
             self._popen.send_signal(number)
+        for pidfd in self._strays.values():
+            _signal(pidfd, number)
+
+    def _gather_strays(self) -> None:
+        """Hold what descends from it but has left its group (setsid, daemons) by pidfd: it is not found after its death.
+
+        What comes into being later, or while it is killed from outside, is beyond the reach of this: that takes a
+        guardian, an ancestor to which orphans go.
+        """
+        if self._popen.returncode is not None:
+            return
+        for pid in descendants(self.pid)[:_MOST_STRAYS]:
+            if pid not in self._strays:
+                with contextlib.suppress(OSError):
+                    if os.getpgid(pid) != self.pid:
+                        self._strays[pid] = os.pidfd_open(pid)
 
     def reap(self) -> None:
         """End what is left of its group, then collect it; call after it has exited."""
         self.kill_tree(True)
         self._popen.wait()
+        for pidfd in self._strays.values():
+            os.close(pidfd)
+        self._strays.clear()
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+
+def _signal(pidfd: int, number: int) -> None:
+    with contextlib.suppress(OSError):
+        signal.pidfd_send_signal(pidfd, number)

@@ -82,6 +82,9 @@ class Delivery(FlowControl):
         #: The events that the plan is handing out now.
         self._chunk: list[TaskEvent] = []
         self._closed = False
+        #: Batches published so far.
+        self.generation = 0
+        self._joining = threading.Lock()
         #: Keeps the calls made after close() one at a time and off each other's stack.
         self._late: RxSubject[Any] = RxSubject()
 
@@ -97,9 +100,10 @@ class Delivery(FlowControl):
             produced[event.kind] += 1
         if self._closed:
             self.ledger.discard(Counter(event.kind for event in events))
+            self.generation += 1
             return
         if self._driver is None or self._backlog.idle:
-            if not self.routes.listening():
+            if self._nobody_listens():
                 handed = self.ledger.handed
                 for event in events:
                     handed[event.kind] += 1
@@ -107,6 +111,25 @@ class Delivery(FlowControl):
             if self._driver is None:
                 self._start_driver()
         self._backlog.put(events, size)
+        self.generation += 1
+
+    def _nobody_listens(self) -> bool:
+        """Return whether a batch need not be put; if so it counts as published. Not between the steps of `admit`."""
+        with self._joining:
+            if self.routes.listening():
+                return False
+            self.generation += 1
+            return True
+
+    def admit(self, key: str, subject: RxSubject[Any]) -> int:
+        """Let `subject` get the events of `key` from the next batch on; return the batches published before.
+
+        What is published in a later batch waits in the backlog or comes; nothing of it has been handed out or left
+        out.
+        """
+        with self._joining:
+            self.routes.watch(key, subject)
+            return self.generation
 
     def call(self, fn: Call) -> None:
         """Call `fn` on the delivery thread in its place in the order; what it returns may be an iterator of calls.

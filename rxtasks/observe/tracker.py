@@ -8,8 +8,9 @@ status, log_tail and result() never wait for the delivery. Subscribers are serve
     subscribe ── delivery.call ──> [ join: be routed, then take what is held, then live events ]
 
 A subscriber first gets what is held and has been handed out to others already, then, as they come, the events that
-wait; each subscription takes a seq once (TaskTarget), so that there is neither gap nor duplicate whatever the core
-adds meanwhile.
+wait or are folded but not published yet (which the delivery's count of batches tells); each subscription takes a seq
+once (TaskTarget). So there is neither gap nor duplicate whatever the core adds meanwhile, and nobody sees an event
+before those that were published before it.
 
 A tracker is made for every task: it has four attributes of its own, everything else is made on use.
 
@@ -69,6 +70,9 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
     _tail: Tail | None = None
     _progress: ProgressEvent | None = None
     _last_seq: int = 0
+    #: The number of the batch into which the last events go, and the last seq before those.
+    _batch: int = -1
+    _before_batch: int = 0
     _future: TaskFuture | None = None
 
     def __init__(self, task_id: str, *, name: str = "", control: TrackerControl | None = None) -> None:
@@ -210,7 +214,16 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
     # -- from the core ------------------------------------------------------------------------------------------------
 
     def observe(self, event: TaskEvent) -> None:
-        """Take note of the task's next event; the core does so before it publishes it, in order of seq."""
+        """Take note of the task's next event, in order of seq; the core does so before it publishes it.
+
+        All events noted since a publish of the delivery go into the next one.
+        """
+        control = self._control
+        if control is not None:
+            delivery = control.delivery
+            if delivery is not None and delivery.generation != self._batch:
+                self._before_batch = self._last_seq  # in this order: see _published
+                self._batch = delivery.generation
         if isinstance(event, StatusEvent):
             statuses = self._statuses
             if statuses is None:
@@ -275,9 +288,12 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
 
     @property
     def _flow(self) -> Delivery | None:
-        control = self._control
-        delivery = None if control is None else control.delivery
+        delivery = self._delivery()
         return None if delivery is None or delivery.closed else delivery
+
+    def _delivery(self) -> Delivery | None:
+        control = self._control
+        return None if control is None else control.delivery
 
     def _subscribe_core(
         self, observer: abc.ObserverBase[TaskEvent], scheduler: abc.SchedulerBase | None = None
@@ -306,10 +322,9 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         # Routed first, then looked at what is held: an event folded in between is in both, and taken once.
         if not self._add(target):
             return
-        delivery = self._flow
-        if delivery is not None:
-            delivery.routes.watch(self.task_id, self)
-        held = self._held(target)
+        delivery = self._delivery()
+        last = self._last_seq if delivery is None else self._published(delivery.admit(self.task_id, self))
+        held = self._held(target, last)
         if isinstance(held, LogTruncated):
             yield Ending(target, held), None
             return
@@ -321,9 +336,16 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         if self._error is not None or (held and isinstance(held[-1], StatusEvent) and held[-1].status.terminal):
             yield Ending(target, self._error), None
 
-    def _held(self, target: TaskTarget) -> list[TaskEvent] | LogTruncated:
-        """Return the events that are held and wanted, in order; all up to the last one folded before the call."""
+    def _published(self, batches: int) -> int:
+        """Return the last seq that was surely published when `batches` batches were.
+
+        Read in the reverse of the order in which observe() writes: a batch not seen here has not moved `last`.
+        """
         last = self._last_seq
+        return last if self._batch < batches else min(last, self._before_batch)
+
+    def _held(self, target: TaskTarget, last: int) -> list[TaskEvent] | LogTruncated:
+        """Return the events that are held and wanted, in order, up to seq `last`."""
         events: list[TaskEvent] = list(self._statuses or ())
         tail = self._tail
         if tail is not None:
@@ -340,7 +362,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         return events
 
     def _detached(self, target: Any) -> None:
-        delivery = self._flow
+        delivery = self._delivery()
         if delivery is not None and not self._targets:
             delivery.routes.unwatch(self.task_id, self)
 

@@ -94,6 +94,8 @@ class MemoryStore:
                     f"{self._pending + self._scheduled} tasks wait and max_queue is {self._max_queue};"
                     " submit later, or raise max_queue"
                 )
+            if len(tasks) == 1:
+                return [self._take(tasks[0])]
             return [self._take(task) for task in tasks]
 
     def _take(self, task: Envelope) -> str | None:
@@ -262,10 +264,8 @@ class MemoryStore:
         row.worker_id = change.worker_id
         if change.started_us is not None:
             row.started_us = change.started_us
-        if change.error is not None:
-            row.error = change.error
-        if change.progress is not None:
-            row.progress = change.progress
+        row.error = change.error or row.error
+        row.progress = change.progress or row.progress
         if change.checkpoint is not None:
             row.checkpoint = change.checkpoint
         if not change.release:

@@ -18,7 +18,6 @@ from rxtasks.wire.message import PROTOCOL, Configure, Message, Ready, StartFaile
 from rxtasks.worker import kernel
 from rxtasks.worker.channel import Channel
 from rxtasks.worker.children import end_children
-from rxtasks.worker.failure import describe
 from rxtasks.worker.registry import default_registry
 from rxtasks.worker.runtime import Runtime
 
@@ -49,6 +48,8 @@ def main(arguments: list[str] | None = None) -> None:
         _set_up(configure, runtime)
         runtime.prepare()
     except BaseException as error:
+        from rxtasks.worker.failure import describe
+
         runtime.outbox.flush()
         channel.send(StartFailed(describe(error).to_dict()))
         _leave(runtime, 1)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.wire.message import Assignment
 from rxtasks.worker.context import TaskContext
 from rxtasks.worker.outbox import Lane
-from rxtasks.worker.retrying import RetryRule, rule_of
+
+if TYPE_CHECKING:
+    from rxtasks.worker.retrying import RetryRule
 
 __all__ = ["Attempt", "Ending"]
 
@@ -32,7 +33,11 @@ class Attempt:
 
     def retry_rule(self) -> RetryRule:
         """Return the rule for what follows a failure."""
-        return self.rule or rule_of(self.assignment)
+        if self.rule is None:
+            from rxtasks.worker.retrying import rule_of
+
+            self.rule = rule_of(self.assignment)
+        return self.rule
 
 
 class Ending:
@@ -55,9 +60,3 @@ class Ending:
         self.error = error
         self.error_blob = error_blob
         self.delay = delay
-
-
-def cancelled(reason: str | None) -> Ending:
-    """Return the ending of a cancelled attempt."""
-    info = TaskErrorInfo(type="rxtasks.errors.TaskCancelled", message=reason or "cancelled", code="CANCELLED")
-    return Ending("cancelled", error=info.to_dict())

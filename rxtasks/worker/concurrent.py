@@ -33,7 +33,12 @@ class Concurrent:
         if self._loop is None or self._loop.is_closed():
             self._loop = asyncio.new_event_loop()
             self._news = asyncio.Event()
-        self._loop.run_until_complete(self._serve(first))
+        serving = self._loop.create_task(self._serve(first))
+        while not serving.done():
+            # SystemExit and KeyboardInterrupt leave the loop whichever task raises them; that task has failed by then.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self._loop.run_until_complete(serving)
+        serving.result()
         if not self._loop.is_closed():
             end_left_over(self._loop)
 

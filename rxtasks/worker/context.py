@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from rxtasks.clock import utc_from_us
 from rxtasks.lifecycle.signals import Cancelled
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from loguru import Logger
 
-__all__ = ["Host", "TaskContext", "Way", "current_task"]
+    from rxtasks.worker.hosting import Host, Way
+
+__all__ = ["TaskContext", "current_task"]
 
 T = TypeVar("T")
 
@@ -36,40 +38,6 @@ _PLAIN: Final = frozenset({int, float})
 def current_task() -> TaskContext | None:
     """Return the context of the task that runs here, None outside of tasks."""
     return CURRENT.get()
-
-
-class Way(Protocol):
-    """Where a context's events go: a Lane, or nowhere for a detached context."""
-
-    closed: bool
-
-    def log(self, level: str, message: str, stream: str, fields: dict[str, Any] | None = None) -> bool: ...
-
-    def progress(
-        self, current: float, total: float | None, message: str | None, data: dict[str, Any] | None
-    ) -> None: ...
-
-    def output(self, value: Any) -> None: ...
-
-
-class Host(Protocol):
-    """What a context needs of what runs it."""
-
-    worker_id: str | None
-
-    def monotonic_ns(self) -> int: ...
-
-    def make_temp_dir(self, context: TaskContext) -> Path: ...
-
-    def keep_artifact(self, context: TaskContext, path: Path) -> Path: ...
-
-    def save_checkpoint(self, context: TaskContext, state: Any) -> None: ...
-
-    def restored(self, context: TaskContext) -> Any: ...
-
-    def resource(self, name: str) -> Any: ...
-
-    def logger(self, context: TaskContext) -> Logger: ...
 
 
 class TaskContext:

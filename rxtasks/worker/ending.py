@@ -9,12 +9,12 @@ from typing import Any
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.signals import Cancelled, Reschedule, Retry
 from rxtasks.wire.payload import dump_exception
-from rxtasks.worker.attempt import Attempt, Ending, cancelled
+from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.failure import describe, own_frame, type_name
 from rxtasks.worker.normalise import clean_text
 from rxtasks.worker.retrying import Decision, seconds_until
 
-__all__ = ["ended_by", "failed"]
+__all__ = ["cancelled", "ended_by", "failed"]
 
 #: Characters of the message in the log line of a retry: at most one unit of credit, which is kept for it.
 _RETRY_TEXT = 200
@@ -49,6 +49,12 @@ def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final:
             return cancelled(attempt.context._reason)
         return _retrying(attempt, _info(error), error, decision, in_process, error)
     return failed(error, in_process=in_process)
+
+
+def cancelled(reason: str | None) -> Ending:
+    """Return the ending of a cancelled attempt."""
+    info = TaskErrorInfo(type="rxtasks.errors.TaskCancelled", message=reason or "cancelled", code="CANCELLED")
+    return Ending("cancelled", error=info.to_dict())
 
 
 def failed(error: BaseException, *, in_process: bool) -> Ending:

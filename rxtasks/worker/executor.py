@@ -27,18 +27,16 @@ from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import PayloadError
 from rxtasks.wire.message import Assignment, Define
 from rxtasks.wire.payload import dump_value, load_args, loads
-from rxtasks.worker import capture, tempdirs
-from rxtasks.worker.attempt import Attempt, Ending, cancelled
+from rxtasks.worker import capture
+from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import CURRENT, TaskContext
-from rxtasks.worker.ending import ended_by, failed
 from rxtasks.worker.forks import generation, leave_child
 from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, Kind
 from rxtasks.worker.hooks import Hooks
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.resources import Resources
-from rxtasks.worker.retrying import rule_of
 from rxtasks.worker.values import encode_value
 
 if TYPE_CHECKING:
@@ -131,6 +129,8 @@ class Executor:
 
     def refuse(self, assignment: Assignment, reason: str | None) -> None:
         """Report a task as cancelled that has not started."""
+        from rxtasks.worker.ending import cancelled
+
         ending = cancelled(reason)
         self._outbox.open(assignment).end(ending.status, error=ending.error)
 
@@ -154,10 +154,9 @@ class Executor:
         return attempt
 
     def _apply(self, attempt: Attempt, options: dict[str, Any]) -> None:
-        if options.get("retry") is not None:
-            attempt.rule = rule_of(attempt.assignment)
-            if attempt.rule.max_attempts > 1 and attempt.lane.window > 1:
-                attempt.lane.reserve = 1  # for the log line of a retry
+        retry = options.get("retry")
+        if retry is not None and attempt.retry_rule().max_attempts > 1 and attempt.lane.window > 1:
+            attempt.lane.reserve = 1  # for the log line of a retry
         timeout = options.get("timeout")
         if timeout is not None:
             hard = timeout + options.get("grace", 5.0)
@@ -249,6 +248,8 @@ class Executor:
     def _raised(self, attempt: Attempt, error: BaseException, final: bool) -> Ending:
         if generation() != self._generation:
             self._leave(error)
+        from rxtasks.worker.ending import ended_by, failed
+
         try:
             return ended_by(attempt, error, in_process=self._in_process, final=final)
         except Exception as failure:
@@ -281,6 +282,8 @@ class Executor:
         if context._log is not None:
             context._log = None  # it refers back to the context
         if context._temp is not None and not self._keep_temp:
+            from rxtasks.worker import tempdirs
+
             trouble = tempdirs.remove(context._temp)
             if trouble is not None and self._problem is not None:
                 self._problem(trouble)
@@ -326,6 +329,8 @@ class Executor:
         """Let go of an attempt that cannot be ended: it is cancelled, and what it still says goes nowhere."""
         self.cancel(token, "abandoned")
         self._outbox.close(token)
+        if all(attempt.lane.closed for attempt in list(self._attempts.values())):
+            self._release_tap()
 
     def define(self, define: Define) -> None:
         """Make a function, hook ("hook:<name>") or resource ("resource:<name>") known."""
@@ -349,18 +354,18 @@ class Executor:
         if self._loop is not None:
             self._loop.close()
             self._loop = None
-        with self._lock:
-            if self._owns_tap:
-                self._owns_tap = False
-                self._tap = None
-                capture.release()
+        self._release_tap()
 
     # -- what contexts need --
 
     def make_temp_dir(self, context: TaskContext) -> Path:
+        from rxtasks.worker import tempdirs
+
         return tempdirs.make(self._temp_root, context.task_id, context.attempt)
 
     def keep_artifact(self, context: TaskContext, path: Path) -> Path:
+        from rxtasks.worker import tempdirs
+
         base = path if path.is_absolute() else context.temp_dir
         return tempdirs.keep(path, base, self._temp_root, context.task_id)
 
@@ -380,6 +385,13 @@ class Executor:
     def logger(self, context: TaskContext) -> Logger:
         tap = self._tap or self._open_tap()
         return tap.logger(context)  # type: ignore[no-any-return]
+
+    def _release_tap(self) -> None:
+        with self._lock:
+            if self._owns_tap:
+                self._owns_tap = False
+                self._tap = None
+                capture.release()
 
     def _open_tap(self) -> Tap:
         with self._lock:

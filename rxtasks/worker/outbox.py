@@ -22,18 +22,14 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
-import orjson
-
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.signals import Cancelled
-from rxtasks.wire.credit import UNIT, event_cost
-from rxtasks.wire.message import END, LOG, OUTPUT, PROGRESS, RUNNING, Assignment, Request
-from rxtasks.worker.values import encode_value
+from rxtasks.wire.message import LOG, Assignment, Request
+from rxtasks.worker.lane import Lane, Row
 
 __all__ = ["Lane", "Outbox"]
 
-Row = list[Any]
 Sink = Callable[[list[Row], list[bytes], int], None]
 
 #: Rows after which a flush happens by itself.
@@ -42,140 +38,6 @@ FLUSH_ROWS: Final = 256
 FLUSH_KIB: Final = 64
 #: Lines of the worker's own log that may wait.
 WORKER_LINES: Final = 1000
-
-_GONE: Final = -1
-
-
-class Lane:
-    """One attempt's way out: numbers its rows and keeps its credit."""
-
-    __slots__ = (
-        "_box",
-        "cancelled",
-        "closed",
-        "granted",
-        "reason",
-        "reserve",
-        "seq",
-        "spent",
-        "token",
-        "unsent",
-        "window",
-    )
-
-    def __init__(self, box: Outbox, assignment: Assignment) -> None:
-        self._box = box
-        self.token = assignment.token
-        #: The number of the next row that leaves.
-        self.seq = assignment.first_seq
-        #: Units that may be spent in all (cumulative), that have been, and that are kept for the executor.
-        self.window = self.granted = assignment.credit
-        self.spent = 0
-        self.reserve = 0
-        #: The progress row that has not left yet.
-        self.unsent: Row | None = None
-        #: The attempt has ended: nothing is taken any more.
-        self.closed = False
-        self.cancelled = False
-        self.reason: str | None = None
-
-    def running(self) -> None:
-        """Say that the attempt runs."""
-        box = self._box
-        with box.lock:
-            box.add([RUNNING, self, 0, box.now()], 0)
-
-    def log(self, level: str, message: str, stream: str, fields: dict[str, Any] | None = None) -> bool:
-        """Put a log line, waiting for credit; return False if the lane is closed. All is clean and within limits."""
-        box = self._box
-        size = len(message)
-        if fields is not None:
-            size += len(orjson.dumps(fields))
-        row: Row = [LOG, self, 0, box.now(), level, message, stream, fields, size]
-        cost = 1 if size <= UNIT else event_cost(size, self.window)
-        with box.lock:
-            if self.spent + cost > self.granted - self.reserve and not box.wait(self, cost, breakable=False):
-                return False
-            if self.closed:
-                return False
-            self.spent += cost
-            box.add(row, size >> 10)
-        return True
-
-    def progress(self, current: float, total: float | None, message: str | None, data: dict[str, Any] | None) -> None:
-        """Put progress; it replaces what has not left yet."""
-        box = self._box
-        now = box.now()
-        with box.lock:
-            if self.closed:
-                return
-            old = self.unsent
-            if old is not None and not box.flushing:
-                box.conflated += 1
-                if box.rows[-1] is old:
-                    old[3:] = (now, current, total, message, data)
-                    return
-                old[0] = _GONE
-                box.gone += 1
-            row: Row = [PROGRESS, self, 0, now, current, total, message, data]
-            self.unsent = row
-            box.add(row, 0)
-
-    def output(self, value: Any) -> None:
-        """Put an output, waiting for credit.
-
-        Raises:
-            PayloadError: the value cannot travel.
-            Cancelled: the task was cancelled while this waited.
-        """
-        box = self._box
-        form, blob, size = encode_value(value, "output", in_process=box.in_process)
-        cost = 1 if size <= UNIT else event_cost(size, self.window)
-        row: Row = [OUTPUT, self, 0, box.now(), form, size]
-        with box.lock:
-            if self.spent + cost > self.granted - self.reserve and not box.wait(self, cost, breakable=True):
-                raise RuntimeError("a value was emitted in a finalizer or signal handler while no credit was left")
-            if self.closed:
-                return
-            self.spent += cost
-            if blob is not None:
-                box.blobs.append(blob)
-            box.add(row, size >> 10)
-
-    def flush(self) -> None:
-        """Hand on what waits, of all lanes."""
-        self._box.flush()
-
-    def end(
-        self,
-        status: str,
-        value: list[Any] | None = None,
-        value_blob: bytes | None = None,
-        error: dict[str, Any] | None = None,
-        error_blob: bytes | None = None,
-        delay: float | None = None,
-        ran_us: int = 0,
-    ) -> None:
-        """Say how the attempt ended; the lane is closed by it."""
-        box = self._box
-        with box.lock:
-            if self.closed:
-                return
-            self.closed = True
-            box.lanes.pop(self.token, None)
-            weight = 0 if error is None else 8
-            if value_blob is not None:
-                box.blobs.append(value_blob)
-                weight += len(value_blob) >> 10
-            elif value is not None and value[0] == "j" and type(value[1]) not in _SMALL:
-                weight += 1
-            if error_blob is not None:
-                box.blobs.append(error_blob)
-                weight += len(error_blob) >> 10
-            box.add([END, self, 0, box.now(), status, value, error, delay, ran_us], weight)
-
-
-_SMALL = frozenset({type(None), bool, int, float})
 
 
 class Outbox:
@@ -256,9 +118,7 @@ class Outbox:
         self._kib += kib
         count = len(rows)
         wake = self._wake
-        if wake is None:
-            self.flush()
-        elif count >= FLUSH_ROWS or self._kib >= FLUSH_KIB:
+        if wake is None or count >= FLUSH_ROWS or self._kib >= FLUSH_KIB:
             self.flush()
             if self.gone > FLUSH_ROWS:
                 self._compact()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import random
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rxtasks.wire.message import Assignment
 
@@ -20,15 +20,18 @@ if TYPE_CHECKING:
 __all__ = ["Decision", "RetryRule", "rule_of"]
 
 
-class Decision(NamedTuple):
+class Decision:
     """What follows a failed attempt."""
 
-    retry: bool
-    #: Seconds until the next attempt.
-    delay: float | None = None
-    #: Which retry the next attempt is, of how many.
-    number: int = 0
-    of: int = 0
+    __slots__ = ("delay", "number", "of", "retry")
+
+    def __init__(self, retry: bool, delay: float | None = None, number: int = 0, of: int = 0) -> None:
+        self.retry = retry
+        #: Seconds until the next attempt.
+        self.delay = delay
+        #: Which retry the next attempt is, of how many.
+        self.number = number
+        self.of = of
 
 
 class RetryRule:

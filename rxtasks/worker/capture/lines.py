@@ -2,14 +2,10 @@
 
 loguru takes 30 ms to import and half the tasks never log, so nothing here imports it: if it is there it is tapped at
 once, else when somebody imports it.
-
-The sink takes records ahead of loguru's own formatting and outside of the lock that loguru holds around a sink: a line
-may wait for credit, and other tasks' lines must not wait with it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -17,6 +13,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rxtasks.worker.capture.levels import NAMES, level_name
+from rxtasks.worker.capture.sink import Sink
 from rxtasks.worker.failure import format_traceback
 from rxtasks.worker.normalise import clean_text
 
@@ -41,9 +38,8 @@ class Lines:
     def __init__(self, tap: Tap) -> None:
         self._tap = tap
         self._hook: _ImportHook | None = None
-        self._core: Any = None
         self._logger: Any = None
-        self._sink_id = -1
+        self._sink: Sink | None = None
         self._factory: Callable[[TaskContext], Any] | None = None
 
     def install(self) -> None:
@@ -56,41 +52,31 @@ class Lines:
     def uninstall(self) -> None:
         if self._hook is not None and self._hook in sys.meta_path:
             sys.meta_path.remove(self._hook)
-        if self._logger is not None and self._sink_id in self._core.handlers:
-            self._logger.remove(self._sink_id)
-        self._logger = self._core = self._factory = None
+        if self._sink is not None:
+            self._sink.detach()
+        self._logger = self._sink = self._factory = None
 
     def refresh(self) -> None:
         """Set the sink again if somebody removed it (`logger.remove()`)."""
-        if self._core is not None and self._sink_id not in self._core.handlers:
-            self._add_sink()
+        if self._sink is not None and not self._sink.attached:
+            self._sink.attach()
 
     def _connect(self) -> None:
         """Tap loguru, which is imported; in a worker its console sink goes."""
         logger = getattr(sys.modules.get("loguru"), "logger", None)
         if logger is None:
             return
-        self._logger, self._core = logger, logger._core
-        if self._tap.worker_log is not None and 0 in self._core.handlers:
+        self._logger = logger
+        if self._tap.worker_log is not None and 0 in logger._core.handlers:
             logger.remove(0)
-        self._add_sink()
-
-    def _add_sink(self) -> None:
-        self._sink_id = self._logger.add(
-            lambda message: self._take(message.record), level=0, format="{message}", backtrace=False, diagnose=False
-        )
-
-        def emit(record: Any, level_id: Any, from_decorator: bool, is_raw: bool, colored_message: Any) -> None:
-            self._take(record)
-
-        with contextlib.suppress(AttributeError):  # a loguru whose handlers have slots: the sink works, only slower
-            self._core.handlers[self._sink_id].emit = emit
+        self._sink = Sink(logger, self._take)
+        self._sink.attach()
 
     def from_sink(self, record: Any) -> bool:
         """Take a record that loguru's own sink writes to a stream; return False if it is no record."""
         if not isinstance(record, dict) or "message" not in record:
             return False
-        if self._core is None or self._sink_id not in self._core.handlers:
+        if self._sink is None or not self._sink.attached:
             self._take(record)
         return True
 
@@ -119,15 +105,14 @@ class Lines:
     def logger(self, context: TaskContext) -> Any:
         """Return the logger of a task."""
         if self._logger is None:
-            import loguru
+            import loguru  # noqa: F401 - taps it
 
-            if self._logger is None:  # imported before, or the hook was passed over
-                self._logger, self._core = loguru.logger, loguru.logger._core  # type: ignore[attr-defined]
+            if self._logger is None:  # the hook was passed over
                 self._connect()
         if self._factory is None:
             from rxtasks.worker.capture.tasklogger import logger_factory
 
-            self._factory = logger_factory(self._tap, self._logger, lambda: self._sink_id)
+            self._factory = logger_factory(self._tap, self._logger, lambda: -1 if self._sink is None else self._sink.id)
         return self._factory(context)
 
 

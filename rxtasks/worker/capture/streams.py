@@ -11,10 +11,17 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from rxtasks.worker.capture.tap import Tap
 
-__all__ = ["CapturedStream"]
+__all__ = ["CapturedStream", "original_of"]
 
 #: Modules that talk to a person at a terminal: what they write is theirs, not the task's.
 _DEBUGGERS: Final = frozenset({"bdb", "cmd", "code", "pdb", "IPython.core.debugger", "IPython.terminal.debugger"})
+
+
+def original_of(stream: Any) -> Any:
+    """Return what a stream led to before it was tapped."""
+    while isinstance(stream, CapturedStream):
+        stream = stream.original
+    return stream
 
 
 class CapturedStream(io.TextIOBase):
@@ -24,14 +31,14 @@ class CapturedStream(io.TextIOBase):
     """
 
     def __init__(self, tap: Tap, name: str, original: Any) -> None:
-        self._tap = tap
+        self.tap = tap
         self._stream = name
         self.original = original
         self._buffer = _Bytes(self)
 
     def write(self, text: str) -> int:
         """Take text, as any text stream does."""
-        tap = self._tap
+        tap = self.tap
         if type(text) is not str:
             if not isinstance(text, str):
                 raise TypeError(f"write() argument must be str, not {type(text).__name__}")
@@ -48,7 +55,7 @@ class CapturedStream(io.TextIOBase):
 
     def _pass(self, text: str) -> int:
         """Hand on what is not the task's, or has been captured as a record: elsewhere to the console, here nowhere."""
-        if self._tap.worker_log is None and self.original is not None:
+        if self.tap.worker_log is None and self.original is not None:
             self.original.write(text)
         return len(text)
 
@@ -61,14 +68,14 @@ class CapturedStream(io.TextIOBase):
             try:
                 self.original.flush()
             except ValueError:  # closed
-                if self._tap.live() is None:
+                if self.tap.live() is None:
                     raise
 
     def close(self) -> None:
         """Do nothing: a task must not close the stream of others."""
 
     def isatty(self) -> bool:
-        return self._tap.live() is None and self.original is not None and bool(self.original.isatty())
+        return self.tap.live() is None and self.original is not None and bool(self.original.isatty())
 
     def fileno(self) -> int:
         if self.original is None:
@@ -79,7 +86,7 @@ class CapturedStream(io.TextIOBase):
         return True
 
     def reconfigure(self, **options: Any) -> None:
-        if self._tap.worker_log is None and self._tap.live() is None and hasattr(self.original, "reconfigure"):
+        if self.tap.worker_log is None and self.tap.live() is None and hasattr(self.original, "reconfigure"):
             self.original.reconfigure(**options)
 
     @property
@@ -120,7 +127,7 @@ class _Bytes(io.RawIOBase):
         self._decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
 
     def write(self, data: Any) -> int:
-        tap = self._text._tap
+        tap = self._text.tap
         raw = bytes(data)
         if tap.worker_log is None and tap.live() is None:
             target = getattr(self._text.original, "buffer", None)

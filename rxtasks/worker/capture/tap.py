@@ -10,7 +10,7 @@ from typing import Any, Final
 from rxtasks.worker.capture import warned
 from rxtasks.worker.capture.lines import Lines
 from rxtasks.worker.capture.records import Records
-from rxtasks.worker.capture.streams import CapturedStream
+from rxtasks.worker.capture.streams import CapturedStream, original_of
 from rxtasks.worker.context import CURRENT, TaskContext
 from rxtasks.worker.normalise import FIELDS_LIMIT, clean_text, data_copy
 
@@ -50,8 +50,8 @@ class Tap:
 
     def install(self) -> None:
         """Set the taps."""
-        self.stdout = CapturedStream(self, "stdout", sys.stdout or sys.__stdout__)
-        self.stderr = CapturedStream(self, "stderr", sys.stderr or sys.__stderr__)
+        self.stdout = CapturedStream(self, "stdout", original_of(sys.stdout or sys.__stdout__))
+        self.stderr = CapturedStream(self, "stderr", original_of(sys.stderr or sys.__stderr__))
         sys.stdout, sys.stderr = self.stdout, self.stderr
         self._records.install()
         self._warned.install()
@@ -59,10 +59,10 @@ class Tap:
 
     def uninstall(self) -> None:
         """Take the taps out and put back what was there; what somebody else has replaced since is left alone."""
-        if sys.stdout is self.stdout and self.stdout is not None:
-            sys.stdout = self.stdout.original
-        if sys.stderr is self.stderr and self.stderr is not None:
-            sys.stderr = self.stderr.original
+        for name in ("stdout", "stderr"):
+            there = getattr(sys, name)
+            if isinstance(there, CapturedStream) and there.tap is self:
+                setattr(sys, name, there.original)
         self._lines.uninstall()
         self._warned.uninstall()
         self._records.uninstall()
@@ -74,14 +74,20 @@ class Tap:
         self._lines.refresh()
 
     def _streams_again(self) -> None:
-        """Somebody replaced a stream: in a worker put ours back, elsewhere tap what is there now."""
+        """Somebody replaced a stream: in a worker put ours back, elsewhere tap what is there now.
+
+        With a new object: whoever replaced the stream will put back the one that was there, and that must still lead
+        to where it led.
+        """
         for name in ("stdout", "stderr"):
-            ours, there = getattr(self, name), getattr(sys, name)
-            if there is ours:
-                continue
-            if self.worker_log is None and there is not None and not isinstance(there, CapturedStream):
-                ours.original = there
-            setattr(sys, name, ours)
+            there = getattr(sys, name)
+            if self.worker_log is None and not (isinstance(there, CapturedStream) and there.tap is self):
+                there = CapturedStream(self, name, there)
+                setattr(sys, name, there)
+            if self.worker_log is None:
+                setattr(self, name, there)
+            else:
+                setattr(sys, name, getattr(self, name))
 
     def finish(self, context: TaskContext) -> None:
         """Put the lines of an attempt that have no end yet."""

@@ -112,6 +112,17 @@ def test_after_close_trackers_still_answer_late_subscribers(core: Core) -> None:
     assert results == [5, 5]
 
 
+def test_a_task_that_ends_after_close_is_complete_for_late_subscribers(core: Core) -> None:
+    """R24: the last events may come when nobody delivers any more; the tracker has them all."""
+    tracker, sink = core.submit(), Sink()
+    core.bus.subscribe(Sink())
+    core.run()
+    core.close()
+    core.succeed(1)
+    tracker.subscribe(sink)
+    assert sink.seqs == [1, 2] and sink.got[-1] == "done"
+
+
 def test_what_is_published_after_close_is_counted_and_goes_nowhere(core: Core) -> None:
     """L-05: nothing piles up behind a closed delivery."""
     sink = Sink()

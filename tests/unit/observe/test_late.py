@@ -10,7 +10,6 @@ import pytest
 import reactivex as rx
 
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
-from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe import history
 from tests.unit.observe.support import SOON, Blocker, Core, Sink
 
@@ -163,19 +162,37 @@ def settle(core: Core) -> None:
     assert passed.wait(SOON)
 
 
-def test_an_event_that_is_folded_but_not_yet_published_comes_once(core: Core) -> None:
-    """R19: the snapshot has it, and the live event is not taken again."""
-    tracker, sink = core.submit(), Sink()
-    events = [core.status("t", TaskStatus.RUNNING), core.make(LogEvent, "t", "INFO", "x")]
-    for event in events:
-        core.fold(event)
-    tracker.subscribe(sink)
-    settle(core)
-    assert sink.got == events
-    core.delivery.publish(events, 2)
-    core.log("y")
+@pytest.mark.parametrize("watched", [False, True])
+def test_an_event_that_is_folded_but_not_yet_published_comes_in_its_place(core: Core, watched: bool) -> None:
+    """R12, R19: not with the snapshot, before events that were published before it; once; in one order for all."""
+    trackers, merged, bus = [core.submit(name) for name in "ab"], Sink(), Sink()
+    if watched:
+        core.bus.subscribe(bus)
+    first = [core.run("a"), core.run("b")]
     core.flush()
-    assert sink.seqs == [1, 2, 3]
+    second = [core.make(LogEvent, name, "INFO", "x") for name in "ab"]
+    for event in second:
+        core.fold(event)
+    rx.merge(trackers[1], trackers[0]).subscribe(merged)
+    settle(core)
+    assert merged.got == first[::-1]
+    core.delivery.publish(second, 2)
+    third = [core.log("y", "b"), core.log("y", "a")]
+    core.flush()
+    assert merged.got == first[::-1] + second + third
+    assert not watched or bus.got == first + second + third
+
+
+def test_a_seq_that_comes_again_is_not_taken_again(core: Core) -> None:
+    """R9, R19: each subscription takes each seq once, whatever is published."""
+    tracker, sink = core.submit(), Sink()
+    tracker.subscribe(sink)
+    event = core.run()
+    core.delivery.publish([event], 1)
+    core.log("x")
+    core.delivery.publish([event], 1)
+    core.flush()
+    assert sink.seqs == [1, 2]
 
 
 def test_events_folded_while_the_snapshot_is_taken_leave_no_gap(core: Core) -> None:

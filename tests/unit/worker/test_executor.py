@@ -76,12 +76,12 @@ def test_the_exception_itself_is_handed_over(inline: Inline) -> None:
 
     end = inline.run(handler)[-1]
     assert end[6]["object"] is error
-    assert "handler" == error.__traceback__.tb_frame.f_code.co_name  # type: ignore[union-attr]
+    assert "handler" == error.__traceback__.tb_frame.f_code.co_name
     assert "rxtasks" not in end[6]["traceback"]
 
 
 def test_capture_ends_with_the_executor() -> None:
-    """E-10: the taps of the caller's process are taken out, and everything is as before, when the last executor ends."""
+    """E-10: when the last executor ends, the taps are taken out and everything is as before."""
     from loguru import logger
 
     def state() -> list[Any]:
@@ -116,7 +116,12 @@ def test_code_outside_of_tasks_is_left_alone(monkeypatch: pytest.MonkeyPatch) ->
     try:
 
         def work() -> None:
-            thread = threading.Thread(target=lambda: (print("outside"), logging.warning("o1"), logging.info("o2")))
+            def outside() -> None:
+                print("outside")
+                logging.warning("o1")
+                logging.info("o2")
+
+            thread = threading.Thread(target=outside)
             thread.start()
             thread.join()
             print("inside")

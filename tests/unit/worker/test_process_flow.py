@@ -51,7 +51,7 @@ def test_logs_and_outputs_never_exceed_their_credit() -> None:
 
 
 def test_heartbeat_cancel_and_status_pass_while_credit_is_zero() -> None:
-    """R5: without credit a handler waits; heartbeats and acknowledgements come, a cancel ends it, the status is told."""
+    """R5: without credit a handler waits; heartbeats and acknowledgements come, and a cancel ends it."""
 
     def emits(ctx: TaskContext) -> None:
         for number in range(100):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import pickle
@@ -91,16 +92,14 @@ def close_all_and_return() -> None:
 
 
 def write_into_channel() -> None:
-    for fd in range(3, 20):
-        try:
+    for fd in range(3, 256):
+        with contextlib.suppress(OSError):
             os.write(fd, b"x" * 100)
-        except OSError:
-            pass
 
 
 def replace_channel() -> None:
     read, write = os.pipe()
-    for fd in range(3, 30):
+    for fd in range(3, 256):
         if fd not in (read, write):
             try:
                 kind = os.fstat(fd).st_mode & 0o170000
@@ -112,7 +111,7 @@ def replace_channel() -> None:
 
 def replace_by_socket() -> None:
     ours, theirs = socket.socketpair()
-    for fd in range(3, 30):
+    for fd in range(3, 256):
         if fd not in (ours.fileno(), theirs.fileno()):
             try:
                 kind = os.fstat(fd).st_mode & 0o170000
@@ -275,7 +274,7 @@ def test_telemetry_never_fails_a_task(shared: Process) -> None:
             def __repr__(self) -> str:
                 raise RuntimeError("no repr")
 
-        ctx.progress(float("nan"), float("inf"), "\udcff", bad=Bad(), nested={1: {2}}, big=10**40)  # type: ignore[arg-type]
+        ctx.progress(float("nan"), float("inf"), "\udcff", bad=Bad(), nested={1: {2}}, big=10**40)
         ctx.progress("half", None, 5)  # type: ignore[arg-type]
         ctx.progress(10**400, 10**400)
         ctx.log.info("{} {}", 1)
@@ -360,3 +359,26 @@ def test_a_broken_frame_ends_the_worker() -> None:
         assert process.exited() != 0
         process.read_to_end()
         assert b"protocol error" in process.console["stderr"]
+
+
+@pytest.mark.parametrize("several", [1, 2])
+@pytest.mark.parametrize("where", ["handler", "child"])
+def test_programs_do_not_end_in_async_handlers_either(several: int, where: str) -> None:
+    """R7: SystemExit in an async handler, or in an asyncio task that it awaits, fails the task only."""
+
+    async def handler() -> None:
+        import asyncio
+
+        async def leave() -> None:
+            sys.exit("bye")
+
+        await (leave() if where == "handler" else asyncio.create_task(leave()))
+
+    async def good() -> int:
+        return 3
+
+    with worker(configure={"concurrency": several}) as process:
+        tokens = [process.start(function) for function in (good, handler, good)]
+        assert [process.finish(token).status for token in tokens] == ["succeeded", "failed", "succeeded"]
+        assert process.tasks[tokens[1]].error["type"] == "SystemExit"
+        assert process.run(good).value == 3

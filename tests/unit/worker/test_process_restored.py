@@ -51,7 +51,7 @@ def test_a_task_finds_the_process_as_the_one_before_did(process: Process) -> Non
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2])
         signal.setitimer(signal.ITIMER_REAL, 0.5)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-        sys.stderr = None  # type: ignore[assignment]
+        sys.stderr = None
         os.close(0)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.close(2)
@@ -254,8 +254,7 @@ def test_what_cannot_be_restored_replaces_the_worker(process: Process, tmp_path:
     def handler() -> str:
         from rxtasks.worker import restore
 
-        restore.end_children = lambda spared: [4711]  # type: ignore[assignment]
-        restore._has_children = lambda: True
+        vars(restore).update(end_children=lambda spared: [4711], _has_children=lambda: True)
         return "done"
 
     token = process.start(handler)
@@ -290,33 +289,37 @@ def test_end_of_file_ends_the_worker_and_all_it_started(process: Process, how: s
         time.sleep(0.005)
 
 
-def test_an_idle_worker_ends_with_its_parent() -> None:
-    """W-10: SIGKILL of the parent ends the worker and what its task started within 2 s."""
-    program = """
+PARENT = """
 import sys, os, time
 from tests.unit.worker.harness import Process
-def handler(ctx):
-    import subprocess, os, time
-    ctx.emit([os.getpid(), subprocess.Popen(["sleep", "1000"]).pid, os.getppid()])
-    time.sleep(1000)
+def handler(holds, ctx):
+    import ctypes, subprocess, os, time
+    child = 0 if holds else subprocess.Popen(["sleep", "1000"], start_new_session=True).pid
+    ctx.emit([os.getpid(), os.getppid(), child])
+    time.sleep(0.05)
+    (ctypes.PyDLL if holds else ctypes.CDLL)(None).sleep(20)
 handler.__annotations__ = {"ctx": "TaskContext"}
 process = Process()
-token = process.start(handler)
+token = process.start(handler, bool(int(sys.argv[1])))
 process.wait(lambda: process.tasks[token].outputs())
+time.sleep(0.2)
 print(*process.tasks[token].outputs()[0], flush=True)
 time.sleep(1000)
 """
+
+
+@pytest.mark.parametrize("holds", [0, 1])
+def test_a_worker_ends_with_its_parent(holds: int) -> None:
+    """W-10: SIGKILL of the parent ends worker and children within 2 s, the worker also while C code holds the GIL."""
     root = Path(__file__).resolve().parents[3]
-    parent = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
-    )
-    assert parent.stdout is not None
-    pids = [int(word) for word in parent.stdout.readline().split()]
-    assert 3 == len(pids) and parent.pid == pids[2]
-    parent.kill()
+    environ = {**os.environ, "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", PARENT, str(holds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root, env=environ) as parent:
+        assert parent.stdout is not None
+        pids = [int(word) for word in parent.stdout.readline().split()]
+        assert len(pids) == 3 and parent.pid == pids[1]
+        parent.kill()
     started = time.monotonic()
-    parent.wait()
-    parent.stdout.close()
-    while any(alive(pid) for pid in pids[:2]):
+    while any(alive(pid) for pid in (pids[0], pids[2]) if pid):
         assert time.monotonic() - started < 2
         time.sleep(0.005)

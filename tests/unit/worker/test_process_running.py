@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import sys
@@ -18,11 +19,11 @@ from rxtasks.lifecycle.signals import Cancelled, Reschedule, Retry
 from rxtasks.wire.message import Cancel, Checkpoint, Define, Heartbeat, Hook, Ping, Ready, Reply, Request, Stop
 from rxtasks.wire.payload import dump_args, loads
 from rxtasks.worker.context import TaskContext, current_task
-from tests.unit.worker.harness import END, LOG, OUTPUT, PROGRESS, RUNNING, Process, worker
+from tests.unit.worker.harness import END, LOG, OUTPUT, PROGRESS, RUNNING, Finished, Process, worker
 
 
 def test_a_task_runs_and_its_rows_are_numbered(shared: Process) -> None:
-    """E-03: seq is contiguous from the assignment's first one; the attempt begins with running and ends with a status."""
+    """E-03: seq is contiguous from the assignment's first one; running begins the attempt, a status ends it."""
 
     def handler(x: int, ctx: TaskContext) -> dict[str, int]:
         print("one")
@@ -191,7 +192,7 @@ def test_several_async_handlers_run_at_once() -> None:
 
 
 def test_progress_is_conflated_to_the_latest(shared: Process) -> None:
-    """R8, R10: progress delivered is a subsequence with the same last value, before the status; overwritten ones count."""
+    """R8, R10: progress comes as a subsequence with the same last value, before the status; the rest is counted."""
 
     def handler(ctx: TaskContext) -> None:
         for number in range(20_000):
@@ -257,7 +258,7 @@ RETRY = {"max_attempts": 3, "backoff": "fixed", "base": 2.0, "jitter": "none"}
 def test_the_retry_policy_is_decided_here(
     shared: Process, options: Any, failures: int, status: str, delay: Any, log: list[str]
 ) -> None:
-    """E-12, E-19: the worker ends a failed attempt with retrying or failed; a retry leaves the log event "retry n/m"."""
+    """E-12, E-19: the worker ends a failed attempt with retrying or failed; a retry leaves a log event."""
 
     def handler() -> None:
         raise IndexError("boom")
@@ -334,7 +335,7 @@ def test_a_timeout_asks_for_a_checkpoint(shared: Process) -> None:
 
 
 def test_cancel_reaches_every_kind_of_handler(shared: Process) -> None:
-    """W-09: a running handler sees a cancel at its next context call, an async one by cancellation; it is acknowledged."""
+    """W-09: a running handler sees a cancel at its next context call, an async one by cancellation."""
 
     def sync(ctx: TaskContext) -> None:
         ctx.emit("running")
@@ -374,7 +375,7 @@ def test_cancel_reaches_every_kind_of_handler(shared: Process) -> None:
 
     for handler in (sync, generator, waiting, async_generator, polite):
         token = shared.start(handler)
-        shared.wait(lambda token=token: shared.tasks[token].outputs())
+        shared.wait(functools.partial(Finished.outputs, shared.tasks[token]))
         shared.send(Cancel(command := shared.command(), token, "enough"))
         done = shared.finish(token)
         assert shared.acked(command).ok
@@ -489,7 +490,7 @@ def test_hooks_are_called_and_acknowledged(process: Process) -> None:
 
 
 def test_stop_finishes_what_runs_and_leaves(process: Process) -> None:
-    """W-05, W-14: Stop is acknowledged at once; what runs finishes; what is queued is given back; the exit code is 0."""
+    """W-05, W-14: Stop is acknowledged at once; what runs finishes; what is queued is given back."""
 
     def handler(ctx: TaskContext) -> str:
         ctx.emit("running")

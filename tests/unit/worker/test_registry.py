@@ -45,7 +45,7 @@ def test_task_registers_and_stays_callable() -> None:
     """E-17: @task gives a stable name and defaults; the function stays callable, a context parameter filled in."""
     assert 5 == plain(3)
     assert (3, "detached") == wanting(3)
-    assert (3, "detached") == asyncio.run(wanting_async(3))  # type: ignore[arg-type]
+    assert (3, "detached") == asyncio.run(wanting_async(3))
     assert inspect.iscoroutinefunction(wanting_async)
     name = f"{__name__}:plain"
     assert default_registry.get(name) is plain
@@ -194,7 +194,7 @@ class Callable:
     ],
 )
 def test_the_context_parameter_is_found(function: Any, expected: Any) -> None:
-    """E-09: by annotation: the class, a string, Optional, a name under TYPE_CHECKING; what is unresolvable is ignored."""
+    """E-09: by annotation: the class, a string, Optional, a name under TYPE_CHECKING; the unresolvable is ignored."""
     assert expected == wants_context(function)
 
 

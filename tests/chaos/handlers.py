@@ -1,0 +1,430 @@
+"""Handlers of the chaos tests: what users' code does to a worker."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import random
+import signal
+import socket
+import stat
+import struct
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+from rxtasks import TaskContext, current_task, task
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def block(ctx: TaskContext, word: Any = "here") -> None:
+    """Say that it is here, then never return."""
+    ctx.emit(word)
+    threading.Event().wait()
+
+
+def block_once(ctx: TaskContext, word: Any = "here") -> int:
+    """Block in the first attempt; return the attempt in a later one."""
+    if ctx.attempt == 1:
+        block(ctx, word)
+    return ctx.attempt
+
+
+def quick_then_block(number: int, ctx: TaskContext, at: int = 0) -> int:
+    """Return at once, but block in the first attempt of number `at`."""
+    if number == at and ctx.attempt == 1:
+        block(ctx)
+    return number
+
+
+def obey(ctx: TaskContext) -> None:
+    """Run until asked to end."""
+    ctx.emit("here")
+    while True:
+        ctx.raise_if_cancelled()
+        time.sleep(0.005)
+
+
+def wait_for(path: str, ctx: TaskContext) -> str:
+    """Say that it is here, and return when the file exists."""
+    ctx.emit("here")
+    while not os.path.exists(path):
+        time.sleep(0.002)
+    return path
+
+
+def hold_gil(seconds: int, ctx: TaskContext) -> str:
+    """Keep the interpreter to itself, as a long call of C code does."""
+    ctx.emit("here")
+    ctx.checkpoint(None)  # it returns when all that was emitted has left
+    ctypes.PyDLL(None).sleep(seconds)
+    return "done"
+
+
+# -- deaths -------------------------------------------------------------------------------------------------------------
+
+
+def die_while_writing(seed: int, size: int, ctx: TaskContext) -> int:
+    """Write much, and be killed at a random moment in the first attempt."""
+    if ctx.attempt == 1:
+        moment = random.Random(seed).uniform(0, 0.02)
+
+        def end() -> None:
+            time.sleep(moment)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=end, daemon=True).start()
+    for number in range(300):
+        ctx.log.info("line {} of {}", number, "x" * (number % 700))
+        if number % 50 == 0:
+            ctx.emit(number)
+    return len(os.urandom(16)) + size
+
+
+def die_in_result(seed: int, size: int, ctx: TaskContext) -> bytes:
+    """Return something large, and be killed while it is written, in the first attempt."""
+    if ctx.attempt == 1:
+        moment = random.Random(seed).uniform(0, 0.03)
+
+        def end() -> None:
+            time.sleep(moment)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        threading.Thread(target=end, daemon=True).start()
+    return bytes(size)
+
+
+def leave(code: int, ctx: TaskContext) -> None:
+    ctx.emit("here")
+    os._exit(code)
+
+
+def leave_by_exit(code: Any) -> None:
+    sys.exit(code)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt("no")
+
+
+def close_everything(low: int, ctx: TaskContext) -> None:
+    ctx.emit("here")
+    os.closerange(low, 4096)
+    time.sleep(1000)
+
+
+def close_everything_and_return(low: int) -> int:
+    os.closerange(low, 4096)
+    return 1
+
+
+def channel_fd() -> int:
+    """Return the descriptor of this worker's channel."""
+    for fd in range(3, 256):
+        try:
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                return fd
+        except OSError:
+            pass
+    raise LookupError("no channel")
+
+
+def cover_channel(ctx: TaskContext) -> None:
+    """Put another socket over the channel, then stay."""
+    ctx.emit("here")
+    ctx.checkpoint(None)
+    channel = channel_fd()
+    ours, theirs = socket.socketpair()
+    os.dup2(theirs.fileno(), channel)
+    time.sleep(1000)
+    ours.close()
+
+
+def cover_channel_by_file(ctx: TaskContext) -> int:
+    channel = channel_fd()
+    os.dup2(os.open("/dev/null", os.O_RDWR), channel)
+    return 1
+
+
+# -- frames -------------------------------------------------------------------------------------------------------------
+
+
+def forge(kind: str, ctx: TaskContext) -> None:
+    """Write bytes into the channel that the worker did not write."""
+    import gc
+
+    from rxtasks.worker.channel import Channel
+
+    ctx.emit("here")
+    ctx.checkpoint(None)
+    channel = next(each for each in gc.get_objects() if isinstance(each, Channel))
+    writer = channel._encoder._writer
+    with channel.lock:
+        if kind == "noise":
+            data = b"x" * 1000
+        elif kind == "oversized":
+            data = struct.pack("<IIIIQ", 0, int.from_bytes(b"rx\x01\x00", "little"), 2**31, 16, 1)
+        elif kind == "oversized head":
+            data = struct.pack("<IIIIQ", 0, int.from_bytes(b"rx\x01\x00", "little"), 1000, 2**31, 1)
+        elif kind == "repeat":
+            frame = writer.frame(b"[1,null]")
+            data = frame + frame
+        elif kind == "gap":
+            writer.frame(b"[]")
+            data = writer.frame(b"[]")
+        elif kind == "damaged":
+            frame = bytearray(writer.frame(b"[1,null,1,2,3]"))
+            frame[-1] ^= 1
+            data = bytes(frame)
+        else:
+            data = writer.frame(kind.encode())
+        channel._sock.setblocking(True)
+        channel._sock.sendall(data)
+    time.sleep(1000)
+
+
+# -- forks, threads and children ----------------------------------------------------------------------------------------
+
+
+def fork_and_write(ctx: TaskContext) -> str:
+    """A child writes into everything that it has, and logs as if it were the task."""
+    if os.fork() == 0:
+        for _ in range(50):
+            print("from the child")
+            ctx.log.info("from the child")
+            ctx.emit("from the child")
+            ctx.progress(1)
+        for fd in range(3, 64):
+            try:
+                os.write(fd, b"from the child")
+            except OSError:
+                pass
+        os._exit(0)
+    os.wait()
+    ctx.emit("here")
+    return "parent"
+
+
+def fork_and_return(ctx: TaskContext) -> int:
+    """Both come back from the handler."""
+    return os.fork()
+
+
+def daemonise(ctx: TaskContext) -> int:
+    """Leave a daemon that keeps standard output."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        daemon = os.fork()
+        if daemon == 0:
+            os.write(write, b"%d\n" % os.getpid())
+            while True:
+                os.write(1, b"daemon\n")
+                time.sleep(0.01)
+        os._exit(0)
+    os.waitpid(child, 0)
+    return int(os.read(read, 32))
+
+
+def leave_thread(word: str) -> str:
+    """Leave a thread that prints for some time."""
+
+    def talk() -> None:
+        for _ in range(40):
+            print(f"{word} from a thread")
+            time.sleep(0.005)
+
+    threading.Thread(target=talk, daemon=True).start()
+    print(f"{word} from the task")
+    return word
+
+
+def talk(word: str, count: int) -> int:
+    for number in range(count):
+        print(f"{word} {number}")
+        time.sleep(0.002)
+    return count
+
+
+def start_children(ctx: TaskContext) -> None:
+    """Start a plain child, one in a session of its own, and a daemon; say their pids and stay."""
+    plain = subprocess.Popen(["sleep", "1000"])
+    alone = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    daemon = daemonise(ctx)
+    ctx.emit([os.getpid(), plain.pid, alone.pid, daemon])
+    time.sleep(1000)
+
+
+# -- output -------------------------------------------------------------------------------------------------------------
+
+
+def print_much(megabytes: int) -> int:
+    line = "x" * 1023
+    for _ in range(megabytes * 1024):
+        print(line)
+    return megabytes
+
+
+def write_below(word: str) -> str:
+    """Write to the descriptors, below Python's streams; the last line has no end."""
+    os.write(1, f"{word} one\n{word} two\n".encode())
+    os.write(2, f"{word} three\n".encode())
+    subprocess.run(["echo", f"{word} four"], check=True)
+    os.write(1, f"{word} five".encode())
+    return word
+
+
+def write_below_then_die(word: str) -> None:
+    os.write(1, f"{word} out\n".encode())
+    os.write(2, f"{word} err, no end".encode())
+    os._exit(3)
+
+
+def recurse(depth: int = 0) -> int:
+    return recurse(depth + 1)
+
+
+# -- state of the process -----------------------------------------------------------------------------------------------
+
+
+def spoil(directory: str) -> int:
+    """Change everything that a handler can change of its process."""
+    os.chdir(directory)
+    os.umask(0o077)
+    os.environ["CHAOS"] = "1"
+    os.environ.pop("PATH", None)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGUSR1, lambda *_: None)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = None  # type: ignore[assignment]
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    subprocess.Popen(["sleep", "1000"], start_new_session=True)
+    return os.getpid()
+
+
+def state() -> dict[str, Any]:
+    """Return what of the process `spoil` changes."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return {
+        "cwd": os.getcwd(),
+        "umask": umask,
+        "environ": dict(os.environ),
+        "signals": [str(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)],
+        "stdin": os.readlink("/proc/self/fd/0"),
+        "pipes": [os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)],
+        "children": open(f"/proc/self/task/{os.getpid()}/children").read(),  # noqa: SIM115
+        "pid": os.getpid(),
+    }
+
+
+# -- much at once -------------------------------------------------------------------------------------------------------
+
+
+async def echo(blob: bytes) -> bytes:
+    return blob
+
+
+async def linger(ctx: TaskContext) -> None:
+    import asyncio
+
+    ctx.emit("here")
+    await asyncio.sleep(1000)
+
+
+# -- what cannot travel -------------------------------------------------------------------------------------------------
+
+
+class OddError(Exception):
+    """Cannot be rebuilt from what pickle keeps of it."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__("odd")
+
+
+class LockedError(Exception):
+    """Holds what cannot be pickled."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.lock = threading.Lock()
+
+
+class Unpicklable:
+    def __reduce__(self) -> Any:
+        raise RuntimeError("refuses to be pickled")
+
+
+class Undying:
+    """Cannot be loaded where it arrives."""
+
+    def __reduce__(self) -> Any:
+        return (_refuse, ())
+
+
+def _refuse() -> None:
+    raise ValueError("refuses to be loaded")
+
+
+def return_lock() -> Any:
+    return {"a": [1, threading.Lock()]}
+
+
+def return_unpicklable() -> Any:
+    return [Unpicklable()]
+
+
+def return_generatorlike() -> Any:
+    return iter([1])
+
+
+def emit_lock(ctx: TaskContext) -> int:
+    ctx.emit(threading.Lock())
+    return 1
+
+
+def raise_locked() -> None:
+    raise LockedError("locked")
+
+
+def raise_odd() -> None:
+    raise OddError(1, 2)
+
+
+def take(value: Any) -> str:
+    return type(value).__name__
+
+
+# -- set-up -------------------------------------------------------------------------------------------------------------
+
+
+def good_initializer() -> None: ...
+
+
+def bad_initializer() -> None:
+    raise RuntimeError("no such licence")
+
+
+def hanging_initializer() -> None:
+    time.sleep(1000)
+
+
+def leaving_initializer() -> None:
+    os.write(2, b"the licence server said no\n")
+    os._exit(9)
+
+
+@task
+def named(value: int) -> int:
+    assert current_task() is not None
+    return value
