@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ NAMES = ("throughput", "latency", "events", "speedup", "startup", "imports", "id
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names and return the exit code."""
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, _leave)
     started = time.monotonic()
     machine, versions = describe_machine(), describe_versions()
     for name, value in {**machine, **versions}.items():
@@ -66,6 +68,11 @@ def load(name: str) -> Benchmark:
     benchmark = importlib.import_module(f"benchmarks.{name}").BENCHMARK
     assert isinstance(benchmark, Benchmark)
     return benchmark
+
+
+def _leave(number: int, frame: object) -> None:
+    """Leave by an exception, so that the measurement that runs is ended too."""
+    sys.exit(128 + number)
 
 
 def _show(line: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import builtins
 import os
 import sys
 import threading
@@ -71,7 +72,8 @@ class ServiceView:
 
     async def asubmit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
         """Do as submit, off the event loop where the store may wait for a disk."""
-        return await self._service._off_loop(lambda: self.submit(fn, *args, **kwargs))
+        tracker: TaskTracker = await self._service._off_loop(lambda: self.submit(fn, *args, **kwargs))
+        return tracker
 
     def push(self, request: TaskRequest) -> TaskTracker:
         """Run the request as a task and return its tracker; pushing an id again returns the task that has it."""
@@ -79,7 +81,8 @@ class ServiceView:
 
     async def apush(self, request: TaskRequest) -> TaskTracker:
         """Do as push, off the event loop where the store may wait for a disk."""
-        return await self._service._off_loop(lambda: self.push(request))
+        tracker: TaskTracker = await self._service._off_loop(lambda: self.push(request))
+        return tracker
 
     def create(self, request: TaskRequest) -> TaskTracker:
         """Store the request without queueing it; push it later to run it."""
@@ -395,7 +398,7 @@ class TaskService(ServiceView):
         older_than: float | timedelta | None = None,
         limit: int = 100,
         after: str | None = None,
-    ) -> list[TaskRecord]:
+    ) -> builtins.list[TaskRecord]:
         """Return records in the order of arrival, at most `limit`, from behind the task `after`.
 
         `older_than`: created at least so many seconds ago.
@@ -470,7 +473,7 @@ class TaskService(ServiceView):
         """Start new attempts again."""
         self._engine_now().pause(False)
 
-    def workers(self) -> list[WorkerInfo]:
+    def workers(self) -> builtins.list[WorkerInfo]:
         """Describe every worker."""
         return self._engine_now().infos()
 
@@ -495,7 +498,7 @@ class TaskService(ServiceView):
         """Return what became of every event of the current start (L-05)."""
         return self._engine_now().delivery.ledger_report()
 
-    def explain(self) -> list[str]:
+    def explain(self) -> builtins.list[str]:
         """Return one sentence for each thing that waits, and what it waits for."""
         return self._engine_now().explain()
 

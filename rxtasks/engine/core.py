@@ -13,7 +13,7 @@ assigns work, then closes the batch of changes. Whoever drives it brings `Tick` 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, assert_never
+from typing import Any
 
 import attrs
 
@@ -61,7 +61,7 @@ from rxtasks.pool.words import (
     WorkArrived,
 )
 from rxtasks.stores.base import Claim
-from rxtasks.wire.message import Ack, Dropped, Heartbeat, Hook, Ping, Ready, Reply, Request, StartFailed, Stop, Stopping
+from rxtasks.wire.message import Ack, Cancel, Dropped, Heartbeat, Hook, Ping, Ready, Reply, Request, StartFailed, Stop, Stopping
 
 __all__ = ["Core"]
 
@@ -155,7 +155,7 @@ class Core:
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
-            for claim in self.dispatcher.turn(now, out):
+            for claim in self.dispatcher.turn(now, out, len(self.recorder.claims)):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
         self.recorder.close_batch(out)
@@ -209,14 +209,10 @@ class Core:
 
     def _fenced(self, claim: Claim) -> None:
         """Another engine holds the task now: stop what runs here."""
-        worker = claim.worker
-        if worker is not None and self.pool.workers.get(worker.worker_id) is worker:
-            self._out.append(SendCommand(worker.worker_id, self._cancel_command(claim)))
-
-    def _cancel_command(self, claim: Claim) -> Any:
-        from rxtasks.wire.message import Cancel
-
-        return Cancel(self.ender.command(), claim.token, "taken over by another engine")
+        worker: WorkerState | None = claim.worker
+        if worker is not None and worker.worker_id in self.pool.workers:
+            command = Cancel(self.ender.command(), claim.token, "taken over by another engine")
+            self._out.append(SendCommand(worker.worker_id, command))
 
     def _swept(self, stimulus: Swept) -> None:
         self._sweeping = False
@@ -234,11 +230,23 @@ class Core:
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
         ended: list[tuple[Claim, StatusEvent, End]] = []
+        fenced = self.recorder.fenced
         fault = self.recorder.take(stimulus.occurrences, worker, self._now, ended)
         if ended:
             self._ended(worker, ended)
         if fault is not None:
             self._fault(worker, fault)
+        if self.recorder.fenced != fenced:
+            self._free_slots(worker, stimulus)
+
+    def _free_slots(self, worker: WorkerState, stimulus: Happened) -> None:
+        """Attempts ended here whose tasks another engine has taken over: their slots are free again."""
+        claims, assigned = self.recorder.claims, worker.assigned
+        for token, _, end, _ in stimulus.occurrences:
+            if end is not None and token in assigned and token not in claims:
+                worker.load_us -= assigned.pop(token).load_us
+                if not assigned:
+                    self._became_idle(worker)
 
     def _ended(self, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> None:
         assigned, measured = worker.assigned, self.dispatcher.measured
@@ -250,6 +258,9 @@ class Core:
             elif event.status is TaskStatus.FAILED:
                 worker.failed += 1
             measured(claim.envelope.function, end.ran_us, worker.lane)
+            if claim.ending is not None and claim.ending.kind == "cancel" and not event.status.terminal:
+                # It ended before the cancel reached it, and would run again.
+                self.ender.cancelled(claim, claim.ending.reason, self._now)
         worker.since_ns = self._now.mono_ns
         if not assigned:
             self._became_idle(worker)
@@ -259,10 +270,13 @@ class Core:
         worker.exclusive = False
         if worker.status is WorkerStatus.BUSY:
             worker.status = _IDLE
+        elif worker.status is _STOPPING:
+            self.timers.at(self._now.mono_ns + _LEAVE * _SECOND, "kill", worker.worker_id)
 
     def _fault(self, worker: WorkerState, text: str) -> None:
         """The worker broke the protocol: it cannot be trusted any more."""
-        if not worker.doom:
+        if not worker.doom and not worker.broken:
+            worker.broken = True
             worker.start_error = worker.start_error or text
             self._out.append(self.pool.announce("warning", worker, self._now, text))
             self._out.append(KillWorker(worker.worker_id, True))
@@ -321,7 +335,9 @@ class Core:
             return
         worker.status = _STOPPING
         self._out.append(self.pool.announce("stopping", worker, self._now, reason))
-        if len(worker.assigned) > 0 and not worker.taking:
+        if not worker.assigned:
+            self._became_idle(worker)
+        elif not worker.taking:
             worker.taking = True
             self._out.append(TakeBack(worker.worker_id))
         place = self.pool.place_of(worker.worker_id)
@@ -395,7 +411,7 @@ class Core:
         worker.taking = False
         # Not again at once: if there was nothing, reports of their ends are under way.
         worker.since_ns = self._now.mono_ns
-        count = min(stimulus.count, len(worker.assigned))
+        count = min(stimulus.number, len(worker.assigned))
         if not count:
             return
         if not stimulus.settled:
@@ -404,15 +420,18 @@ class Core:
         for token in list(worker.assigned)[-count:]:
             claim = worker.assigned.pop(token)
             worker.load_us -= claim.load_us
+            if token not in self.recorder.claims:
+                continue  # taken over by another engine
             if claim.status is TaskStatus.RUNNING:  # pragma: no cover - the token pipe makes it impossible
                 worker.assigned[token] = claim
+                worker.load_us += claim.load_us
             elif claim.ending is not None and claim.ending.kind == "cancel":
                 self.ender.cancelled(claim, claim.ending.reason, self._now)
             elif self.pool.stopping:
                 claim.worker = None
                 self.ender.stopped(claim, self._now)
             else:
-                claim.worker = None
+                claim.worker = claim.ending = None
                 back.append(claim)
         self.dispatcher.back(worker.lane, back)
         if not worker.assigned:
@@ -436,7 +455,10 @@ class Core:
         if worker is None:
             self.dispatcher.remove(claim)
             self.ender.cancelled(claim, reason, now)
-        elif claim.ending is None:
+        elif claim.ending is not None:
+            # Killed by its timeout already, or asked before: it will not run again in any case.
+            claim.ending.kind, claim.ending.reason = "cancel", claim.ending.reason or reason
+        else:
             self.ender.ask(claim, worker, reason, now, self._out)
             if len(worker.assigned) > worker.spec.concurrency and not worker.taking and not worker.owes:
                 worker.taking = True
@@ -458,7 +480,10 @@ class Core:
         self.dispatcher.held = self._paused or self.recorder.full
 
     def _scale_asked(self, stimulus: ScaleAsked) -> None:
-        count, leaving = self.pool.scale(stimulus.count, self._now, self._out)
+        if self.pool.stopping:
+            self._out.append(Answer(stimulus.ticket, len(self.pool.places)))
+            return
+        count, leaving = self.pool.scale(stimulus.wanted, self._now, self._out)
         for worker in leaving:
             self._dismiss(worker, "scaled down")
         self._out.append(Answer(stimulus.ticket, count))
@@ -478,7 +503,7 @@ class Core:
             self._out.append(TakeBack(worker.worker_id))
         self._out.append(SendCommand(worker.worker_id, Stop(self.ender.command())))
         if not worker.assigned:
-            self.timers.at(self._now.mono_ns + _LEAVE * _SECOND, "kill", worker.worker_id)
+            self._became_idle(worker)
 
     def _command_asked(self, stimulus: CommandAsked) -> None:
         asked = _Asked(stimulus.ticket, {}, {}, [])
@@ -515,8 +540,9 @@ class Core:
                 self.ender.stop_error = TaskCancelled("the service was left by an exception")
             else:
                 self.ender.stop_error = ServiceStopped()
-            self.timers.at(self._now.mono_ns + stimulus.drain_ns, "drain")
             self._begin_stop()
+        # Also after a stop of its own accord, when no worker could be started.
+        self.timers.at(self._now.mono_ns + stimulus.drain_ns, "drain")
         if stimulus.force:
             self._force()
 
@@ -541,16 +567,17 @@ class Core:
             return
         for claim in [*self.dispatcher.empty()]:
             self.ender.stopped(claim, self._now)
+        self.recorder.close_batch(self._out)
+        if self.recorder.uncommitted:
+            return
         if not self.ender.keep and not self._swept_last:
             # Attempts that ended in retrying or rescheduled while the rest drained.
             self._swept_last = self._sweeping = True
             self._out.append(SweepStore())
             return
-        self.recorder.close_batch(self._out)
-        if not self.recorder.uncommitted:
-            self._finished = True
-            self._out.append(self.pool.announce("pool_stopped", None, self._now))
-            self._out.append(Finished())
+        self._finished = True
+        self._out.append(self.pool.announce("pool_stopped", None, self._now))
+        self._out.append(Finished())
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -585,16 +612,3 @@ class Core:
                 self.ender.on_soft(claim, now, out)
             elif claim is not None and kind == "hard":
                 self.ender.on_hard(claim, now, out)
-
-
-def known(stimulus: Stimulus) -> None:
-    """Let the type checker see that every stimulus has its handler in Core."""
-    match stimulus:
-        case WorkArrived() | Claimed() | ClaimFailed() | Happened() | Reported() | Spawned() | SpawnFailed() | Broken():
-            pass
-        case Exited() | TakenBack() | Committed() | CommitFailed() | CancelAsked() | Swept() | DeliveryChanged():
-            pass
-        case ScaleAsked() | PauseAsked() | CommandAsked() | StopAsked() | Spares() | Tick():
-            pass
-        case _:
-            assert_never(stimulus)

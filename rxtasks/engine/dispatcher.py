@@ -53,6 +53,8 @@ class _LaneState:
     more: bool = True
     #: A ClaimTasks is under way.
     asking: bool = False
+    #: Tasks may have arrived since it was asked.
+    news: bool = False
     #: Tasks to claim beyond the free slots.
     ahead: int = 2
 
@@ -92,13 +94,13 @@ class Dispatcher:
     def arrived(self) -> None:
         """The store may have new tasks."""
         for state in self._lanes.values():
-            state.more = True
+            state.more = state.news = True
 
     def claimed(self, lane: Lane, asked: int, claims: list[Claim]) -> None:
         """The store has handed over these."""
         state = self._lanes[lane]
         state.asking = False
-        state.more = len(claims) >= asked
+        state.more = state.news or len(claims) >= asked
         state.ready.extend(claims)
 
     def not_claimed(self, lane: Lane) -> None:
@@ -129,11 +131,21 @@ class Dispatcher:
 
     # -- a turn --------------------------------------------------------------------------------------------------------
 
-    def turn(self, now: Now, out: list[Instruction]) -> list[Claim]:
-        """Assign what can be assigned and ask for more; return what should go back to the store."""
+    def turn(self, now: Now, out: list[Instruction], held: int) -> list[Claim]:
+        """Assign what can be assigned and ask for more; return what should go back to the store.
+
+        `held` is how many tasks the engine holds: with none or one there is nothing to take back.
+        """
         surplus: list[Claim] = []
         for lane, state in self._lanes.items():
-            if not state.ready and (self.held or state.asking):
+            if self.held:
+                # No new attempt: what has no worker yet waits in the store.
+                if state.ready:
+                    surplus.extend(state.ready)
+                    state.ready.clear()
+                    state.more = True
+                continue
+            if not state.ready and state.asking:
                 continue
             workers = [worker for worker in self._pool.serving(lane) if not worker.owes and not worker.taking]
             if state.ready:
@@ -143,17 +155,17 @@ class Dispatcher:
                     state.ready.clear()
                     state.more = True
                     state.ahead = 0
-            if self.held or state.asking or state.ready:
+            if state.asking or state.ready:
                 continue
-            free = held = 0
+            free = 0
             for worker in workers:
-                held += len(worker.assigned)
                 if not worker.exclusive and len(worker.assigned) < worker.spec.concurrency:
                     free += worker.spec.concurrency - len(worker.assigned)
             if state.more:
                 limit = free + (min(state.ahead, self._ahead(workers)) if state.ahead else 0)
                 if limit:
                     state.asking = True
+                    state.news = False
                     out.append(ClaimTasks(lane, limit))
             elif free and held > 1:
                 self._take_back(lane, now, out)
@@ -238,7 +250,8 @@ class Dispatcher:
         worker.status = _BUSY
         options = envelope.options
         if options.timeout is not None:
-            self._pool.timers.at(now.mono_ns + int(options.timeout * 1e9), "soft", claim.token)
+            claim.soft_ns = now.mono_ns + int(options.timeout * 1e9)
+            self._pool.timers.at(claim.soft_ns, "soft", claim.token)
         parcel[1].append(
             Assignment(
                 claim.token,

@@ -190,6 +190,9 @@ class Driver(Host):
             stimulus = make(ticket)
             return [] if stimulus is None else [stimulus]
 
+        if self.forked:
+            answered(None)
+            return
         self.call(asked)
         if self._done:
             self._answer_all()
@@ -469,14 +472,19 @@ class Driver(Host):
                 answered(None)
 
     def after_fork(self) -> None:
-        """In a forked child of the parent: close the copies of everything that belongs to the parent."""
-        self.forked = True
+        """In a forked child of the parent: close the copies of everything that belongs to the parent.
+
+        The lock may have been held at the fork, and the descriptors' numbers become others': neither is touched again.
+        """
+        self.forked = self._done = True
+        self._wake_lock = threading.Lock()
+        wake, self._wake_write = self._wake_write, -1
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 worker.after_fork()
         with contextlib.suppress(OSError):
             self._selector.close()
-        for fd in (self._wake_read, self._wake_write):
+        for fd in (self._wake_read, wake):
             with contextlib.suppress(OSError):
                 os.close(fd)
 

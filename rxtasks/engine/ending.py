@@ -126,12 +126,14 @@ class Ender:
 
     def on_soft(self, claim: Claim, now: Now, out: list[Instruction]) -> None:
         """The soft timeout is over: ask for a checkpoint."""
-        if claim.worker is not None:
+        if claim.worker is not None and now.mono_ns >= claim.soft_ns:
             out.append(SendCommand(claim.worker.worker_id, Checkpoint(self.command(), claim.token)))
             self._timers.at(now.mono_ns + int(claim.envelope.options.grace * _SECOND), "hard", claim.token)
 
     def on_hard(self, claim: Claim, now: Now, out: list[Instruction]) -> None:
         """The time after the soft timeout is over too."""
+        if now.mono_ns < claim.soft_ns + int(claim.envelope.options.grace * _SECOND):
+            return  # set for an assignment that was given back
         if claim.ending is None:
             claim.ending = Ending("timeout", None, now.mono_ns)
         self.kill_for(claim, now, out)
@@ -156,11 +158,13 @@ class Ender:
         again: list[Claim] = []
         last = max(0, begun - worker.spec.concurrency)
         for index, claim in enumerate(held):
+            if claim.token not in self._recorder.claims:
+                continue  # taken over by another engine
             if index >= begun and claim.status is not TaskStatus.RUNNING:
                 if claim.ending is not None and claim.ending.kind == "cancel":
                     self.cancelled(claim, claim.ending.reason, now)
                 else:
-                    claim.worker = None
+                    claim.worker = claim.ending = None
                     again.append(claim)
                 continue
             self._bury(claim, worker, exited, index >= last or claim.status is TaskStatus.RUNNING, stopping, now)

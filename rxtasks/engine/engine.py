@@ -189,7 +189,7 @@ class TaskEngine(RxSubject[Any]):
             trace=request.trace,
             hold=hold,
         )
-        return self.take(envelope)
+        return self.accept(envelope)
 
     def submit(
         self,
@@ -199,9 +199,9 @@ class TaskEngine(RxSubject[Any]):
         changes: Mapping[str, Any] | None = None,
     ) -> TaskTracker:
         """Take a call in and return its tracker."""
-        return self.take(self._intake.envelope(function, args, kwargs, None, changes))
+        return self.accept(self._intake.envelope(function, args, kwargs, None, changes))
 
-    def take(self, envelope: Envelope) -> TaskTracker:
+    def accept(self, envelope: Envelope) -> TaskTracker:
         """Put the envelope into the store and return its tracker."""
         self._check_alive()
         task_id = envelope.task_id
@@ -360,6 +360,8 @@ class TaskEngine(RxSubject[Any]):
         the first. What did not get to its end fails with ServiceStopped (`waiting` "cancel": is cancelled; "keep":
         stays in a durable store).
         """
+        if self.driver.forked:  # it is the parent's to stop
+            return StopReport()
         drain = 0.0 if force else self.settings.drain_timeout if timeout is None else timeout
         end = time.monotonic() + drain + _BEYOND
         with self._life:
@@ -395,7 +397,7 @@ class TaskEngine(RxSubject[Any]):
 
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until every task taken in has ended; False: the time was over first."""
-        return not self._started or self.outlet.wait_idle(timeout)
+        return not self._started or self.driver.forked or self.outlet.wait_idle(timeout)
 
     # -- the pool's control --------------------------------------------------------------------------------------------
 
@@ -462,6 +464,7 @@ class TaskEngine(RxSubject[Any]):
         """Ask the core and wait for its answer (None when it has ended)."""
         if not self._started:
             return None
+        self._check_forked()
         answered = threading.Event()
         answer: list[Any] = []
 
@@ -477,6 +480,9 @@ class TaskEngine(RxSubject[Any]):
     def _check_alive(self) -> None:
         if self._stopping:
             raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
+        self._check_forked()
+
+    def _check_forked(self) -> None:
         if self.driver.forked:
             raise ServiceStopped("this process was forked from the one that runs the service; make a service of its own")
 

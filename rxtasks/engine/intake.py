@@ -31,7 +31,7 @@ _LATER = ("cron", "depends_on", "lock", "limits")
 class _Plan:
     """What is the same for every submit of one function."""
 
-    function: Callable[..., Any]
+    function: Callable[..., Any] | None
     name: str
     options: TaskOptions
     key: str

@@ -6,7 +6,8 @@
 
 - What names a token that is not held here is a late report of a lost worker: counted and dropped.
 - Events are numbered by the worker; a number that does not follow is that worker's fault and fails it (R4).
-- Nothing is published before its batch is committed. A task whose claim the store refused has been taken over by another
+- Nothing is published before its batch is committed. One commit is under way at a time, and one that failed is tried again
+  before what follows it, so that events are published in order; meanwhile the next batch grows. A task whose claim the store refused has been taken over by another
   engine: its events of that batch are dropped.
 - Events that a worker cannot give (crash, lost, killed, stopped) are made here, numbered after the last one accepted.
 """
@@ -17,6 +18,7 @@ import attrs
 
 from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
+from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle import transitions
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
@@ -101,8 +103,6 @@ class Recorder:
             if seq != claim.next_seq:
                 fault = f"event seq {seq} of task {event.task_id} after {claim.next_seq - 1}"
                 break
-            claim.next_seq = seq + 1
-            size_taken += _SMALL
             if type(event) is StatusEvent:
                 status = event.status
                 if status not in _LEGAL[claim.status]:
@@ -112,7 +112,7 @@ class Recorder:
                 claim.status = status
                 change = claim.change or self._change(claim)
                 change.status = status
-                change.next_seq = seq + 1
+                claim.next_seq = change.next_seq = seq + 1
                 if end is None:
                     claim.attempt = change.attempt = event.attempt
                     claim.started_us = change.started_us = now.wall_us
@@ -125,9 +125,16 @@ class Recorder:
                 credit = claim.credit
                 if credit is None:
                     credit = claim.credit = ReceiveCredit(self._settings.credit)
-                credit.accept(event_cost(size, self._settings.credit))
+                try:
+                    credit.accept(event_cost(size, self._settings.credit))
+                except ProtocolError as error:
+                    fault = f"task {event.task_id}: {error}"
+                    break
                 self._owed[token] = claim
                 size_taken += size
+            # Used up only by an event that is taken: one that is refused leaves no gap.
+            claim.next_seq = seq + 1
+            size_taken += _SMALL
             events.append(event)
         batch.size += size_taken
         return fault
@@ -193,19 +200,24 @@ class Recorder:
         self._refresh(change, claim)
         change.release = True
         change.finished_us = now.wall_us
+        change.due_us = 0
         change.progress = claim.progress
         change.error = error
         self._batch.outcomes.append((event.task_id, Outcome(status, None, None, error, None, cause)))
         self.drop(claim)
 
     def requeue(self, claim: Claim, now: Now, error: TaskErrorInfo | None = None, due_us: int = 0) -> None:
-        """Put the task back into the queue; an attempt that had begun publicly ends with `pending` and the error."""
+        """Put the task back into the queue.
+
+        An attempt that had begun publicly ends with the error and `pending`, or `retrying` if it waits until `due_us`.
+        """
+        status = TaskStatus.RETRYING if due_us else _PENDING
         if claim.status is _RUNNING:
-            claim.status = _PENDING
-            self._say(claim, _PENDING, error, now)
+            self._say(claim, status, error, now)
+        claim.status = status
         change = claim.change or self._change(claim)
         self._refresh(change, claim)
-        change.status = _PENDING if not due_us else TaskStatus.SCHEDULED
+        change.error = error
         change.release = True
         change.due_us = due_us
         self._batch.requeued = True
@@ -247,9 +259,9 @@ class Recorder:
     # -- batches -------------------------------------------------------------------------------------------------------
 
     def close_batch(self, out: list[Instruction]) -> None:
-        """Ask for the commit of what this turn brought, if anything."""
+        """Ask for the commit of what has come since the last one, if anything, unless that is still under way."""
         batch = self._batch
-        if not batch.changes and not batch.events and not batch.conflated:
+        if self._sent or not (batch.changes or batch.events or batch.conflated):
             return
         for change in batch.changes:
             claim = self.claims.get(change.token)
@@ -290,8 +302,9 @@ class Recorder:
 
     @property
     def uncommitted(self) -> bool:
-        """True while a batch waits for its commit."""
-        return bool(self._sent)
+        """True while something waits for its commit."""
+        batch = self._batch
+        return bool(self._sent or batch.changes or batch.events)
 
     def grant(self, out: list[Instruction]) -> None:
         """Give back credit for what delivery has taken over, unless its buffers are full."""

@@ -79,6 +79,11 @@ class EventAssembler:
             if task is None:
                 self._without_task(row, blobs)
                 continue
+            if self.rest is not None and kind == END and task.running:
+                for stream, line in self.rest():
+                    written = self.written(line, stream, row[3])
+                    if written is not None:
+                        add(written)
             seq = row[2] + task.shift
             task.seq = seq
             if kind == RUNNING:
@@ -88,12 +93,6 @@ class EventAssembler:
                 )
                 add((token, event, None, 0))
             elif kind == END:
-                if self.rest is not None and task.running:
-                    for stream, line in self.rest():
-                        written = self.written(line, stream, row[3])
-                        if written is not None:
-                            add(written)
-                    seq = row[2] + task.shift
                 _, _, _, time_us, word, value, error, delay, ran_us = row
                 del held[token]
                 blob = next(blobs) if value is not None and value[0] == "p" else None

@@ -60,7 +60,7 @@ class InlineDesk:
         if found is None:
             return None
         worker, assignment = found
-        return worker.run(assignment)
+        return worker.perform(assignment)
 
     def forget(self, task_id: str) -> None:
         """The task was not submitted after all."""
@@ -122,9 +122,9 @@ class InlineWorker(LocalWorker):
                     self._thread = None
                     return
                 assignment = self._own.popleft()
-            self.run(assignment)
+            self.perform(assignment)
 
-    def run(self, assignment: Assignment) -> str:
+    def perform(self, assignment: Assignment) -> str:
         """Run one attempt on this thread, inside another one's handler too; return its status."""
         executor = self.executor()
         me = threading.get_ident()

@@ -12,7 +12,7 @@ import os
 import selectors
 from collections.abc import Callable
 
-from rxtasks.isolation.base import Host
+from rxtasks.isolation.base import Host, Reader
 from rxtasks.pool.words import Stimulus
 
 __all__ = ["Outputs"]
@@ -59,7 +59,10 @@ class Outputs:
 
     def _arm(self, fd: int) -> None:
         self._armed.add(fd)
-        self._host.watch(fd, selectors.EVENT_READ, lambda events, fd=fd: self._readable(fd))
+        self._host.watch(fd, selectors.EVENT_READ, self._reader(fd))
+
+    def _reader(self, fd: int) -> Reader:
+        return lambda events: self._readable(fd)
 
     def _readable(self, fd: int) -> list[Stimulus]:
         if self._runs() and not self._host.full:

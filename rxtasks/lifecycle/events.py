@@ -167,6 +167,10 @@ class OutputEvent(TaskEvent):
         _put_value(body, "value", self.value)
 
 
+#: What every event has: task_id, seq, attempt, worker_id, time.
+_Common = tuple[str, int, int, str | None, datetime]
+
+
 def _put_value(body: dict[str, Any], key: str, value: Any) -> None:
     if isinstance(value, ValueRef):
         body[key + "_ref"] = {"type": value.type, "size": value.size, "preview": value.preview}
@@ -179,7 +183,7 @@ def _get_value(body: dict[str, Any], key: str) -> Any:
     return body.get(key) if ref is None else ValueRef(ref["type"], ref["size"], ref["preview"])
 
 
-def _status(common: tuple[Any, ...], body: dict[str, Any]) -> TaskEvent:
+def _status(common: _Common, body: dict[str, Any]) -> TaskEvent:
     error = body.get("error")
     return StatusEvent(
         *common,
@@ -189,15 +193,15 @@ def _status(common: tuple[Any, ...], body: dict[str, Any]) -> TaskEvent:
     )
 
 
-def _log(common: tuple[Any, ...], body: dict[str, Any]) -> TaskEvent:
+def _log(common: _Common, body: dict[str, Any]) -> TaskEvent:
     return LogEvent(*common, body["level"], body["message"], body["stream"], body["fields"])
 
 
-def _progress(common: tuple[Any, ...], body: dict[str, Any]) -> TaskEvent:
+def _progress(common: _Common, body: dict[str, Any]) -> TaskEvent:
     return ProgressEvent(*common, body["current"], body["total"], body["message"], body["data"])
 
 
-def _output(common: tuple[Any, ...], body: dict[str, Any]) -> TaskEvent:
+def _output(common: _Common, body: dict[str, Any]) -> TaskEvent:
     return OutputEvent(*common, _get_value(body, "value"))
 
 

@@ -80,6 +80,8 @@ class Backlog:
         #: What the last take() gave; it waits until the next one.
         self._out = 0
         self._out_size = 0
+        #: Batches put, or published without being put, so far: counted at once with the put, before it can be taken.
+        self.batches = 0
         #: Events and bytes that wait, with those that are being delivered.
         self.events = 0
         self.size = 0
@@ -95,6 +97,7 @@ class Backlog:
         """Append a batch and wake the taker if it sleeps; never waits. The list must not change from now on."""
         with self._lock:
             self._queue.append((events, size))
+            self.batches += 1
             self.events += len(events)
             self.size += size
             if self.events > self._compact_at or self.size > self._compact_size_at:

@@ -82,8 +82,6 @@ class Delivery(FlowControl):
         #: The events that the plan is handing out now.
         self._chunk: list[TaskEvent] = []
         self._closed = False
-        #: Batches published so far.
-        self.generation = 0
         self._joining = threading.Lock()
         #: Keeps the calls made after close() one at a time and off each other's stack.
         self._late: RxSubject[Any] = RxSubject()
@@ -100,7 +98,7 @@ class Delivery(FlowControl):
             produced[event.kind] += 1
         if self._closed:
             self.ledger.discard(Counter(event.kind for event in events))
-            self.generation += 1
+            self._backlog.batches += 1
             return
         if self._driver is None or self._backlog.idle:
             if self._nobody_listens():
@@ -111,25 +109,23 @@ class Delivery(FlowControl):
             if self._driver is None:
                 self._start_driver()
         self._backlog.put(events, size)
-        self.generation += 1
 
     def _nobody_listens(self) -> bool:
         """Return whether a batch need not be put; if so it counts as published. Not between the steps of `admit`."""
         with self._joining:
             if self.routes.listening():
                 return False
-            self.generation += 1
+            self._backlog.batches += 1
             return True
 
     def admit(self, key: str, subject: RxSubject[Any]) -> int:
-        """Let `subject` get the events of `key` from the next batch on; return the batches published before.
+        """Let `subject` get the events of `key` that have not been handed out; return the batches published so far.
 
-        What is published in a later batch waits in the backlog or comes; nothing of it has been handed out or left
-        out.
+        Each of those has been handed out or left out, or waits in the backlog; of later ones nothing is there yet.
         """
         with self._joining:
             self.routes.watch(key, subject)
-            return self.generation
+            return self._backlog.batches
 
     def call(self, fn: Call) -> None:
         """Call `fn` on the delivery thread in its place in the order; what it returns may be an iterator of calls.

@@ -221,9 +221,9 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         control = self._control
         if control is not None:
             delivery = control.delivery
-            if delivery is not None and delivery.generation != self._batch:
+            if delivery is not None and delivery._backlog.batches != self._batch:
                 self._before_batch = self._last_seq  # in this order: see _published
-                self._batch = delivery.generation
+                self._batch = delivery._backlog.batches
         if isinstance(event, StatusEvent):
             statuses = self._statuses
             if statuses is None:

@@ -32,6 +32,8 @@ __all__ = ["Place", "PoolState", "WorkerState"]
 
 _STARTING, _IDLE, _BUSY = WorkerStatus.STARTING, WorkerStatus.IDLE, WorkerStatus.BUSY
 _STOPPING = WorkerStatus.STOPPING
+#: Most workers of one kind that scale() makes.
+_MOST = 256
 
 
 @attrs.define(eq=False, repr=False)
@@ -69,6 +71,8 @@ class WorkerState:
     #: Text of its own StartFailed.
     start_error: str | None = None
     was_ready: bool = False
+    #: Its channel is closed or carried garbage: it gets nothing more, and is being killed.
+    broken: bool = False
 
 
 @attrs.define(eq=False, repr=False)
@@ -97,11 +101,15 @@ class PoolState:
         #: None until the first start is over.
         self.ready: bool | None = None
         self.abandoned = 0
+        #: A worker has become ready once.
+        self._proven = False
         self._specs = specs
         self._lanes: dict[WorkerSpec, Lane] = {}
         for spec in specs:
             for _ in range(spec.count):
                 self.places.append(Place(len(self.places), spec))
+        #: The number of the next place: none is used twice, a timer may still name it.
+        self._numbered = len(self.places)
 
     @property
     def lanes(self) -> list[Lane]:
@@ -113,7 +121,9 @@ class PoolState:
         lane = self._lanes.get(spec)
         if lane is None:
             queues = None if spec.queues is None else frozenset(spec.queues)
-            lane = self._lanes[spec] = Lane(spec.isolation, queues)
+            lane = Lane(spec.isolation, queues)
+            # Kinds of workers that take the same tasks share one lane.
+            lane = self._lanes[spec] = next((known for known in self._lanes.values() if known == lane), lane)
         return lane
 
     # -- coming --------------------------------------------------------------------------------------------------------
@@ -130,6 +140,10 @@ class PoolState:
 
     def spawn(self, place: Place, now: Now, out: list[Instruction]) -> None:
         """Make a worker for the place."""
+        if not self.spares:
+            # Fresh ids come with the next turn.
+            self.timers.at(now.mono_ns, "respawn", place.number)
+            return
         worker_id = self.spares.pop()
         place.worker_id = worker_id
         worker = WorkerState(worker_id, place.spec, self.lane_of(place.spec), now.wall_us)
@@ -141,10 +155,14 @@ class PoolState:
     def on_ready(self, worker: WorkerState, pid: int, now: Now, out: list[Instruction]) -> None:
         """The worker has said that it can take work."""
         worker.pid = pid or worker.pid
-        worker.was_ready = True
+        worker.was_ready = self._proven = True
         place = self.place_of(worker.worker_id)
         if place is not None:
             place.failures = 0
+        for other in self.places:
+            if other.given_up and other.failures <= self.settings.max_respawns:
+                # It failed in the first start, when nothing had shown yet that workers can start at all.
+                self._try_later(other, now)
         out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
         if worker.status is _STARTING:
             worker.status = _IDLE
@@ -194,16 +212,20 @@ class PoolState:
             return
         place.failures += 1
         text = worker.start_error or how
-        if self.ready is None:
+        self._first_start(now, out, text)
+        if not self._proven:
             place.given_up = True
-            self._first_start(now, out, text)
         elif place.failures > self.settings.max_respawns:
             place.given_up = True
             message = f"given up after {place.failures} failures to become ready: {text}"
             out.append(self.announce("warning", None, now, message, {"place": place.number}))
         else:
-            delay = min(60.0, 2.0 ** (place.failures - 1))
-            self.timers.at(now.mono_ns + int(delay * 1e9), "respawn", place.number)
+            self._try_later(place, now)
+
+    def _try_later(self, place: Place, now: Now) -> None:
+        place.given_up = False
+        delay = min(60.0, 2.0 ** (place.failures - 1))
+        self.timers.at(now.mono_ns + int(delay * 1e9), "respawn", place.number)
 
     def on_respawn(self, number: int, now: Now, out: list[Instruction]) -> None:
         """The delay before another try is over."""
@@ -221,8 +243,7 @@ class PoolState:
 
     def scale(self, count: int, now: Now, out: list[Instruction]) -> tuple[int, list[WorkerState]]:
         """Want `count` workers of the first kind; return the number after clamping and those that should leave."""
-        least, most = 1, max(1, len(self.spares) + len(self.places))
-        clamped = max(least, min(most, count))
+        clamped = max(1, min(_MOST, count))
         leaving: list[WorkerState] = []
         spec = self._specs[0] if self._specs else WorkerSpec()
         mine = [place for place in self.places if place.spec == spec]
@@ -233,8 +254,14 @@ class PoolState:
                 worker = self.workers.get(place.worker_id or "")
                 if worker is not None:
                     leaving.append(worker)
+        for place in self.places:
+            if place.given_up and place.spec == spec:
+                # Asked for anew: worth another try.
+                place.given_up, place.failures = False, 0
+                self.spawn(place, now, out)
         for _ in range(clamped - len(mine)):
-            place = Place(max((p.number for p in self.places), default=-1) + 1, spec)
+            place = Place(self._numbered, spec)
+            self._numbered += 1
             self.places.append(place)
             self.spawn(place, now, out)
         said = f"{len(mine)} -> {clamped}" + (f" (asked for {count})" if clamped != count else "")
@@ -257,8 +284,9 @@ class PoolState:
     def serving(self, lane: Lane) -> Iterator[WorkerState]:
         """Yield the workers of the lane that may be given work."""
         for worker in self.workers.values():
-            if worker.lane is lane and (worker.status is _IDLE or worker.status is _BUSY) and not worker.doom:
-                yield worker
+            if worker.lane is lane and (worker.status is _IDLE or worker.status is _BUSY):
+                if not (worker.doom or worker.broken):
+                    yield worker
 
     def announce(
         self, kind: str, worker: WorkerState | None, now: Now, message: str = "", data: dict[str, object] | None = None

@@ -127,7 +127,7 @@ class TakenBack(NamedTuple):
     """
 
     worker_id: str
-    count: int
+    number: int
     settled: bool
 
 
@@ -168,10 +168,10 @@ class DeliveryChanged(NamedTuple):
 
 
 class ScaleAsked(NamedTuple):
-    """A caller wants `count` workers of the first kind."""
+    """A caller wants `wanted` workers of the first kind."""
 
     ticket: int
-    count: int
+    wanted: int
 
 
 class PauseAsked(NamedTuple):

@@ -78,6 +78,8 @@ class Claim:
     credit: Any = None
     #: Why it is being ended from outside (engine.ending.Ending), None = it is not.
     ending: Any = None
+    #: When its soft timeout is over (monotonic); set with each assignment.
+    soft_ns: int = 0
     started_us: int | None = None
     progress: ProgressEvent | None = None
     #: Its change in the batch that is being made.

@@ -65,7 +65,7 @@ def say(ctx: TaskContext) -> str:
     ctx.log.info("two {}", 2)
     sys.stderr.write("three\n")
     logging.getLogger("somewhere").warning("four %d", 4)
-    warnings.warn("five", UserWarning, stacklevel=1)
+    warnings.warn(f"five {ctx.task_id}", UserWarning, stacklevel=1)
     logger.error("six")
     ctx.log.bind(colour="red", size=3).debug("seven")
     print("eight", end="")
@@ -167,6 +167,7 @@ def finish_when_cancelled(ctx: TaskContext) -> str:
 
 
 async def sleep_long(ctx: TaskContext) -> None:
+    ctx.log.info("begun")
     try:
         await asyncio.sleep(30)
     finally:

@@ -18,16 +18,15 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import threading
 from collections.abc import Callable
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import PayloadError
+from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.message import Assignment, Define
-from rxtasks.wire.payload import dump_value, load_args, loads
-from rxtasks.worker import capture
+from rxtasks.wire.payload import load_args
 from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import CURRENT, TaskContext
@@ -36,20 +35,15 @@ from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, Kind
 from rxtasks.worker.hooks import Hooks
 from rxtasks.worker.outbox import Outbox
-from rxtasks.worker.resources import Resources
+from rxtasks.worker.surroundings import Surroundings
 from rxtasks.worker.values import encode_value
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from loguru import Logger
 
 __all__ = ["Executor"]
 
 _Body = Callable[[Attempt], Ending]
 
 
-class Executor:
+class Executor(Surroundings):
     """Runs attempts and reports them to an outbox.
 
     Args:
@@ -79,23 +73,16 @@ class Executor:
         settle: Callable[[], None] | None = None,
         problem: Callable[[str], None] | None = None,
     ) -> None:
-        self.worker_id = worker_id
+        super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap)
         self.functions = functions if isinstance(functions, Functions) else Functions(functions)
-        self.resources = Resources()
         self.hooks = Hooks(self.functions, outbox.worker_log)
-        self._outbox = outbox
         self._in_process = in_process
         self._keep_temp = keep_temp
-        self._temp_root = temp_root
-        self.monotonic_ns = (clock or SystemClock()).monotonic_ns
-        self._tap = tap
-        self._owns_tap = False
         self._settle_worker = settle
         self._problem = problem
         self._attempts: dict[int, Attempt] = {}
         #: Reasons by token of cancels that came before their task was begun; kept by who queues assignments.
         self.early_cancels: dict[int, str | None] = {}
-        self._lock = threading.Lock()
         self._loop: Any = None
         self._generation = generation()
 
@@ -132,12 +119,12 @@ class Executor:
         from rxtasks.worker.ending import cancelled
 
         ending = cancelled(reason)
-        self._outbox.open(assignment).end(ending.status, error=ending.error)
+        self.outbox.open(assignment).end(ending.status, error=ending.error)
 
     # -- steps --
 
     def _start(self, assignment: Assignment) -> Attempt:
-        lane = self._outbox.open(assignment)
+        lane = self.outbox.open(assignment)
         context = TaskContext(assignment, lane, self)
         attempt = Attempt(assignment, lane, context, self.monotonic_ns())
         options = assignment.options
@@ -146,9 +133,9 @@ class Executor:
         self._attempts[assignment.token] = attempt
         if self.early_cancels and assignment.token in self.early_cancels:
             self.cancel(assignment.token, self.early_cancels.pop(assignment.token))
-        tap = self._tap
+        tap = self.tap
         if tap is None:
-            tap = self._open_tap()
+            tap = self.open_tap()
         tap.begin()
         lane.running()
         return attempt
@@ -160,16 +147,13 @@ class Executor:
         timeout = options.get("timeout")
         if timeout is not None:
             hard = timeout + options.get("grace", 5.0)
-            attempt.context._limit(attempt.started_ns + int(timeout * 1e9), self._outbox.now() + int(hard * 1e6))
+            attempt.context._limit(attempt.started_ns + int(timeout * 1e9), self.outbox.now() + int(hard * 1e6))
 
     def _body(self, attempt: Attempt) -> Ending:
         CURRENT.set(attempt.context)
         final = True
         try:
-            handler = self.functions.handler(attempt.assignment.function)
-            args, kwargs = self._arguments(attempt, handler)
-            if self.hooks.per_task:
-                self.hooks.around("before_task", attempt.context)
+            handler, args, kwargs = self._prepare(attempt)
             final = False
             if handler.kind == Kind.SYNC:
                 value = handler.function(*args, **kwargs)
@@ -180,23 +164,36 @@ class Executor:
             else:
                 value = self._in_loop(attempt, self._perform_async(attempt, handler, args, kwargs))
             final = True
-            return self._encode(attempt, value)
+            ending = self._encode(attempt, value)
         except BaseException as error:
-            return self._raised(attempt, error, final)
+            ending = self._raised(attempt, error, final)
+        if self.hooks.per_task:
+            self.hooks.around("after_task", attempt.context)
+        return ending
 
     async def _async_body(self, attempt: Attempt) -> Ending:
         final = True
         try:
-            handler = self.functions.handler(attempt.assignment.function)
-            args, kwargs = self._arguments(attempt, handler)
-            if self.hooks.per_task:
-                self.hooks.around("before_task", attempt.context)
+            handler, args, kwargs = self._prepare(attempt)
             final = False
             value = await self._perform_async(attempt, handler, args, kwargs)
             final = True
-            return self._encode(attempt, value)
+            ending = self._encode(attempt, value)
         except BaseException as error:
-            return self._raised(attempt, error, final)
+            ending = self._raised(attempt, error, final)
+        if self.hooks.per_task:
+            self.hooks.around("after_task", attempt.context)
+        return ending
+
+    def _prepare(self, attempt: Attempt) -> tuple[Handler, Any, Any]:
+        """Return what is called, and with what."""
+        handler = self.functions.handler(attempt.assignment.function)
+        args, kwargs = self._arguments(attempt, handler)
+        if self.hooks.per_task:
+            self.hooks.around("before_task", attempt.context)
+        if attempt.context._cancelled:
+            raise Cancelled(attempt.context._reason)
+        return handler, args, kwargs
 
     def _arguments(self, attempt: Attempt, handler: Handler) -> tuple[Any, Any]:
         assignment = attempt.assignment
@@ -273,10 +270,8 @@ class Executor:
 
     def _settle(self, attempt: Attempt) -> None:
         context = attempt.context
-        if self.hooks.per_task:
-            self.hooks.around("after_task", context)
-        if context._partial is not None and self._tap is not None:
-            self._tap.finish(context)
+        if context._partial is not None and self.tap is not None:
+            self.tap.finish(context)
         if self._settle_worker is not None and len(self._attempts) == 1:
             self._settle_worker()
         if context._log is not None:
@@ -304,7 +299,7 @@ class Executor:
         if attempt is None:
             return False
         attempt.context._cancel(reason)
-        self._outbox.cancel(token, reason)
+        self.outbox.cancel(token, reason)
         loop, task = attempt.loop, attempt.task
         if loop is not None and task is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed: it has ended
@@ -319,18 +314,18 @@ class Executor:
 
     def grant(self, token: int, credit: int) -> None:
         """Open a task's credit."""
-        self._outbox.grant(token, credit)
+        self.outbox.grant(token, credit)
 
     def reply(self, request_id: int, ok: bool = True, error: str | None = None) -> None:
         """Answer a request."""
-        self._outbox.reply(request_id, ok, error)
+        self.outbox.reply(request_id, ok, error)
 
     def abandon(self, token: int) -> None:
         """Let go of an attempt that cannot be ended: it is cancelled, and what it still says goes nowhere."""
         self.cancel(token, "abandoned")
-        self._outbox.close(token)
+        self.outbox.close(token)
         if all(attempt.lane.closed for attempt in list(self._attempts.values())):
-            self._release_tap()
+            self.release_tap()
 
     def define(self, define: Define) -> None:
         """Make a function, hook ("hook:<name>") or resource ("resource:<name>") known."""
@@ -350,55 +345,11 @@ class Executor:
     def close(self) -> None:
         """Close resources and the loop, and take capture out where this executor had it set."""
         for name, error in self.resources.close():
-            self._outbox.worker_log("ERROR", f"resource {name!r} failed to close: {type(error).__name__}", "log")
+            self.outbox.worker_log("ERROR", f"resource {name!r} failed to close: {type(error).__name__}", "log")
         if self._loop is not None:
             self._loop.close()
             self._loop = None
-        self._release_tap()
-
-    # -- what contexts need --
-
-    def make_temp_dir(self, context: TaskContext) -> Path:
-        from rxtasks.worker import tempdirs
-
-        return tempdirs.make(self._temp_root, context.task_id, context.attempt)
-
-    def keep_artifact(self, context: TaskContext, path: Path) -> Path:
-        from rxtasks.worker import tempdirs
-
-        base = path if path.is_absolute() else context.temp_dir
-        return tempdirs.keep(path, base, self._temp_root, context.task_id)
-
-    def save_checkpoint(self, context: TaskContext, state: Any) -> None:
-        attempt = self._attempts.get(context._assignment.token)
-        blob = dump_value(state, what="checkpoint")
-        if attempt is not None:
-            self._outbox.request(attempt.lane, "checkpoint", blob)
-
-    def restored(self, context: TaskContext) -> Any:
-        blob = context._assignment.restored
-        return None if blob is None else loads(blob, what="checkpoint")
-
-    def resource(self, name: str) -> Any:
-        return self.resources.get(name)
-
-    def logger(self, context: TaskContext) -> Logger:
-        tap = self._tap or self._open_tap()
-        return tap.logger(context)  # type: ignore[no-any-return]
-
-    def _release_tap(self) -> None:
-        with self._lock:
-            if self._owns_tap:
-                self._owns_tap = False
-                self._tap = None
-                capture.release()
-
-    def _open_tap(self) -> Tap:
-        with self._lock:
-            if self._tap is None:
-                self._tap = capture.acquire()
-                self._owns_tap = True
-            return self._tap
+        self.release_tap()
 
 
 def _cancel_performing(attempt: Attempt) -> None:

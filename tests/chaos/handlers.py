@@ -154,15 +154,20 @@ def cover_channel_by_file(ctx: TaskContext) -> int:
 # -- frames -------------------------------------------------------------------------------------------------------------
 
 
+def the_channel() -> Any:
+    """Return this worker's channel, from the locals of who called the handler."""
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get("self"), "channel"):
+        assert frame.f_back is not None
+        frame = frame.f_back
+    return frame.f_locals["self"].channel
+
+
 def forge(kind: str, ctx: TaskContext) -> None:
     """Write bytes into the channel that the worker did not write."""
-    import gc
-
-    from rxtasks.worker.channel import Channel
-
     ctx.emit("here")
     ctx.checkpoint(None)
-    channel = next(each for each in gc.get_objects() if isinstance(each, Channel))
+    channel = the_channel()
     writer = channel._encoder._writer
     with channel.lock:
         if kind == "noise":
@@ -428,3 +433,7 @@ def leaving_initializer() -> None:
 def named(value: int) -> int:
     assert current_task() is not None
     return value
+
+
+def return_undying() -> Any:
+    return Undying()

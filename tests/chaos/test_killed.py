@@ -92,13 +92,13 @@ def test_workers_killed_at_random_moments_of_their_writing() -> None:
         trackers = []
         for seed in range(15):
             trackers.append(view.submit(die_while_writing, seed, seed))
-            trackers.append(view.submit(die_in_result, seed, 8 * 2**20))
+            trackers.append(view.submit(die_in_result, seed, 4 * 2**20))
         for seed in range(15):
             assert 16 + seed == trackers[2 * seed].result(LONG)
-            assert 8 * 2**20 == len(trackers[2 * seed + 1].result(LONG))
+            assert 4 * 2**20 == len(trackers[2 * seed + 1].result(LONG))
         assert tasks.flush(LONG)
         crashes = [tasks.get(tracker.task_id).crashes for tracker in trackers]
-        assert sum(crashes) == len(witness.failures())
+        assert sum(crashes) <= len(witness.failures())  # some died when their task had ended
         assert sum(crashes) > 10
         assert [1] * 30 == [witness.statuses(tracker.task_id).count("succeeded") for tracker in trackers]
 

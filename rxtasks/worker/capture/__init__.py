@@ -32,8 +32,10 @@ def acquire() -> Tap:
     """Return the tap of this process, set for its first user. Pair with release()."""
     global _shared, _users
     with _lock:
+        # One for the life of the process: streams of it that somebody kept lead to the tasks of later users too.
         if _shared is None:
             _shared = Tap(None)
+        if _users == 0:
             _shared.install()
         _users += 1
         return _shared
@@ -41,9 +43,8 @@ def acquire() -> Tap:
 
 def release() -> None:
     """Give up one use of the tap; the last one takes it out."""
-    global _shared, _users
+    global _users
     with _lock:
         _users -= 1
         if _users == 0 and _shared is not None:
             _shared.uninstall()
-            _shared = None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from rxtasks.worker.capture.levels import NAMES, level_name
@@ -76,7 +75,7 @@ class Lines:
         """Take a record that loguru's own sink writes to a stream; return False if it is no record."""
         if not isinstance(record, dict) or "message" not in record:
             return False
-        if self._sink is None or not self._sink.attached:
+        if self._tap.active and (self._sink is None or not self._sink.attached):
             self._take(record)
         return True
 
@@ -126,6 +125,8 @@ class _ImportHook:
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         if name != self._name or self not in sys.meta_path:
             return None
+        from importlib.util import find_spec
+
         sys.meta_path.remove(self)
         spec = find_spec(name)
         loader: Any = None if spec is None else spec.loader

@@ -40,6 +40,8 @@ class Tap:
     def __init__(self, worker_log: WorkerLog | None) -> None:
         self.worker_log = worker_log
         self.muted = _Muted()
+        #: Between install() and uninstall(); else the streams only pass on.
+        self.active = False
         self._lock = threading.RLock()
         self._loose: dict[str, list[str]] = {}
         self.stdout: CapturedStream | None = None
@@ -53,12 +55,14 @@ class Tap:
         self.stdout = CapturedStream(self, "stdout", original_of(sys.stdout or sys.__stdout__))
         self.stderr = CapturedStream(self, "stderr", original_of(sys.stderr or sys.__stderr__))
         sys.stdout, sys.stderr = self.stdout, self.stderr
+        self.active = True
         self._records.install()
         self._warned.install()
         self._lines.install()
 
     def uninstall(self) -> None:
         """Take the taps out and put back what was there; what somebody else has replaced since is left alone."""
+        self.active = False
         for name in ("stdout", "stderr"):
             there = getattr(sys, name)
             if isinstance(there, CapturedStream) and there.tap is self:
@@ -71,7 +75,10 @@ class Tap:
         """Make sure at the start of an attempt that the taps are still in."""
         if sys.stdout is not self.stdout or sys.stderr is not self.stderr:
             self._streams_again()
+        if self._warned.seen:
+            self._warned.forget()
         self._lines.refresh()
+        self._warned.refresh()
 
     def _streams_again(self) -> None:
         """Somebody replaced a stream: in a worker put ours back, elsewhere tap what is there now.
@@ -108,7 +115,7 @@ class Tap:
     def live(self) -> TaskContext | None:
         """Return the context of the task that runs here and now."""
         context = CURRENT.get()
-        return None if context is None or context._way.closed else context
+        return context if context is not None and self.active and not context._way.closed else None
 
     def text(self, context: TaskContext | None, stream: str, text: str) -> None:
         """Take text written to a stream: whole lines go on, the rest waits for its line end."""

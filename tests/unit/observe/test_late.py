@@ -183,6 +183,60 @@ def test_an_event_that_is_folded_but_not_yet_published_comes_in_its_place(core: 
     assert not watched or bus.got == first + second + third
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_joining_just_before_or_after_a_batch_is_put_leaves_no_gap(
+    core: Core, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R19: the core is interrupted right before or after it puts a batch, and the joiner is served meanwhile."""
+    tracker, sink, bus = core.submit(), Sink(), Sink()
+    core.bus.subscribe(bus)
+    core.run()
+    core.flush()
+    put = core.delivery._backlog.put
+
+    def interrupted(events: list[TaskEvent], size: int) -> None:
+        if moment == "after":
+            put(events, size)
+        tracker.subscribe(sink)
+        settle(core)
+        if moment == "before":
+            put(events, size)
+
+    monkeypatch.setattr(core.delivery._backlog, "put", interrupted)
+    core.log("x")
+    monkeypatch.undo()
+    core.log("y")
+    core.flush()
+    assert sink.seqs == bus.seqs == [1, 2, 3]
+
+
+def test_joining_while_the_core_finds_that_nobody_listens_leaves_no_gap(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R19: a batch that is not put because nobody listens is in the snapshot of whoever joins at that moment."""
+    tracker, sinks = core.submit(), [Sink(), Sink()]
+    core.delivery.call(lambda: None)
+    core.flush()
+    look = core.delivery._nobody_listens
+
+    def interrupted() -> bool:
+        tracker.subscribe(sinks[0])
+        settle(core)
+        answer = look()
+        tracker.subscribe(sinks[1])
+        settle(core)
+        return answer
+
+    monkeypatch.setattr(core.delivery, "_nobody_listens", interrupted)
+    while not core.delivery._backlog.idle:
+        settle(core)
+    core.run()
+    monkeypatch.undo()
+    core.log("y")
+    core.flush()
+    assert [sink.seqs for sink in sinks] == [[1, 2], [1, 2]]
+
+
 def test_a_seq_that_comes_again_is_not_taken_again(core: Core) -> None:
     """R9, R19: each subscription takes each seq once, whatever is published."""
     tracker, sink = core.submit(), Sink()

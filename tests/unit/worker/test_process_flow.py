@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import Any
 
 import pytest
 
-from rxtasks.wire.message import Ack, Cancel, Checkpoint, Heartbeat, Ping
+from rxtasks.wire.message import Ack, Cancel, Checkpoint, Dropped, Heartbeat, Ping
 from rxtasks.worker.context import TaskContext
-from tests.unit.worker.harness import LOG, OUTPUT, Finished, Process, worker
+from tests.unit.worker.harness import END, LOG, OUTPUT, Finished, Process, worker
 
 
 def credited(task: Finished) -> int:
     return sum(1 for row in task.rows if row[0] in (LOG, OUTPUT))
+
+
+def dropped(process: Process) -> int:
+    return sum(report.count for report in process.reports if type(report) is Dropped)
 
 
 def memory(process: Process) -> int:
@@ -215,3 +220,60 @@ def test_many_tasks_many_batches(several: int) -> None:
         for number, task in enumerate(tasks):
             assert number == process.finish(task.token).value
             assert [1, 2] == [row[2] for row in process.tasks[task.token].rows]
+
+
+@pytest.mark.parametrize("several", [1, 3])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_comes_together_every_task_ends_once(several: int, seed: int) -> None:
+    """R3, R4, R5: short and long tasks, cancels, pings and take-backs in any order: each begun task ends once."""
+
+    def work(milliseconds: float, lines: int, ctx: TaskContext) -> int:
+        for number in range(lines):
+            print(number)
+        until = time.perf_counter() + milliseconds / 1000
+        while time.perf_counter() < until:
+            ctx.progress(1)
+        return lines
+
+    async def waits(milliseconds: float, lines: int, ctx: TaskContext) -> int:
+        import asyncio
+
+        for number in range(lines):
+            print(number)
+        await asyncio.sleep(milliseconds / 1000)
+        return lines
+
+    chance = random.Random(seed)
+    with worker(window=16, configure={"concurrency": several, "heartbeat": 0.01}) as process:
+        assigned: list[int] = []
+        back = 0
+        for _ in range(150):
+            tasks = [
+                process.assignment(
+                    chance.choice([work, work, waits]), chance.choice([0, 0, 0, 1, 5, 9]), chance.choice([0, 1, 40])
+                )
+                for _ in range(chance.randrange(1, 6))
+            ]
+            process.assign(*tasks)
+            assigned += [task.token for task in tasks]
+            process.turn(0.003)
+            if chance.random() < 0.5:
+                process.send(Cancel(process.command(), chance.choice(assigned), "random"))
+            if chance.random() < 0.3:
+                process.send(Ping(process.command()))
+            if chance.random() < 0.2:
+                count = process.take_back()
+                back += count
+                if count:
+                    gone, assigned = assigned[-count:], assigned[:-count]
+                    process.wait(lambda back=back: dropped(process) >= back)  # type: ignore[misc]
+                    assert not any(process.tasks[token].rows for token in gone)
+        for token in assigned:
+            done = process.finish(token)
+            assert done.status in ("succeeded", "cancelled")
+            assert [row[2] for row in done.rows] == list(range(1, len(done.rows) + 1))
+            assert [row[0] for row in done.rows].count(END) == 1
+            if done.status == "succeeded":
+                assert done.logs() == [str(number) for number in range(done.value)]
+        assert dropped(process) == back
+        process.wait(lambda: len([each for each in process.reports if type(each) is Ack]) == process.next_command - 1)

@@ -1,0 +1,328 @@
+"""A worker that is only played: it begins, logs, ends, crashes, freezes and answers late as it is told.
+
+As in a real process worker, a task is begun only with a token; the driver holds both ends of the pipe and takes tasks back by
+reading the tokens. What the worker reports lies in `out` until it is flushed; what is not flushed dies with it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from rxtasks.clock import utc_from_us
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import LogEvent, ProgressEvent, StatusEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.words import Broken, End, Exited, Happened, Reported, SendAssign, Stimulus
+from rxtasks.testing.invariants import Violation
+from rxtasks.wire.credit import SendCredit, event_cost
+from rxtasks.wire.message import Ack, Assignment, Cancel, Checkpoint, Dropped, Grant, Ping, Ready, Reply, Request
+from rxtasks.wire.message import StartFailed, Stop, Stopping
+
+if TYPE_CHECKING:
+    from rxtasks.testing.simulation import Simulation
+
+__all__ = ["Run", "SimulatedWorker"]
+
+_ERROR = TaskErrorInfo("ValueError", "simulated")
+
+
+@attrs.define(eq=False)
+class Run:
+    """An attempt that is under way in the worker."""
+
+    assignment: Assignment
+    seq: int
+    credit: SendCredit
+    cancelled: bool = False
+
+
+class SimulatedWorker:
+    """One worker; `spec.isolation` "thread" cannot be killed while it runs something, others can."""
+
+    def __init__(self, worker_id: str, spec: WorkerSpec, sim: Simulation) -> None:
+        self.worker_id = worker_id
+        self.spec = spec
+        self.sim = sim
+        self.thread = spec.isolation == "thread"
+        self.ready = False
+        self.frozen = False
+        #: Neither alive nor seen to be dead: (exit code, signal).
+        self.dead: tuple[int | None, int | None] | None = None
+        self.told_broken = False
+        self.exited = False
+        #: Told to die.
+        self.killed = False
+        #: It broke the protocol.
+        self.faulty = False
+        self.stop = False
+        self.tokens = 0
+        self.queue: deque[Assignment] = deque()
+        self.running: list[Run] = []
+        self.early: set[int] = set()
+        #: Reports that have not left: occurrences and others, in order.
+        self.out: deque[Any] = deque()
+        #: Begun (token taken) and the end not delivered: token -> task.
+        self.open: dict[int, str] = {}
+        self.requests: dict[int, Run] = {}
+        self.number = 0
+
+    @property
+    def able(self) -> bool:
+        """True when it can do something by itself."""
+        return self.dead is None and self.ready and not self.frozen
+
+    # -- what the driver calls -----------------------------------------------------------------------------------------
+
+    def assign(self, do: SendAssign) -> None:
+        """Take these in; what is sent into a broken channel is lost."""
+        if self.told_broken:
+            return
+        self.tokens += len(do.tasks)
+        if self.dead is None:
+            self.queue.extend(do.tasks)
+
+    def command(self, command: Any) -> None:
+        """Take a command; a dead worker ignores it."""
+        if self.dead is not None:
+            return
+        match command:
+            case Grant():
+                for token, units in command.rows:
+                    for run in self.running:
+                        if run.assignment.token == token:
+                            run.credit.grant(units)
+            case Cancel():
+                self._cancel(command.token)
+                self.out.append(Ack(command.command_id))
+            case Ping() | Checkpoint():
+                self.out.append(Ack(command.command_id))
+            case Stop():
+                self.stop = True
+                self.out.append(Ack(command.command_id))
+            case Reply():
+                self.requests.pop(command.request_id, None)
+            case _:
+                pass
+
+    def _cancel(self, token: int) -> None:
+        for run in self.running:
+            if run.assignment.token == token:
+                run.cancelled = True
+                return
+        if any(task.token == token for task in self.queue):
+            self.early.add(token)
+
+    def take_back(self) -> tuple[int, bool]:
+        """Take the tokens that are left."""
+        count, self.tokens = self.tokens, 0
+        if self.thread:
+            self.queue.clear()
+        return count, self.thread
+
+    def kill(self, force: bool) -> None:
+        """SIGTERM may be ignored by a handler; SIGKILL may not. A thread that runs something is abandoned."""
+        if self.dead is None:
+            self.killed = True
+            if self.thread:
+                self.dead = (None, None) if self.running else (0, None)
+            elif force or not self.frozen:
+                self.die(None, 9 if force else 15, 0)
+
+    # -- what it does --------------------------------------------------------------------------------------------------
+
+    def become_ready(self) -> None:
+        """Say that it can take work."""
+        if self.dead is None and not self.ready:
+            self.ready = True
+            self.sim.turn([Reported(self.worker_id, Ready(1))])
+
+    def fail_to_start(self) -> None:
+        """Report why it cannot start, and leave."""
+        if self.dead is None and not self.ready:
+            self.out.append(StartFailed({"type": "ImportError", "message": "no module"}))
+            self.die(1, None, 1)
+
+    def begin(self) -> Run | None:
+        """Begin the next task, or find that it was taken back."""
+        if not self.able or self.stop or len(self.running) >= self.spec.concurrency or not self.queue:
+            return None
+        if not self.tokens:
+            self.out.append(Dropped(len(self.queue)))
+            self.queue.clear()
+            return None
+        self.tokens -= 1
+        task = self.queue.popleft()
+        self.open[task.token] = task.task_id
+        self.sim.checker.begun(self, task)
+        run = Run(task, task.first_seq, SendCredit(task.credit))
+        if task.token in self.early:
+            self._end(run, TaskStatus.CANCELLED)
+            return None
+        self.running.append(run)
+        self._status(run, TaskStatus.RUNNING, None)
+        return run
+
+    def _status(self, run: Run, status: TaskStatus, end: End | None) -> None:
+        task = run.assignment
+        error = None if end is None or status is TaskStatus.SUCCEEDED else _ERROR
+        event = StatusEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), status, None, error)
+        run.seq += 1
+        self.out.append((task.token, event, end, 0))
+
+    def _time(self) -> Any:
+        return utc_from_us(self.sim.wall_us)
+
+    def log(self, run: Run, size: int) -> bool:
+        """Log so many bytes, if there is credit."""
+        cost = event_cost(size, self.sim.settings.credit)
+        if not self.able or not run.credit.can(cost):
+            return False
+        run.credit.spend(cost)
+        task = run.assignment
+        event = LogEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), "INFO", "x")
+        run.seq += 1
+        self.out.append((task.token, event, None, size))
+        return True
+
+    def progress(self, run: Run) -> None:
+        """Report progress."""
+        if self.able:
+            task = run.assignment
+            event = ProgressEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), run.seq)
+            run.seq += 1
+            self.out.append((task.token, event, None, 0))
+
+    def ask(self, run: Run) -> None:
+        """Store a checkpoint and wait for the reply."""
+        if self.able:
+            self.number += 1
+            self.requests[self.number] = run
+            self.out.append(Request(self.number, run.assignment.token, "checkpoint", b"state"))
+
+    def end(self, run: Run, status: TaskStatus) -> None:
+        """End the attempt; a cancelled one ends as cancelled unless it had succeeded."""
+        if not self.able:
+            return
+        if run.cancelled and status is not TaskStatus.SUCCEEDED:
+            status = TaskStatus.CANCELLED
+        elif status is TaskStatus.RETRYING:
+            retry = (run.assignment.options or {}).get("retry")
+            if retry is None or run.assignment.failures + 1 >= retry["max_attempts"]:
+                status = TaskStatus.FAILED
+        self.running.remove(run)
+        self._end(run, status)
+        self.leave()
+
+    def _end(self, run: Run, status: TaskStatus) -> None:
+        delay = 0.02 if status in (TaskStatus.RETRYING, TaskStatus.SCHEDULED) else None
+        value = ["j", 1] if status is TaskStatus.SUCCEEDED else None
+        self._status(run, status, End(value, None, None, None, delay, 200))
+
+    def recycle(self) -> None:
+        """Ask to be replaced, when the running tasks have ended."""
+        if self.able and not self.stop and not self.thread:
+            self.stop = True
+            self.out.append(Stopping("recycled"))
+            self.flush(len(self.out))
+            self.leave()
+
+    def leave(self) -> None:
+        """Leave if it was told to and runs nothing."""
+        if self.stop and not self.running and self.able:
+            if self.queue:
+                self.out.append(Dropped(len(self.queue)))
+                self.queue.clear()
+            self.dead = (0, None)
+
+    def misbehave(self) -> None:
+        """Number an event wrongly."""
+        if self.able and self.running:
+            run = self.running[0]
+            run.seq += 1
+            self.faulty = True
+            self.progress(run)
+            self.flush(len(self.out))
+
+    # -- what gets out -------------------------------------------------------------------------------------------------
+
+    def flush(self, count: int) -> None:
+        """Let at most `count` reports leave."""
+        self.sim.turn(self._take(count))
+
+    def _take(self, count: int) -> list[Stimulus]:
+        stimuli: list[Stimulus] = []
+        happened: list[Any] = []
+        while self.out and count > 0:
+            count -= 1
+            item = self.out.popleft()
+            if isinstance(item, tuple):
+                happened.append(item)
+                if item[2] is not None:
+                    self.open.pop(item[0], None)
+                    self.sim.checker.ended(self, item)
+                continue
+            if happened:
+                stimuli.append(Happened(self.worker_id, happened))
+                happened = []
+            stimuli.append(Reported(self.worker_id, item))
+        if happened:
+            stimuli.append(Happened(self.worker_id, happened))
+        return stimuli
+
+    def die(self, code: int | None, signal: int | None, left: int) -> None:
+        """End as a process; `left` reports had got out before, the rest is lost."""
+        if self.dead is None:
+            self.dead = (code, signal)
+            while len(self.out) > left:
+                self.out.pop()
+            self.running.clear()
+            self.queue.clear()
+
+    def break_channel(self) -> None:
+        """The end of its channel is seen before its death."""
+        if self.dead is not None and not self.thread and not self.told_broken and not self.exited:
+            self.told_broken = True
+            self.sim.turn([*self._take(len(self.out)), Broken(self.worker_id, "it closed its channel")])
+
+    def exit(self) -> None:
+        """Its death is seen, and its channel read to the end."""
+        if self.dead is None or self.exited:
+            return
+        self.exited = True
+        abandoned = self.thread and self.dead[0] is None
+        stimuli = [] if abandoned else self._take(len(self.out))
+        self.sim.checker.lost(self)
+        code, signal = self.dead
+        self.sim.turn([*stimuli, Exited(self.worker_id, code, signal, self.tokens, "", abandoned)])
+
+    # -- without faults ------------------------------------------------------------------------------------------------
+
+    def behave(self) -> None:
+        """Do what a healthy worker does: run to the end what it has, and report it."""
+        self.frozen = False
+        if self.dead is not None:
+            self.exit()
+            return
+        self.become_ready()
+        self.leave()
+        for _ in range(200):
+            while self.begin() is not None:
+                pass
+            for run in list(self.running):
+                if not self.log(run, 1500):
+                    self.flush(len(self.out))
+                    held = self.sim.full or not self.sim.quiet
+                    if not held and self.able and run in self.running and not self.log(run, 1):
+                        raise Violation(f"credit of {run.assignment.task_id} was never returned")
+                self.end(run, TaskStatus.SUCCEEDED)
+            had = bool(self.out)
+            self.flush(len(self.out))
+            if self.dead is not None:
+                self.exit()
+                return
+            if not had and not self.queue:
+                return

@@ -1,0 +1,98 @@
+"""What the contexts of a worker's attempts lean on: directories, checkpoints, resources, the capture."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from rxtasks.clock import Clock
+from rxtasks.wire.payload import dump_value, loads
+from rxtasks.worker import capture
+from rxtasks.worker.capture import Tap
+from rxtasks.worker.context import TaskContext
+from rxtasks.worker.outbox import Outbox
+from rxtasks.worker.resources import Resources
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loguru import Logger
+
+__all__ = ["Surroundings"]
+
+
+class Surroundings:
+    """The host of contexts (rxtasks.worker.hosting.Host), and the base of the executor.
+
+    Args:
+        outbox: where requests go.
+        worker_id: what contexts and logs say.
+        temp_root: where temp_dirs are made; None = the system's place.
+        clock: measures run times.
+        tap: the capture of this process, if it is set already.
+    """
+
+    def __init__(
+        self, outbox: Outbox, worker_id: str | None, temp_root: str | None, clock: Clock, tap: Tap | None
+    ) -> None:
+        self.outbox = outbox
+        self.worker_id = worker_id
+        self.monotonic_ns = clock.monotonic_ns
+        self.resources = Resources()
+        self.tap = tap
+        self._temp_root = temp_root
+        self._owns_tap = False
+        self._lock = threading.Lock()
+
+    def make_temp_dir(self, context: TaskContext) -> Path:
+        """Make the directory of one attempt."""
+        from rxtasks.worker import tempdirs
+
+        return tempdirs.make(self._temp_root, context.task_id, context.attempt)
+
+    def keep_artifact(self, context: TaskContext, path: Path) -> Path:
+        """Move a file out of an attempt's directory to where it stays."""
+        from rxtasks.worker import tempdirs
+
+        base = path if path.is_absolute() else context.temp_dir
+        return tempdirs.keep(path, base, self._temp_root, context.task_id)
+
+    def save_checkpoint(self, context: TaskContext, state: Any) -> None:
+        """Send a checkpoint up, and return when it is durable."""
+        blob = dump_value(state, what="checkpoint")
+        lane = self.outbox.lanes.get(context._assignment.token)
+        if lane is not None:
+            self.outbox.request(lane, "checkpoint", blob)
+
+    def restored(self, context: TaskContext) -> Any:
+        """Return the checkpoint that came with the assignment."""
+        blob = context._assignment.restored
+        return None if blob is None else loads(blob, what="checkpoint")
+
+    def resource(self, name: str) -> Any:
+        """Return a resource of the worker."""
+        return self.resources.get(name)
+
+    def logger(self, context: TaskContext) -> Logger:
+        """Return the logger of a context; once its attempt has ended and nothing is captured here, a plain one."""
+        if self.tap is None and context._way.closed:
+            from loguru import logger
+
+            return logger.bind(task_id=context.task_id, worker_id=self.worker_id)
+        return self.open_tap().logger(context)  # type: ignore[no-any-return]
+
+    def open_tap(self) -> Tap:
+        """Return the capture of this process, set for this worker if it is not yet."""
+        with self._lock:
+            if self.tap is None:
+                self.tap = capture.acquire()
+                self._owns_tap = True
+            return self.tap
+
+    def release_tap(self) -> None:
+        """Take the capture out, as far as this worker had it set."""
+        with self._lock:
+            if self._owns_tap:
+                self._owns_tap = False
+                self.tap = None
+                capture.release()

@@ -1,0 +1,183 @@
+"""Start and stop: racing, repeated, failing, hurried."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from rxtasks import ServiceStopped, TaskService, TaskStatus, TaskTracker, WorkerStartError
+from tests.chaos import handlers
+from tests.chaos.handlers import add, block, obey, wait_for
+from tests.chaos.support import LONG, Witness, leftovers, service
+
+
+def race(tasks: TaskService, *, force: bool) -> None:
+    """Submit from eight threads while the service stops; every tracker ends, or submit raises."""
+    barrier = threading.Barrier(9)
+    trackers: list[TaskTracker] = []
+    odd: list[BaseException] = []
+
+    def feed() -> None:
+        barrier.wait(LONG)
+        for number in range(100_000):
+            try:
+                trackers.append(tasks.submit(add, number, 1))
+            except ServiceStopped:
+                return
+            except BaseException as error:
+                odd.append(error)
+                return
+
+    threads = [threading.Thread(target=feed) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    barrier.wait(LONG)
+    tasks.stop(force=force, timeout=5)
+    for thread in threads:
+        thread.join(LONG)
+    assert not odd
+    for tracker in trackers:
+        error = tracker.future.exception(LONG)
+        assert error is None or isinstance(error, ServiceStopped)
+        assert tracker.status.terminal
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+def test_submit_races_stop(isolation: str, force: bool) -> None:
+    """R24: submit returns a tracker that will end, or raises, also when it races stop()."""
+    tasks = TaskService(workers=2, isolation=isolation, echo=None)
+    for _ in range(3):
+        tasks.start()
+        race(tasks, force=force)
+
+
+def test_the_first_submit_races_stop() -> None:
+    """R24: also where the service has not been started yet."""
+    for _ in range(10):
+        tasks = TaskService(workers=1, isolation="thread", echo=None)
+        race(tasks, force=False)
+
+
+@pytest.mark.parametrize(("isolation", "count"), [("process", 50), ("thread", 30), ("inline", 30)])
+def test_starts_and_stops_leave_nothing(isolation: str, count: int) -> None:
+    """W-10: a hundred starts and stops leave no process, thread or descriptor behind."""
+    tasks = TaskService(workers=1, isolation=isolation, echo=None)
+    before: Any = None
+    for number in range(count):
+        with tasks:
+            tasks.start()
+            assert number + 1 == tasks.submit(add, number, 1).result(LONG)
+        if number == 2:
+            before = leftovers()
+    assert before == leftovers()
+
+
+def test_an_idle_pool_stops_at_once() -> None:
+    """W-05: an idle pool stops in under a second."""
+    tasks = TaskService(workers=2, echo=None)
+    tasks.start()
+    begin = time.monotonic()
+    tasks.stop()
+    assert time.monotonic() - begin < 1.0
+
+
+def test_stop_lets_run_what_runs_and_fails_what_waits(tmp_path: object) -> None:
+    """W-05: graceful by default: a running task finishes, one that has not started fails with ServiceStopped."""
+    with service(1) as (tasks, witness):
+        flag = f"{tmp_path}/go"
+        runs = tasks.submit(wait_for, flag)
+        witness.wait_output(runs.task_id, "here")
+        waits = [tasks.submit(add, 1, 1) for _ in range(5)]
+        stopper = threading.Thread(target=tasks.stop)
+        stopper.start()
+        for tracker in waits:
+            assert isinstance(tracker.future.exception(LONG), ServiceStopped)
+        open(flag, "w").close()
+        stopper.join(LONG)
+        assert flag == runs.result(LONG)
+
+
+@pytest.mark.parametrize("handler", [block, obey])
+def test_what_does_not_finish_is_cut_off(handler: Any) -> None:
+    """W-05: after drain_timeout what still runs is cut off and fails with ServiceStopped; the report names it."""
+    tasks = TaskService(workers=2, echo=None, drain_timeout=0.3)
+    witness = Witness(tasks)
+    trackers = [tasks.submit(handler) for _ in range(2)]
+    for tracker in trackers:
+        witness.wait_output(tracker.task_id, "here")
+    begin = time.monotonic()
+    report = tasks.stop()
+    assert time.monotonic() - begin < 10.3
+    assert {tracker.task_id for tracker in trackers} == set(report.unfinished)
+    for tracker in trackers:
+        assert isinstance(tracker.future.exception(LONG), ServiceStopped)
+        assert TaskStatus.FAILED == tracker.status
+        assert 0 == tasks.get(tracker.task_id).crashes
+    witness.check()
+
+
+def test_force_hurries_a_stop_that_drains() -> None:
+    """W-05: a second stop with force ends at once what the first one waits for."""
+    tasks = TaskService(workers=1, echo=None)
+    witness = Witness(tasks)
+    tracker = tasks.submit(block)
+    witness.wait_output(tracker.task_id, "here")
+    stopper = threading.Thread(target=tasks.stop)
+    stopper.start()
+    witness.wait(lambda: [event for event in witness.pool if event.kind == "stopping"])
+    begin = time.monotonic()
+    tasks.stop(force=True)
+    stopper.join(LONG)
+    assert time.monotonic() - begin < 3
+    assert isinstance(tracker.future.exception(LONG), ServiceStopped)
+
+
+# -- starts that fail ---------------------------------------------------------------------------------------------------
+
+
+def refused(**settings: Any) -> WorkerStartError:
+    """Start a service that cannot; return its error, and see that nothing is left."""
+    before = leftovers()
+    tasks = TaskService(workers=2, echo=None, **settings)
+    begin = time.monotonic()
+    with pytest.raises(WorkerStartError) as caught:
+        tasks.start()
+    assert time.monotonic() - begin < 10
+    tasks.stop(force=True)
+    assert before == leftovers()
+    return caught.value
+
+
+def test_a_bad_module_fails_the_start() -> None:
+    """W-04: a worker that cannot import a module fails start() with its own text."""
+    assert "no_such_module_at_all" in str(refused(modules=["no_such_module_at_all"]))
+
+
+def test_a_failing_initializer_fails_the_start() -> None:
+    """W-04: what an initializer raises is the text of start()'s error."""
+    assert "no such licence" in str(refused(initializer=handlers.bad_initializer))
+
+
+def test_a_dying_initializer_fails_the_start() -> None:
+    """W-04: a worker that dies before it is ready fails start() with the exit code and its last words."""
+    error = str(refused(initializer=handlers.leaving_initializer))
+    assert "the licence server said no" in error
+
+
+def test_a_hanging_initializer_fails_the_start() -> None:
+    """W-04: a worker that is not ready in time is killed and fails start(); never a hang."""
+    assert "start_timeout" in str(refused(initializer=handlers.hanging_initializer, start_timeout=1.0))
+
+
+def test_a_start_that_fails_fails_what_was_submitted() -> None:
+    """R24, W-04: a task whose service cannot start ends with the start's error."""
+    tasks = TaskService(workers=1, echo=None, modules=["no_such_module_at_all"])
+    tracker = tasks.submit(add, 1, 1)
+    error = tracker.future.exception(LONG)
+    assert isinstance(error, WorkerStartError)
+    assert "no_such_module_at_all" in str(error)
+    tasks.stop(force=True)
