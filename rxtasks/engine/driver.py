@@ -29,6 +29,7 @@ from typing import Any
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
 from rxtasks.engine.core import Core
+from rxtasks.engine.readiness import make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.errors import StoreError
 from rxtasks.isolation.base import Host, Reader, Setup, Worker
@@ -129,9 +130,9 @@ class Driver(Host):
         self._asleep = False
         self._arrived = False
         self._done = False
-        self._selector = selectors.DefaultSelector()
+        self._readiness = make_readiness()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
+        self._readiness.watch(self._wake_read, selectors.EVENT_READ, self._woken)
         #: Held to write to the pipe and to close it: a descriptor may be someone else's after that.
         self._wake_lock = threading.Lock()
         self._later: list[tuple[int, int, Callable[[], list[Stimulus]]]] = []
@@ -208,15 +209,11 @@ class Driver(Host):
 
     def watch(self, fd: int, events: int, reader: Reader) -> None:
         """Call `reader` when `fd` is ready."""
-        try:
-            self._selector.modify(fd, events, reader)
-        except KeyError:
-            self._selector.register(fd, events, reader)
+        self._readiness.watch(fd, events, reader)
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`."""
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(fd)
+        self._readiness.unwatch(fd)
 
     def later(self, seconds: float, call: Callable[[], list[Stimulus]]) -> None:
         """Call `call` after so many seconds (from the core thread only)."""
@@ -259,12 +256,11 @@ class Driver(Host):
         """Sleep until there is something, then read all of it; timers come last."""
         inbox = self._inbox
         self._asleep = True
-        timeout: float | None = 0 if inbox or self._arrived else self._sleep()
-        ready = self._selector.select(timeout)
+        ready = self._readiness.wait(0.0 if inbox or self._arrived else self._sleep())
         self._asleep = False
         stimuli: list[Stimulus] = []
-        for key, mask in ready:
-            stimuli.extend(key.data(mask))
+        for reader, events in ready:
+            stimuli.extend(reader(events))
         if self._arrived:
             self._arrived = False
             stimuli.append(_ARRIVED)
@@ -449,7 +445,7 @@ class Driver(Host):
             worker.free()
             self._outlet.lost(worker, "the engine has ended")
         self.workers.clear()
-        self._selector.close()
+        self._readiness.close()
         with self._wake_lock:
             os.close(self._wake_read)
             os.close(self._wake_write)
@@ -483,7 +479,7 @@ class Driver(Host):
             with contextlib.suppress(OSError):
                 worker.after_fork()
         with contextlib.suppress(OSError):
-            self._selector.close()
+            self._readiness.close()
         for fd in (self._wake_read, wake):
             with contextlib.suppress(OSError):
                 os.close(fd)

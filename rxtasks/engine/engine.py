@@ -259,19 +259,20 @@ class TaskEngine(RxSubject[Any]):
 
         Raises:
             UnknownTask: there is no such task.
+            LogTruncated: the events from `from_seq` are no longer held.
         """
         tracker = self.outlet.trackers.get(task_id)
         if tracker is None:
             reference = self.outlet.ended.get(task_id)
             tracker = None if reference is None else reference()
         if tracker is not None:
-            return tracker
+            return tracker.resumed(from_seq)
         record = self.store.get(task_id)
         if record is None:
             raise UnknownTask(task_id)
         made = TaskTracker(task_id, name=record.name, control=self)
         if not record.status.terminal:
-            return self.outlet.trackers.setdefault(task_id, made)
+            return self.outlet.trackers.setdefault(task_id, made).resumed(from_seq)
         at = record.finished_at or record.created_at
         made.observe(
             StatusEvent(

@@ -5,16 +5,19 @@ Everything here is called on the core thread and returns at once.
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from rxtasks.clock import Clock, utc_from_us
 from rxtasks.engine.driver import Outlet
 from rxtasks.errors import ServiceStopped, WorkerCrashed
 from rxtasks.isolation.base import Worker
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.delivery import Delivery
@@ -66,16 +69,21 @@ class ServiceOutlet(Outlet):
             if type(event) is LogEvent and event.level in echo.levels:
                 echo.put(event)
         settled: list[tuple[str, Outcome, Any]] = []
+        failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]] = []
         for task_id, outcome in instruction.outcomes:
             tracker = trackers.pop(task_id, None)
             if tracker is not None:
                 tracker.settle(outcome)
                 self._ended(task_id, tracker)
+                if outcome.status is TaskStatus.FAILED and outcome.error is not None:
+                    failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
             elif self.sinks:
                 sink = self.sinks.pop(task_id, None)
                 if sink is not None:
                     settled.append((task_id, outcome, sink))
         tracker = None
+        if failed and not self._delivery.routes.observed:
+            self._log_unobserved(failed)
         # After the outcomes: who sees a task's end on its stream finds its result there.
         if instruction.conflated:
             self._delivery.ledger.conflated_before(instruction.conflated)
@@ -92,6 +100,12 @@ class ServiceOutlet(Outlet):
         ended[task_id] = weakref.ref(tracker)
         if len(ended) > self._retain:
             ended.popitem(last=False)
+
+    def _log_unobserved(self, failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]]) -> None:
+        """Log the failures of tasks whose tracker nobody holds (E-19); on the delivery thread: a handler may block."""
+        for reference, task_id, name, error in failed:
+            if reference() is None and error.code != ServiceStopped.code:
+                self._delivery.call(partial(_log_failure, task_id, name, error))
 
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until every task has ended; any thread but the core's."""
@@ -149,3 +163,7 @@ def _hand_over(settled: list[tuple[str, Outcome, Any]]) -> Any:
         yield from sink(task_id, outcome) or ()
 
 
+def _log_failure(task_id: str, name: str, error: TaskErrorInfo) -> None:
+    """Write a failure that nobody observes to the logger "rxtasks"."""
+    text = f"\n{error.traceback.rstrip()}" if error.traceback else ""
+    logging.getLogger("rxtasks").error("task %s (%s) failed and nobody observes it: %s%s", task_id, name, error, text)

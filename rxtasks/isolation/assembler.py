@@ -131,9 +131,7 @@ class EventAssembler:
                 value = row[4]
                 if value is not None and value[0] == "p":
                     next(blobs)
-                event = OutputEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), shown_value(value)
-                )
+                event = OutputEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), shown_value(value))
                 add((token, event, None, row[5]))
             else:
                 raise ProtocolError(f"unknown kind of event row {kind!r}")

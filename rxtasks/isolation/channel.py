@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from rxtasks.errors import ProtocolError
 from rxtasks.wire.codec import Decoder, Encoder
-from rxtasks.wire.message import Assign, Command, Message, Report
+from rxtasks.wire.message import Assign, Cancel, Checkpoint, Command, Grant, Message, Ping, Reply, Report, Stop
 
 __all__ = ["Channel"]
 
@@ -23,12 +23,16 @@ __all__ = ["Channel"]
 _READ = 256 * 1024
 #: Bytes that one turn takes from one worker, so that a flood from one does not starve the others.
 _TURN = 1024 * 1024
+#: Commands that are always one frame.
+_SMALL = frozenset({Grant, Cancel, Checkpoint, Ping, Reply, Stop})
 
 
 class Channel:
     """A worker's socket with its encoder and decoder. All calls from the core thread."""
 
-    def __init__(self, worker_id: str, sock: socket.socket, token_write: int, token_read: int, buffer: memoryview) -> None:
+    def __init__(
+        self, worker_id: str, sock: socket.socket, token_write: int, token_read: int, buffer: memoryview
+    ) -> None:
         sock.setblocking(False)
         os.set_blocking(token_write, False)
         self.worker_id = worker_id
@@ -85,8 +89,23 @@ class Channel:
                 self._urgent.append(message)
             return
         frames = self._encoder.encode_parts(message)
-        self._waiting.append(frames)
-        self.write()
+        first = next(frames)
+        try:
+            count = self._sock.send(first)
+        except BlockingIOError:
+            count = 0
+        except OSError:
+            # The other end is gone: its exit tells the rest.
+            self.open = False
+            return
+        rest = None if type(message) in _SMALL else next(frames, None)
+        if count < len(first) or rest is not None:
+            # What the socket did not take, and the parts of something large.
+            self._waiting.append(memoryview(first)[count:])
+            if rest is not None:
+                self._waiting.append(rest)
+            self._waiting.append(frames)
+            self.write()
 
     def tokens(self, count: int) -> None:
         """Allow the worker to start `count` tasks more; before they are sent."""

@@ -231,5 +231,3 @@ class ProcessWorker(Worker):
             self._outputs.after_fork()
         if self._handle is not None and self._handle.pidfd >= 0:
             os.close(self._handle.pidfd)
-
-

@@ -402,6 +402,10 @@ def raise_locked() -> None:
     raise LockedError("locked")
 
 
+def raise_with_lock() -> None:
+    raise ValueError(threading.Lock())
+
+
 def raise_odd() -> None:
     raise OddError(1, 2)
 

@@ -96,7 +96,8 @@ class Witness:
         """Wait until the attempt runs; return the process id of its worker."""
         event = self.wait(
             lambda: next(
-                (e for e in self.of(task_id) if isinstance(e, StatusEvent) and e.attempt == attempt and e.worker_id), None
+                (e for e in self.of(task_id) if isinstance(e, StatusEvent) and e.attempt == attempt and e.worker_id),
+                None,
             ),
             f"attempt {attempt}",
         )
