@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock", "utc_from_us"]
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Clock(Protocol):
@@ -34,8 +37,5 @@ class SystemClock:
 
 
 def utc_from_us(us: int) -> datetime:
-    """Return the aware UTC datetime of `us` microseconds since the epoch.
-
-    A float holds 2026's seconds to 0.24 us, so that rounding to microseconds is exact.
-    """
-    return datetime.fromtimestamp(us / 1e6, UTC)
+    """Return the aware UTC datetime of `us` microseconds since the epoch."""
+    return _EPOCH + timedelta(0, 0, us)

@@ -29,20 +29,24 @@ _E = TypeVar("_E", LogEvent, OutputEvent)
 class _Ring(Generic[_E]):
     """The last events of one kind. One thread adds; others may copy at any time."""
 
-    __slots__ = ("events", "lost", "size")
+    __slots__ = ("events", "lost", "size", "sizes")
 
     def __init__(self) -> None:
         self.events: deque[_E] = deque()
+        #: The weight of each, and of all.
+        self.sizes: deque[int] = deque()
         self.size = 0
         #: Seq of the last event that had to go; 0 = none had to.
         self.lost = 0
 
     def add(self, event: _E) -> None:
+        weight = weigh(event)
         self.events.append(event)
-        self.size += weigh(event)
+        self.sizes.append(weight)
+        self.size += weight
         while len(self.events) > LINES or (self.size > BYTES and len(self.events) > 1):
             gone = self.events.popleft()
-            self.size -= weigh(gone)
+            self.size -= self.sizes.popleft()
             self.lost = gone.seq
 
 

@@ -315,7 +315,7 @@ class SimulatedWorker:
             for run in list(self.running):
                 if not self.log(run, 1500):
                     self.flush(len(self.out))
-                    held = self.sim.full or not self.sim.quiet
+                    held = self.sim.full or not self.sim.quiet or run.cancelled
                     if not held and self.able and run in self.running and not self.log(run, 1):
                         raise Violation(f"credit of {run.assignment.task_id} was never returned")
                 self.end(run, TaskStatus.SUCCEEDED)

@@ -34,6 +34,7 @@ __all__ = [
     "dump_args",
     "dump_exception",
     "dump_value",
+    "exact_bytes",
     "exact_json",
     "load_args",
     "load_exception",
@@ -80,6 +81,23 @@ def exact_json(value: Any, limit: int = INLINE_JSON) -> tuple[bytes, Any] | None
         return None
     except (TypeError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def exact_bytes(value: list[Any] | dict[Any, Any], limit: int = INLINE_JSON) -> bytes | None:
+    """Return what `exact_json` returns, without the copy: for small values it need not be made.
+
+    Of what orjson writes, only tuples (written as lists) and NaN and infinities (written as null) come back as something
+    else; marshal's word for a tuple begins with "(". Where neither byte string occurs the value is exact.
+    """
+    try:
+        if b"(" not in marshal.dumps(value, 2):
+            data = orjson.dumps(value, option=_JSON)
+            if len(data) <= 2 * MAX_DEPTH and len(data) <= limit and b"null" not in data:
+                return data
+    except (TypeError, ValueError, RecursionError, MemoryError):
+        return None
+    found = exact_json(value, limit)
+    return None if found is None else found[0]
 
 
 def type_name(kind: type[Any]) -> str:

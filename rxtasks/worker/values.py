@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from rxtasks.wire.payload import describe, dump_value, exact_json
+from rxtasks.wire.payload import describe, dump_value, exact_bytes, exact_json
 
 __all__ = ["encode_value"]
 
@@ -24,6 +24,10 @@ def encode_value(value: Any, what: str, *, in_process: bool) -> tuple[list[Any],
     """
     if type(value) in _ATOMS:
         return ["j", value], None, 0
+    if not in_process and (type(value) is dict or type(value) is list):
+        exact = exact_bytes(value)
+        if exact is not None:
+            return ["j", orjson.Fragment(exact)], None, len(exact)
     found = exact_json(value)
     if in_process:
         if found is None:

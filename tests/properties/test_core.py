@@ -1,0 +1,344 @@
+"""The pure core in simulated trouble: crashes, hangs, late answers, slow and failing commits, scale, pause, cancel, stop.
+
+Every run is a script of bytes (rxtasks.testing.script); what must hold is in rxtasks.testing.invariants. The second half
+plants bugs and asks that the checker finds each of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from rxtasks.engine.core import Core
+from rxtasks.engine.dispatcher import Dispatcher
+from rxtasks.engine.ending import Ender
+from rxtasks.engine.recorder import Recorder
+from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.timers import Timers
+from rxtasks.pool.words import CancelAsked, Publish, ScaleAsked, StopAsked
+from rxtasks.stores.memory import MemoryStore
+from rxtasks.testing.invariants import Violation
+from rxtasks.testing.script import play_all
+from rxtasks.testing.simulation import Simulation
+
+POOLS = (
+    [WorkerSpec(2)],
+    [WorkerSpec(1)],
+    [WorkerSpec(3)],
+    [WorkerSpec(1, concurrency=2), WorkerSpec(1, isolation="thread")],
+    [WorkerSpec(2, isolation="thread")],
+    [WorkerSpec(1, queues=("default",)), WorkerSpec(1)],
+    [WorkerSpec(1), WorkerSpec(1, concurrency=3)],
+)
+_MS = 1_000_000
+_SECOND = 1_000_000_000
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    pool=st.sampled_from(POOLS),
+    script=st.binary(min_size=90, max_size=330),
+    ending=st.sampled_from((0, 0, 0, *range(1, 40))),
+)
+@example(pool=POOLS[0], script=b"", ending=0)
+def test_every_run_keeps_every_promise(pool: list[WorkerSpec], script: bytes, ending: int) -> None:
+    """W-03 W-04 W-05 W-07 W-08 W-09 W-11 W-13 Q-02 R1 R2 R9 R20 R22: no script of faults breaks an invariant of the core."""
+    play_all(Simulation(pool), script, ending)
+
+
+def _random_run(seed: int) -> None:
+    chance = random.Random(seed)
+    script = chance.randbytes(3 * chance.randrange(10, 120))
+    play_all(Simulation(POOLS[chance.randrange(len(POOLS))]), script, chance.choice((0, 0, chance.randrange(40))))
+
+
+def test_long_random_runs_keep_every_promise() -> None:
+    """W-03 W-05 W-07 W-13 Q-02 R9: as above, over fixed seeds."""
+    for seed in range(600):
+        try:
+            _random_run(seed)
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+
+
+# -- single stories ---------------------------------------------------------------------------------------------------
+
+
+def _ready(sim: Simulation) -> list[Any]:
+    for worker in list(sim.workers.values()):
+        worker.become_ready()
+    return list(sim.workers.values())
+
+
+def test_a_task_that_kills_its_worker_fails_after_max_crashes() -> None:
+    """W-07: the poison task runs max_crashes times, alone, and then fails with WorkerCrashed."""
+    sim = Simulation([WorkerSpec(1)])
+    task = sim.submit(TaskOptions(max_crashes=3))
+    for _ in range(3):
+        (worker,) = _ready(sim)
+        assert worker.begin() is not None
+        worker.flush(9)
+        worker.die(None, 9, 0)
+        worker.exit()
+    record = sim.store.get(task)
+    assert record is not None and record.error is not None
+    assert (TaskStatus.FAILED, 3, 3) == (record.status, record.crashes, record.attempt)
+    assert "WORKER_CRASHED" == record.error.code
+    sim.settle()
+
+
+def test_what_was_not_begun_is_run_elsewhere_uncounted() -> None:
+    """W-07 R20: of what a dead worker held only the begun task counts a crash."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    sim.submit(TaskOptions())
+    worker.end(worker.begin(), TaskStatus.SUCCEEDED)
+    worker.flush(9)
+    first, *others = [sim.submit(TaskOptions()) for _ in range(3)]
+    assert 3 == len(worker.queue)
+    worker.begin()
+    worker.die(None, 11, 9)
+    worker.exit()
+    records = [sim.store.get(task) for task in (first, *others)]
+    assert [1, 0, 0] == [record.crashes for record in records if record is not None]
+    sim.settle()
+
+
+def test_what_waits_behind_a_long_task_is_taken_back_for_an_idle_worker() -> None:
+    """W-13: tasks sent ahead to a worker that got a long one are run by the idle one after 10 ms."""
+    sim = Simulation([WorkerSpec(2)])
+    one, two = _ready(sim)
+    for worker in (one, two):
+        sim.submit(TaskOptions())
+        worker.end(worker.begin(), TaskStatus.SUCCEEDED)
+        worker.flush(9)
+    tasks = [sim.submit(TaskOptions()) for _ in range(6)]
+    one.begin()
+    one.flush(9)
+    while two.begin() is not None:
+        two.end(two.running[0], TaskStatus.SUCCEEDED)
+    two.flush(99)
+    sim.advance(11 * _MS)
+    assert 5 == sum(task in [held.task_id for held in two.queue] or task in sim.checker.outcomes for task in tasks)
+    sim.settle()
+
+
+def test_a_cancel_that_crosses_a_retry_is_kept() -> None:
+    """W-09: an attempt that asked for a retry before the cancel reached it is not followed by another."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    from rxtasks.testing.script import OPTIONS
+
+    task = sim.submit(OPTIONS[2])
+    worker.end(worker.begin(), TaskStatus.RETRYING)
+    assert sim.ask(lambda ticket: CancelAsked(ticket, task, None, None)) is True
+    worker.flush(9)
+    assert TaskStatus.CANCELLED is sim.checker.outcomes[task].status
+    sim.settle()
+
+
+def test_respawns_wait_longer_and_longer_and_end() -> None:
+    """W-04: after failures to become ready the delay doubles from 1 s to 60 s, and after ten the place is given up."""
+    sim = Simulation([WorkerSpec(2)])
+    one, two = sim.workers.values()
+    one.become_ready()
+    delays, at = [], sim.now_ns
+    worker = two
+    for _ in range(10):
+        worker.fail_to_start()
+        worker.exit()
+        while all(w is one for w in sim.workers.values()):
+            sim.advance(_SECOND // 2)
+        delays.append((sim.now_ns - at) / _SECOND)
+        at = sim.now_ns
+        worker = next(w for w in sim.workers.values() if w is not one)
+    assert [1, 2, 4, 8, 16, 32, 60, 60, 60, 60] == delays
+    worker.fail_to_start()
+    worker.exit()
+    sim.advance(600 * _SECOND)
+    assert [one] == list(sim.workers.values())
+
+
+def test_a_stop_gives_unstarted_tasks_back_and_lets_running_ones_finish() -> None:
+    """W-05: a graceful stop waits for what runs, at most drain_timeout; with `keep` the rest is in the store."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    first, second = sim.submit(TaskOptions()), sim.submit(TaskOptions())
+    run = worker.begin()
+    sim.stop_asked = True
+    sim.turn([StopAsked(False, 60 * _SECOND, "keep")])
+    assert not sim.finished
+    worker.end(run, TaskStatus.SUCCEEDED)
+    worker.flush(9)
+    worker.exit()
+    assert sim.finished
+    assert TaskStatus.SUCCEEDED is sim.checker.outcomes[first].status
+    assert [second] == sim.store.waiting()
+
+
+def test_a_forced_stop_kills_at_once_and_fails_what_ran() -> None:
+    """W-05: force=True does not wait; what was cut off in a memory store fails with ServiceStopped."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    task = sim.submit(TaskOptions())
+    worker.begin()
+    worker.flush(9)
+    sim.stop_asked = True
+    sim.turn([StopAsked(True, 60 * _SECOND, "fail")])
+    worker.exit()
+    assert sim.finished
+    error = sim.checker.outcomes[task].error
+    assert error is not None and "SERVICE_STOPPED" == error.code
+
+
+def test_a_scale_during_a_stop_starts_nothing() -> None:
+    """W-03 W-05: a stop is not undone by a scale that comes behind it."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    sim.submit(TaskOptions())
+    worker.begin()
+    sim.stop_asked = True
+    sim.turn([StopAsked(False, 60 * _SECOND, "fail")])
+    sim.ask(lambda ticket: ScaleAsked(ticket, 4))
+    assert [worker] == list(sim.workers.values())
+    sim.settle()
+
+
+# -- the checker is checked -------------------------------------------------------------------------------------------
+
+
+def _no_token_check(patch: pytest.MonkeyPatch) -> None:
+    """The store applies a change whatever its token; a lapsed claim's result is taken."""
+
+    def commit(self: MemoryStore, changes: Any, events: Any, done: Any) -> None:
+        for change in changes:
+            self._apply(self._rows[change.task_id], change)
+        done([], None)
+
+    patch.setattr(MemoryStore, "commit", commit)
+
+
+def _started_uncounted(patch: pytest.MonkeyPatch) -> None:
+    """What a dead worker had begun is put back as if it had not."""
+    patch.setattr(Ender, "_crashed", lambda self, claim, worker, exited, now: self._recorder.requeue(claim, now))
+
+
+def _published_first(patch: pytest.MonkeyPatch) -> None:
+    """Events go to delivery with the request for their commit."""
+    close = Recorder.close_batch
+
+    def close_batch(self: Recorder, out: list[Any]) -> None:
+        batch = self._batch
+        close(self, out)
+        if self._batch is not batch:
+            out.insert(0, Publish(list(batch.events), [], batch.size))
+            batch.events = []
+
+    patch.setattr(Recorder, "close_batch", close_batch)
+
+
+def _lost_wake_up(patch: pytest.MonkeyPatch) -> None:
+    """What was taken back or not begun is forgotten by the dispatcher."""
+    patch.setattr(Dispatcher, "back", lambda self, lane, claims: None)
+
+
+def _never_taken_back(patch: pytest.MonkeyPatch) -> None:
+    """Nothing is taken back from behind a long task."""
+    patch.setattr(Dispatcher, "_take_back", lambda self, lane, now, out: None)
+
+
+def _arrivals_lost(patch: pytest.MonkeyPatch) -> None:
+    """Every other arrival wakes nobody."""
+    arrived = Dispatcher.arrived
+    calls = [0]
+
+    def sometimes(self: Dispatcher) -> None:
+        calls[0] += 1
+        if calls[0] % 2:
+            arrived(self)
+
+    patch.setattr(Dispatcher, "arrived", sometimes)
+
+
+def _terminal_twice(patch: pytest.MonkeyPatch) -> None:
+    """A cancel ends the task at once, and the handler's own end is taken too."""
+    patch.setattr(Recorder, "drop", lambda self, claim: None)
+
+
+def _credit_kept(patch: pytest.MonkeyPatch) -> None:
+    """Credit is never returned."""
+    patch.setattr(Recorder, "grant", lambda self, out: None)
+
+
+def _cancel_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """A cancelled task whose worker dies runs again."""
+    patch.setattr(Ender, "cancelled", lambda self, claim, reason, now: self._recorder.requeue(claim, now))
+
+
+def _shared_after_crash(patch: pytest.MonkeyPatch) -> None:
+    """A task that crashed a worker is run beside others."""
+    place = Dispatcher._place
+
+    def anywhere(self: Dispatcher, claim: Any, worker: Any, *rest: Any) -> None:
+        worker.exclusive = False
+        place(self, claim, worker, *rest)
+
+    patch.setattr(Dispatcher, "_place", anywhere)
+
+
+def _timers_lost(patch: pytest.MonkeyPatch) -> None:
+    """No deadline fires."""
+    patch.setattr(Timers, "due", lambda self, now_ns: [self._heap.pop(0)[2:] for _ in self._heap][:0])
+
+
+def _pause_ignored(patch: pytest.MonkeyPatch) -> None:
+    """A paused pool goes on."""
+    patch.setattr(Core, "_hold", lambda self: None)
+
+
+def _crash_of_the_unstarted(patch: pytest.MonkeyPatch) -> None:
+    """All that a dead worker held counts as begun there."""
+    bury = Ender.bury
+
+    def everything(self: Ender, worker: Any, exited: Any, stopping: bool, now: Any) -> Any:
+        return bury(self, worker, exited._replace(unstarted=0), stopping, now)
+
+    patch.setattr(Ender, "bury", everything)
+
+
+BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
+    _no_token_check,
+    _started_uncounted,
+    _published_first,
+    _lost_wake_up,
+    _never_taken_back,
+    _arrivals_lost,
+    _terminal_twice,
+    _credit_kept,
+    _cancel_forgotten,
+    _shared_after_crash,
+    _timers_lost,
+    _pause_ignored,
+    _crash_of_the_unstarted,
+]
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__[1:])
+def test_a_planted_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Q-02 W-07 W-13 R1 R9: the checker is checked: each planted bug breaks an invariant within a few hundred runs."""
+    bug(monkeypatch)
+    for seed in range(600):
+        try:
+            _random_run(seed)
+        except Violation:
+            return
+        except Exception:  # the core itself noticed
+            return
+    pytest.fail(f"not found: {bug.__doc__}")
