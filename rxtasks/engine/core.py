@@ -277,7 +277,7 @@ class Core:
         """The worker broke the protocol: it cannot be trusted any more."""
         if not worker.doom and not worker.broken:
             worker.broken = True
-            worker.start_error = worker.start_error or text
+            worker.fault = worker.fault or text
             self._out.append(self.pool.announce("warning", worker, self._now, text))
             self._out.append(KillWorker(worker.worker_id, True))
 

@@ -107,8 +107,8 @@ class Outlet:
         """Look after subscribers that block; return when to look again."""
         raise NotImplementedError
 
-    def finished(self) -> None:
-        """The driver is at its end."""
+    def finished(self, failure: BaseException | None) -> None:
+        """The driver is at its end; `failure` is what brought it down, None = it was stopped."""
         raise NotImplementedError
 
 
@@ -452,7 +452,7 @@ class Driver(Host):
             self._wake_write = -1
         if self._recording is not None:
             self._recording.close()
-        self._outlet.finished()
+        self._outlet.finished(self.failed)
         self._answer_all()
 
     def _answer_all(self) -> None:

@@ -14,7 +14,7 @@ What a dead worker held, from the last assignment back (Exited.unstarted of them
 
 from __future__ import annotations
 
-from signal import Signals
+from signal import SIGKILL, Signals
 
 import attrs
 
@@ -215,5 +215,8 @@ class Ender:
 
     @staticmethod
     def _crash(worker: WorkerState, exited: Exited) -> WorkerCrashed:
-        reason = describe_exit(exited.exit_code, exited.signal, exited.tail)
+        if worker.fault and exited.signal == SIGKILL:
+            reason = f"it was killed for what it did to its channel: {worker.fault}"
+        else:
+            reason = describe_exit(exited.exit_code, exited.signal, exited.tail)
         return WorkerCrashed(worker.worker_id, exited.exit_code, exited.signal, reason)

@@ -375,7 +375,7 @@ class TaskEngine(RxSubject[Any]):
             self.outlet.over.wait(max(0.0, end - time.monotonic()))
         else:
             self.store.close()
-            self.outlet.finished()
+            self.outlet.finished(None)
         if not first:
             return self._report if isinstance(self._report, StopReport) else StopReport()
         for subject in (self, self.bus, self.pool):

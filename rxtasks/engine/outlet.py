@@ -62,10 +62,10 @@ class ServiceOutlet(Outlet):
         trackers = self.trackers
         echo = self._echo
         find = trackers.get
-        for event in instruction.events:
+        for event, size in zip(instruction.events, instruction.sizes, strict=True):
             tracker = find(event.task_id)
             if tracker is not None:
-                tracker.observe(event)
+                tracker.observe(event, size)
             if type(event) is LogEvent and event.level in echo.levels:
                 echo.put(event)
         settled: list[tuple[str, Outcome, Any]] = []
@@ -82,7 +82,7 @@ class ServiceOutlet(Outlet):
                 if sink is not None:
                     settled.append((task_id, outcome, sink))
         tracker = None
-        if failed and not self._delivery.routes.observed:
+        if failed and not any(stream._targets for stream in self._delivery.routes.streams):
             self._log_unobserved(failed)
         # After the outcomes: who sees a task's end on its stream finds its result there.
         if instruction.conflated:
@@ -147,11 +147,18 @@ class ServiceOutlet(Outlet):
         """Look after subscribers that block; return when to look again."""
         return self._delivery.check(now_ns)
 
-    def finished(self) -> None:
+    def finished(self, failure: BaseException | None) -> None:
         """The driver is at its end: nobody may be left waiting."""
+        why = "the service stopped before the task ended"
+        if failure is not None:
+            why = f"the engine failed: {type(failure).__name__}: {failure}"
         trackers, self.trackers = self.trackers, {}
         for tracker in list(trackers.values()):
-            tracker.settle(Outcome(TaskStatus.FAILED, error_object=ServiceStopped()))
+            tracker.settle(Outcome(TaskStatus.FAILED, error_object=ServiceStopped(why)))
+        sinks, self.sinks = self.sinks, {}
+        if sinks:
+            stopped = Outcome(TaskStatus.FAILED, error_object=ServiceStopped())
+            self._delivery.call(lambda: _hand_over([(task_id, stopped, sink) for task_id, sink in sinks.items()]))
         self.over.set()
         self.started.set()
         with self._idle:

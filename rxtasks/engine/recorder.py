@@ -42,6 +42,8 @@ _SMALL = 200
 class _Batch:
     changes: list[Change] = attrs.field(factory=list)
     events: list[TaskEvent] = attrs.field(factory=list)
+    #: Bytes of each event.
+    sizes: list[int] = attrs.field(factory=list)
     outcomes: list[tuple[str, Outcome]] = attrs.field(factory=list)
     size: int = 0
     conflated: int = 0
@@ -91,7 +93,7 @@ class Recorder:
         """Fold the occurrences; append each attempt that ended to `ended`. Return the worker's fault, or None."""
         claims = self.claims
         batch = self._batch
-        events = batch.events
+        events, sizes = batch.events, batch.sizes
         size_taken = 0
         fault: str | None = None
         for token, event, end, size in occurrences:
@@ -136,6 +138,7 @@ class Recorder:
             claim.next_seq = seq + 1
             size_taken += _SMALL
             events.append(event)
+            sizes.append(size)
         batch.size += size_taken
         return fault
 
@@ -243,6 +246,7 @@ class Recorder:
         )
         claim.next_seq += 1
         self._batch.events.append(event)
+        self._batch.sizes.append(0)
         self._batch.size += _SMALL
         return event
 
@@ -283,7 +287,8 @@ class Recorder:
         if refused:
             tokens = set(refused)
             tasks = {change.task_id for change in batch.changes if change.token in tokens}
-            batch.events = [event for event in batch.events if event.task_id not in tasks]
+            kept = [pair for pair in zip(batch.events, batch.sizes, strict=True) if pair[0].task_id not in tasks]
+            batch.events, batch.sizes = [event for event, _ in kept], [size for _, size in kept]
             batch.outcomes = [(task_id, outcome) for task_id, outcome in batch.outcomes if task_id not in tasks]
             for token in refused:
                 claim = self.claims.get(token)
@@ -291,7 +296,7 @@ class Recorder:
                     self.drop(claim)
                     lost.append(claim)
         if batch.events or batch.outcomes or batch.conflated:
-            out.append(Publish(batch.events, batch.outcomes, batch.size, batch.conflated))
+            out.append(Publish(batch.events, batch.sizes, batch.outcomes, batch.size, batch.conflated))
         return lost, batch.requeued
 
     def again(self, number: int, out: list[Instruction]) -> None:

@@ -23,6 +23,9 @@ LINES: Final = 1_000
 #: Bytes of each; see weigh().
 BYTES: Final = 2**20
 
+#: Bytes of an event beside its text (rxtasks.observe.weight).
+_BASE: Final = 200
+
 _E = TypeVar("_E", LogEvent, OutputEvent)
 
 
@@ -39,8 +42,8 @@ class _Ring(Generic[_E]):
         #: Seq of the last event that had to go; 0 = none had to.
         self.lost = 0
 
-    def add(self, event: _E) -> None:
-        weight = weigh(event)
+    def add(self, event: _E, size: int) -> None:
+        weight = _BASE + size if size >= 0 else weigh(event)
         self.events.append(event)
         self.sizes.append(weight)
         self.size += weight
@@ -59,12 +62,12 @@ class Tail:
         self.logs: _Ring[LogEvent] = _Ring()
         self.outputs: _Ring[OutputEvent] = _Ring()
 
-    def add(self, event: TaskEvent) -> None:
-        """Keep `event` if it is a log or an output."""
+    def add(self, event: TaskEvent, size: int = -1) -> None:
+        """Keep `event` if it is a log or an output; `size` is its bytes, -1 = not known."""
         if isinstance(event, LogEvent):
-            self.logs.add(event)
+            self.logs.add(event, size)
         elif isinstance(event, OutputEvent):
-            self.outputs.add(event)
+            self.outputs.add(event, size)
 
     @property
     def lost(self) -> int:

@@ -213,8 +213,10 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
 
     # -- from the core ------------------------------------------------------------------------------------------------
 
-    def observe(self, event: TaskEvent) -> None:
+    def observe(self, event: TaskEvent, size: int = -1) -> None:
         """Take note of the task's next event, in order of seq; the core does so before it publishes it.
+
+        `size` is the bytes of a log or output; -1 = not known, then they are estimated.
 
         All events noted since a publish of the delivery go into the next one.
         """
@@ -237,7 +239,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             tail = self._tail
             if tail is None:
                 tail = self._tail = Tail()
-            tail.add(event)
+            tail.add(event, size)
         self._last_seq = event.seq
 
     def settle(self, outcome: Outcome) -> None:

@@ -71,6 +71,8 @@ class WorkerState:
     #: Text of its own StartFailed.
     start_error: str | None = None
     was_ready: bool = False
+    #: What it did to its channel; it is killed for that.
+    fault: str | None = None
     #: Its channel is closed or carried garbage: it gets nothing more, and is being killed.
     broken: bool = False
 
@@ -211,7 +213,7 @@ class PoolState:
             out.append(self.announce("replaced", worker, now, f"by {place.worker_id}", {"by": place.worker_id}))
             return
         place.failures += 1
-        text = worker.start_error or how
+        text = worker.start_error or (f"{worker.fault}; {how}" if worker.fault else how)
         self._first_start(now, out, text)
         if not self._proven:
             place.given_up = True

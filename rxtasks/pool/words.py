@@ -292,12 +292,13 @@ class CommitBatch(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """Settle the outcomes, then hand the events to delivery; `size` is their bytes.
+    """Settle the outcomes, then hand the events to delivery; `sizes` are their bytes, `size` is all of them.
 
     `conflated` progress events were produced too, but overwritten in their worker.
     """
 
     events: list[TaskEvent]
+    sizes: list[int]
     outcomes: list[tuple[str, Outcome]]
     size: int
     conflated: int = 0

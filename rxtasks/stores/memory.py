@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,7 +75,8 @@ class MemoryStore:
         #: The buckets of each (queue, isolation), best priority first; rebuilt when a bucket is added.
         self._order: list[_Bucket] = []
         self._timed: list[tuple[int, int, int, _Row]] = []
-        self._ended: deque[str] = deque()
+        #: Ids of ended tasks, oldest first.
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._pending = 0
         self._scheduled = 0
         self._fence = 0
@@ -276,6 +277,8 @@ class MemoryStore:
             return
         row.token = 0
         row.finished_us = change.finished_us
+        # That of an attempt before, in a task that has succeeded, is history.
+        row.error = change.error
         row.value = _kept(change.value)
         row.checkpoint = None
         envelope = row.envelope
@@ -285,9 +288,9 @@ class MemoryStore:
         if key is not None:
             self._dedup.pop(key, None)
         ended = self._ended
-        ended.append(change.task_id)
+        ended[change.task_id] = None
         if len(ended) > self._retain:
-            self._rows.pop(ended.popleft(), None)
+            self._rows.pop(ended.popitem(last=False)[0], None)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -341,7 +344,7 @@ class MemoryStore:
             start = self._rows.get(after) if after is not None else None
             first = 0 if start is None else start.number
             found: list[TaskRecord] = []
-            for row in self._rows.values():
+            for row in self._rows.values() if limit > 0 else ():
                 options = row.envelope.options
                 if (
                     row.number > first
@@ -385,6 +388,7 @@ class MemoryStore:
             if row is None or not row.status.terminal:
                 return False
             del self._rows[task_id]
+            self._ended.pop(task_id, None)
             return True
 
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def track_some(ctx: TaskContext) -> list[str]:
     return [item.upper() for item in ctx.track(["a", "b", "c"], message="letters")]
 
 
-def generate(to: int) -> Iterator[Any]:
+def generate(to: int) -> Generator[int, None, str]:
     yield from range(to)
     return "end"
 

@@ -75,9 +75,8 @@ class Checker:
             _require(task.task_id not in self.outcomes, "{} was assigned after its end", task.task_id)
             _require(task.task_id not in self.cancelled, "{} was assigned after its cancel", task.task_id)
             _require(task.task_id not in self.refused, "{} was assigned after it was taken over", task.task_id)
-            claim = sim.core.recorder.claims[task.token]
             assert worker is not None
-            if claim.crashes or worker.exclusive:
+            if any(claim.crashes for claim in worker.assigned.values()):
                 _require(
                     len(worker.assigned) == 1, "a task that crashed before shares worker {} with others", do.worker_id
                 )
@@ -110,6 +109,12 @@ class Checker:
         """The store took the batch."""
         dropped = {change.task_id for change in do.changes if change.token in refused}
         _require(dropped <= self.stolen, "the store refused {}", dropped - self.stolen)
+        for change in do.changes:
+            _require(
+                change.task_id not in self.stolen or change.task_id in dropped,
+                "a change of {} was taken under a lapsed token",
+                change.task_id,
+            )
         self.refused |= dropped
         for event in do.events:
             if event.task_id not in dropped:

@@ -1,7 +1,7 @@
 """Generated handlers: programs of small steps, and the hypothesis strategy that makes them.
 
-A program is a list of tuples, the first place of each says what to do. `perform` is run in the worker and imports nothing
-of hypothesis.
+A program is a list of tuples, the first place of each says what to do. `perform` is run in the worker and imports
+nothing of hypothesis.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from rxtasks.worker.context import TaskContext
 
-__all__ = ["Broken", "perform", "programs"]
+__all__ = ["Broken", "Shown", "perform", "programs"]
 
 Step = tuple[Any, ...]
 
@@ -106,7 +106,10 @@ def programs(max_steps: int = 12) -> SearchStrategy[list[Step]]:
     levels = st.sampled_from(["TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL"])
     data = st.dictionaries(st.sampled_from(["a", "b", "rows"]), json_values(4), max_size=3)
     bytes_or_tuple = (
-        st.binary(max_size=20) | st.tuples(numbers(), texts()) | st.frozensets(st.integers(), max_size=4) | json_values(4)
+        st.binary(max_size=20)
+        | st.tuples(numbers(), texts())
+        | st.frozensets(st.integers(), max_size=4)
+        | json_values(4)
     )
     step = st.one_of(
         st.tuples(st.just("print"), texts(), st.sampled_from(["\n", "", "\r\n", "\n\n"])),

@@ -414,9 +414,7 @@ def test_max_queue_refuses_what_is_too_much(tmp_path: Path) -> None:
         assert [None, 0, 2] == [tracker.result(timeout=SOON) for tracker in (blocker, *kept)]
 
 
-def test_a_failure_that_nobody_observes_is_logged_once(
-    made: TaskService, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_failure_that_nobody_observes_is_logged_once(made: TaskService, caplog: pytest.LogCaptureFixture) -> None:
     """E-19: neither tracker nor subscriber: one record of the logger "rxtasks" names task and error."""
     held = made.submit(jobs.fail, "held")
     with pytest.raises(ValueError, match="held"):

@@ -59,6 +59,7 @@ def test_the_first_submit_races_stop() -> None:
     """R24: also where the service has not been started yet."""
     for _ in range(10):
         tasks = TaskService(workers=1, isolation="thread", echo=None)
+        assert not tasks.engine.started
         race(tasks, force=False)
 
 

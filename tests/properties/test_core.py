@@ -25,8 +25,9 @@ from rxtasks.pool.timers import Timers
 from rxtasks.pool.words import CancelAsked, Publish, ScaleAsked, StopAsked
 from rxtasks.stores.memory import MemoryStore
 from rxtasks.testing.invariants import Violation
-from rxtasks.testing.script import play_all
+from rxtasks.testing.script import OPTIONS, play_all
 from rxtasks.testing.simulation import Simulation
+from rxtasks.testing.simworker import Run, SimulatedWorker
 
 POOLS = (
     [WorkerSpec(2)],
@@ -71,10 +72,16 @@ def test_long_random_runs_keep_every_promise() -> None:
 # -- single stories ---------------------------------------------------------------------------------------------------
 
 
-def _ready(sim: Simulation) -> list[Any]:
+def _ready(sim: Simulation) -> list[SimulatedWorker]:
     for worker in list(sim.workers.values()):
         worker.become_ready()
     return list(sim.workers.values())
+
+
+def _begun(worker: SimulatedWorker) -> Run:
+    run = worker.begin()
+    assert run is not None
+    return run
 
 
 def test_a_task_that_kills_its_worker_fails_after_max_crashes() -> None:
@@ -99,7 +106,7 @@ def test_what_was_not_begun_is_run_elsewhere_uncounted() -> None:
     sim = Simulation([WorkerSpec(1)])
     (worker,) = _ready(sim)
     sim.submit(TaskOptions())
-    worker.end(worker.begin(), TaskStatus.SUCCEEDED)
+    worker.end(_begun(worker), TaskStatus.SUCCEEDED)
     worker.flush(9)
     first, *others = [sim.submit(TaskOptions()) for _ in range(3)]
     assert 3 == len(worker.queue)
@@ -115,10 +122,11 @@ def test_what_waits_behind_a_long_task_is_taken_back_for_an_idle_worker() -> Non
     """W-13: tasks sent ahead to a worker that got a long one are run by the idle one after 10 ms."""
     sim = Simulation([WorkerSpec(2)])
     one, two = _ready(sim)
+    sim.submit(TaskOptions())
     for worker in (one, two):
-        sim.submit(TaskOptions())
-        worker.end(worker.begin(), TaskStatus.SUCCEEDED)
-        worker.flush(9)
+        if (run := worker.begin()) is not None:
+            worker.end(run, TaskStatus.SUCCEEDED)
+            worker.flush(9)
     tasks = [sim.submit(TaskOptions()) for _ in range(6)]
     one.begin()
     one.flush(9)
@@ -134,10 +142,8 @@ def test_a_cancel_that_crosses_a_retry_is_kept() -> None:
     """W-09: an attempt that asked for a retry before the cancel reached it is not followed by another."""
     sim = Simulation([WorkerSpec(1)])
     (worker,) = _ready(sim)
-    from rxtasks.testing.script import OPTIONS
-
     task = sim.submit(OPTIONS[2])
-    worker.end(worker.begin(), TaskStatus.RETRYING)
+    worker.end(_begun(worker), TaskStatus.RETRYING)
     assert sim.ask(lambda ticket: CancelAsked(ticket, task, None, None)) is True
     worker.flush(9)
     assert TaskStatus.CANCELLED is sim.checker.outcomes[task].status
@@ -171,7 +177,7 @@ def test_a_stop_gives_unstarted_tasks_back_and_lets_running_ones_finish() -> Non
     sim = Simulation([WorkerSpec(1)])
     (worker,) = _ready(sim)
     first, second = sim.submit(TaskOptions()), sim.submit(TaskOptions())
-    run = worker.begin()
+    run = _begun(worker)
     sim.stop_asked = True
     sim.turn([StopAsked(False, 60 * _SECOND, "keep")])
     assert not sim.finished
@@ -238,7 +244,7 @@ def _published_first(patch: pytest.MonkeyPatch) -> None:
         batch = self._batch
         close(self, out)
         if self._batch is not batch:
-            out.insert(0, Publish(list(batch.events), [], batch.size))
+            out.insert(0, Publish(list(batch.events), list(batch.sizes), [], batch.size))
             batch.events = []
 
     patch.setattr(Recorder, "close_batch", close_batch)

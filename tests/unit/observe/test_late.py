@@ -328,3 +328,15 @@ def test_a_subscriber_that_left_before_its_turn_gets_nothing(core: Core) -> None
     gate.set()
     core.flush()
     assert sink.got == [] and core.delivery.routes.by_id == {}
+
+
+def test_one_that_leaves_does_not_take_the_route_of_one_that_joins(core: Core) -> None:
+    """R19: the last one's leaving, finished after the next one has joined, changes nothing."""
+    tracker, sink = core.submit(), Sink()
+    tracker.subscribe(sink)
+    settle(core)
+    core.delivery.routes.unwatch("t", tracker)
+    core.run()
+    core.succeed()
+    core.flush()
+    assert sink.seqs == [1, 2] and sink.got[-1] == "done"

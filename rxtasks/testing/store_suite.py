@@ -1,0 +1,388 @@
+"""What every store must do: subclass StoreConformance in a test module, say how to make a store, and run it with pytest.
+
+::
+
+    class TestMyStore(StoreConformance):
+        def make_store(self, **settings):
+            return MyStore(**settings)
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from rxtasks.errors import QueueFull, ServiceStopped
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import ProgressEvent
+from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.clock import utc_from_us
+from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Store
+
+__all__ = ["StoreConformance", "change_of", "commit", "envelope"]
+
+#: The wall clock of these tests, microseconds.
+NOW = 1_700_000_000_000_000
+ANY = Lane("process")
+
+
+def envelope(task_id: str, *, due_us: int = 0, hold: bool = False, name: str = "f", **options: Any) -> Envelope:
+    """Return a task as the engine would put it into the store."""
+    return Envelope(task_id, name, "m:f", "m:f", None, "p", b"payload", TaskOptions(**options), NOW, None, due_us, hold)
+
+
+def change_of(claim: Claim, status: TaskStatus, **more: Any) -> Change:
+    """Return the change that gives the claimed task this status; `more` are fields of Change."""
+    counted = {"attempt": claim.attempt, "failures": claim.failures, "crashes": claim.crashes}
+    counted |= {"interruptions": claim.interruptions, "next_seq": claim.next_seq}
+    ended: dict[str, Any] = {"release": True, "finished_us": NOW} if status.terminal else {}
+    return Change(claim.token, claim.envelope.task_id, status, **(counted | ended | more))
+
+
+def commit(store: Store, *changes: Change) -> list[int]:
+    """Commit the changes, wait until they are durable, and return the tokens that were refused."""
+    answered = threading.Event()
+    found: list[tuple[list[int], BaseException | None]] = []
+
+    def done(refused: list[int], error: BaseException | None) -> None:
+        found.append((refused, error))
+        answered.set()
+
+    store.commit(list(changes), [], done)
+    assert answered.wait(10), "commit never answered"
+    refused, error = found[0]
+    if error is not None:
+        raise error
+    return refused
+
+
+def _ids(claims: list[Claim]) -> list[str]:
+    return [claim.envelope.task_id for claim in claims]
+
+
+class StoreConformance:
+    """The suite. `make_store` is the one hook."""
+
+    def make_store(self, *, retain: int = 10_000, max_queue: int | None = None) -> Store:
+        """Return a new, empty store."""
+        raise NotImplementedError
+
+    # -- order and lanes -----------------------------------------------------------------------------------------------
+
+    def test_tasks_are_claimed_by_priority_then_arrival(self) -> None:
+        """E-16 Q-01: higher priority first, in order of arrival among equals."""
+        store = self.make_store()
+        store.enqueue([envelope("a"), envelope("b", priority=5), envelope("c"), envelope("d", priority=5)])
+        store.enqueue([envelope("e", priority=-1), envelope("f", priority=9)])
+        assert ["f", "b", "d", "a"] == _ids(store.claim(ANY, 4, NOW))
+        assert ["c", "e"] == _ids(store.claim(ANY, 4, NOW))
+
+    def test_what_is_given_back_keeps_its_place_in_the_order(self) -> None:
+        """E-16 Q-01: a released task is claimed before those that arrived after it."""
+        store = self.make_store()
+        store.enqueue([envelope(name) for name in "abcd"])
+        first, second, third = store.claim(ANY, 3, NOW)
+        for claim in (third, first, second):
+            commit(store, change_of(claim, TaskStatus.PENDING, release=True))
+        assert ["a", "b", "c", "d"] == _ids(store.claim(ANY, 9, NOW))
+
+    def test_a_lane_takes_its_queues_and_isolation_only(self) -> None:
+        """E-20 Q-01: a task goes to workers of its isolation and queue; one without either to any."""
+        store = self.make_store()
+        store.enqueue([envelope("plain"), envelope("gpu", queue="gpu"), envelope("inside", isolation="thread")])
+        assert ["gpu"] == _ids(store.claim(Lane("process", frozenset({"gpu"})), 9, NOW))
+        assert [] == store.claim(Lane("docker", frozenset({"mail"})), 9, NOW)
+        assert ["plain", "inside"] == _ids(store.claim(Lane("thread", frozenset({"default"})), 9, NOW))
+
+    def test_order_holds_across_the_queues_of_a_lane(self) -> None:
+        """E-16 Q-01: two queues served by one lane are one line."""
+        store = self.make_store()
+        store.enqueue([envelope("a", queue="x"), envelope("b"), envelope("c", queue="x"), envelope("d", priority=1)])
+        assert ["d", "a", "b", "c"] == _ids(store.claim(ANY, 9, NOW))
+
+    def test_claim_hands_over_at_most_the_limit(self) -> None:
+        """Q-02: never more than asked; nothing for a limit of 0."""
+        store = self.make_store()
+        store.enqueue([envelope(str(number)) for number in range(5)])
+        assert [] == store.claim(ANY, 0, NOW)
+        assert 2 == len(store.claim(ANY, 2, NOW))
+        assert 3 == len(store.claim(ANY, 9, NOW))
+
+    # -- claims and fencing --------------------------------------------------------------------------------------------
+
+    def test_each_task_is_claimed_exactly_once_while_many_threads_enqueue(self) -> None:
+        """Q-02: with several threads putting tasks in and one at a time claiming, none is lost or handed out twice."""
+        store = self.make_store()
+        turn = threading.Lock()
+        claimed: list[str] = []
+        tokens: list[int] = []
+
+        def produce(name: str) -> None:
+            for number in range(50):
+                store.enqueue([envelope(f"{name}{number}")])
+
+        def consume() -> None:
+            while True:
+                with turn:
+                    if len(claimed) >= 200:
+                        return
+                    claims = store.claim(ANY, 3, NOW)
+                    claimed.extend(_ids(claims))
+                    tokens.extend(claim.token for claim in claims)
+
+        threads = [threading.Thread(target=produce, args=(name,)) for name in "abcd"]
+        threads += [threading.Thread(target=consume) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        assert sorted(f"{name}{number}" for name in "abcd" for number in range(50)) == sorted(claimed)
+        assert 200 == len(set(tokens))
+
+    def test_the_fence_grows_with_every_claim(self) -> None:
+        """Q-02: a later claim of any task has a greater fence."""
+        store = self.make_store()
+        store.enqueue([envelope("a"), envelope("b")])
+        one, two = store.claim(ANY, 2, NOW)
+        commit(store, change_of(one, TaskStatus.PENDING, release=True))
+        (again,) = store.claim(ANY, 2, NOW)
+        assert one.fence < two.fence < again.fence
+        assert one.token != again.token
+
+    def test_a_write_under_a_lapsed_token_changes_nothing(self) -> None:
+        """Q-02: the result of a zombie is refused, and the batch around it is applied."""
+        store = self.make_store()
+        store.enqueue([envelope("a"), envelope("b")])
+        old, other = store.claim(ANY, 2, NOW)
+        commit(store, change_of(old, TaskStatus.PENDING, release=True))
+        (new,) = store.claim(ANY, 1, NOW)
+        late = change_of(old, TaskStatus.SUCCEEDED, value=["j", "stale"])
+        assert [old.token] == commit(store, late, change_of(other, TaskStatus.SUCCEEDED))
+        assert TaskStatus.SUCCEEDED == self._record(store, "b").status
+        assert not self._record(store, "a").status.terminal
+        assert [] == commit(store, change_of(new, TaskStatus.SUCCEEDED, value=["j", "fresh"]))
+        assert "fresh" == self._record(store, "a").result
+
+    def test_the_first_end_wins(self) -> None:
+        """R9 Q-02: a second terminal change under the same token is refused."""
+        store = self.make_store()
+        store.enqueue([envelope("a")])
+        (claim,) = store.claim(ANY, 1, NOW)
+        assert [] == commit(store, change_of(claim, TaskStatus.SUCCEEDED))
+        assert [claim.token] == commit(store, change_of(claim, TaskStatus.FAILED))
+        assert TaskStatus.SUCCEEDED == self._record(store, "a").status
+        assert [] == store.claim(ANY, 1, NOW)
+
+    def test_a_waiting_task_can_be_claimed_by_its_id(self) -> None:
+        """E-06: claim_one takes what waits, whatever for, and nothing else."""
+        store = self.make_store()
+        store.enqueue([envelope("now"), envelope("later", due_us=NOW + 10), envelope("held", hold=True)])
+        for name in ("now", "later", "held"):
+            claim = store.claim_one(name)
+            assert claim is not None and name == claim.envelope.task_id
+            assert store.claim_one(name) is None
+            commit(store, change_of(claim, TaskStatus.CANCELLED))
+            assert store.claim_one(name) is None
+        assert store.claim_one("unknown") is None
+        assert [] == store.claim(ANY, 9, NOW + 20)
+
+    # -- time ----------------------------------------------------------------------------------------------------------
+
+    def test_a_task_is_not_claimed_before_its_time(self) -> None:
+        """E-16: run_at is kept to the microsecond, and next_due says when to come again."""
+        store = self.make_store()
+        store.enqueue([envelope("b", due_us=NOW + 20), envelope("a", due_us=NOW + 10)])
+        assert NOW + 10 == store.next_due()
+        assert Counts(0, 2) == store.counts()
+        assert [] == store.claim(ANY, 9, NOW + 9)
+        assert ["a"] == _ids(store.claim(ANY, 9, NOW + 10))
+        assert NOW + 20 == store.next_due()
+        assert ["b"] == _ids(store.claim(ANY, 9, NOW + 99))
+        assert store.next_due() is None
+
+    def test_a_retry_waits_for_its_time_with_its_counts_and_checkpoint(self) -> None:
+        """E-12: what an attempt leaves is there for the next one."""
+        store = self.make_store()
+        store.enqueue([envelope("a")])
+        (claim,) = store.claim(ANY, 1, NOW)
+        commit(store, change_of(claim, TaskStatus.RUNNING, attempt=1, checkpoint=b"state", next_seq=2))
+        counts = {"attempt": 1, "failures": 1, "crashes": 2, "interruptions": 3, "next_seq": 7}
+        commit(store, change_of(claim, TaskStatus.RETRYING, release=True, due_us=NOW + 50, **counts))
+        assert TaskStatus.RETRYING == self._record(store, "a").status
+        assert [] == store.claim(ANY, 1, NOW + 49)
+        (again,) = store.claim(ANY, 1, NOW + 50)
+        assert (1, 1, 2, 3, 7) == (
+            again.attempt,
+            again.failures,
+            again.crashes,
+            again.interruptions,
+            again.next_seq,
+        )
+        assert b"state" == again.restored
+
+    # -- once ----------------------------------------------------------------------------------------------------------
+
+    def test_a_repeated_id_stands_for_the_task_that_has_it(self) -> None:
+        """E-06: pushing an id again makes nothing new, also after its end."""
+        store = self.make_store()
+        assert [None, "a"] == store.enqueue([envelope("a"), envelope("a")])
+        (claim,) = store.claim(ANY, 9, NOW)
+        commit(store, change_of(claim, TaskStatus.SUCCEEDED))
+        assert ["a"] == store.enqueue([envelope("a")])
+        assert [] == store.claim(ANY, 9, NOW)
+
+    def test_a_dedup_key_is_taken_until_the_task_ends(self) -> None:
+        """E-16: a repeat returns the existing task while it has not ended."""
+        store = self.make_store()
+        assert [None, "a"] == store.enqueue([envelope("a", dedup_key="k"), envelope("b", dedup_key="k")])
+        (claim,) = store.claim(ANY, 9, NOW)
+        assert ["a"] == store.enqueue([envelope("c", dedup_key="k")])
+        commit(store, change_of(claim, TaskStatus.FAILED))
+        assert [None] == store.enqueue([envelope("d", dedup_key="k")])
+        assert ["d"] == _ids(store.claim(ANY, 9, NOW))
+
+    def test_a_created_task_waits_until_it_is_pushed(self) -> None:
+        """E-06: create stores without queueing; push of the same id queues it."""
+        store = self.make_store()
+        assert [None] == store.enqueue([envelope("a", hold=True)])
+        assert TaskStatus.CREATED == self._record(store, "a").status
+        assert ([], []) == (store.claim(ANY, 9, NOW), store.waiting())
+        assert ["a"] == store.enqueue([envelope("a")])
+        assert ["a"] == _ids(store.claim(ANY, 9, NOW))
+
+    def test_a_full_queue_takes_none_of_the_batch(self) -> None:
+        """E-06: QueueFull at max_queue, and nothing half done."""
+        store = self.make_store(max_queue=2)
+        store.enqueue([envelope("a")])
+        with pytest.raises(QueueFull):
+            store.enqueue([envelope("b"), envelope("c")])
+        assert [None] == store.enqueue([envelope("b")])
+        assert ["a", "b"] == store.waiting()
+
+    # -- changes by callers --------------------------------------------------------------------------------------------
+
+    def test_update_changes_priority_and_time_of_a_waiting_task(self) -> None:
+        """E-06: update before it runs; False when it does not wait."""
+        store = self.make_store()
+        store.enqueue([envelope("a"), envelope("b"), envelope("c", due_us=NOW + 10)])
+        assert store.update("b", priority=3)
+        assert store.update("c", due_us=0)
+        assert 3 == self._record(store, "b").priority
+        claims = store.claim(ANY, 9, NOW)
+        assert ["b", "a", "c"] == _ids(claims)
+        assert not store.update("a", priority=9)
+        assert not store.update("unknown", priority=9)
+        assert Counts(0, 0) == store.counts()
+
+    def test_delete_forgets_an_ended_task_only(self) -> None:
+        """E-06: delete after it ended; its id is free again and is not lost to retention later."""
+        store = self.make_store(retain=1)
+        store.enqueue([envelope("a")])
+        assert not store.delete("a")
+        (claim,) = store.claim(ANY, 1, NOW)
+        assert not store.delete("a")
+        commit(store, change_of(claim, TaskStatus.SUCCEEDED))
+        assert store.delete("a")
+        assert not store.delete("a")
+        assert store.get("a") is None
+        assert [None, None] == store.enqueue([envelope("a"), envelope("b")])
+        second = store.claim_one("b")
+        assert second is not None
+        commit(store, change_of(second, TaskStatus.SUCCEEDED))
+        assert ["a"] == store.waiting()
+        assert TaskStatus.SUCCEEDED == self._record(store, "b").status
+
+    def test_only_the_newest_ended_tasks_are_retained(self) -> None:
+        """Q-07: `retain` ended tasks are kept; unfinished ones always."""
+        store = self.make_store(retain=2)
+        store.enqueue([envelope(name) for name in "abcd"])
+        for claim in store.claim(ANY, 3, NOW):
+            commit(store, change_of(claim, TaskStatus.SUCCEEDED))
+        assert ["b", "c", "d"] == [record.task_id for record in store.list()]
+
+    def test_close_takes_nothing_more_and_names_what_waits(self) -> None:
+        """R24 W-05: after close() enqueue raises; waiting tasks can still be claimed by id; reopen() takes again."""
+        store = self.make_store()
+        store.enqueue([envelope("a"), envelope("b"), envelope("c", due_us=NOW + 10), envelope("d", hold=True)])
+        (held,) = store.claim(ANY, 1, NOW)
+        assert ["b", "c"] == store.close()
+        with pytest.raises(ServiceStopped):
+            store.enqueue([envelope("e")])
+        assert store.claim_one("b") is not None
+        assert [] == commit(store, change_of(held, TaskStatus.SUCCEEDED))
+        store.reopen()
+        assert [None] == store.enqueue([envelope("e")])
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def test_a_record_tells_what_is_known(self) -> None:
+        """E-06 Q-06: get shows status, counts, times, worker, progress, result and error."""
+        store = self.make_store()
+        store.enqueue([envelope("a", name="report", tags=("x",), priority=2)])
+        (claim,) = store.claim(ANY, 1, NOW)
+        commit(store, change_of(claim, TaskStatus.RUNNING, attempt=1, started_us=NOW + 5, worker_id="w"))
+        record = self._record(store, "a")
+        assert ("report", TaskStatus.RUNNING, "w", 2, ("x",)) == (
+            record.name,
+            record.status,
+            record.worker_id,
+            record.priority,
+            record.tags,
+        )
+        progress = ProgressEvent("a", 2, 1, "w", utc_from_us(NOW), 3, 4)
+        error = TaskErrorInfo("ValueError", "first")
+        retry = change_of(claim, TaskStatus.RETRYING, release=True, due_us=NOW + 1, attempt=1, error=error)
+        commit(store, retry)
+        assert error == self._record(store, "a").error
+        (again,) = store.claim(ANY, 1, NOW + 9)
+        commit(
+            store,
+            change_of(
+                again,
+                TaskStatus.SUCCEEDED,
+                attempt=2,
+                worker_id="v",
+                started_us=NOW + 10,
+                finished_us=NOW + 30,
+                value=["j", {"n": 1}],
+                progress=progress,
+            ),
+        )
+        record = self._record(store, "a")
+        assert ({"n": 1}, None, "v", progress, 2) == (
+            record.result,
+            record.error,
+            record.worker_id,
+            record.progress,
+            record.attempt,
+        )
+        assert 20e-6 == record.duration
+        assert utc_from_us(NOW) == record.created_at
+        assert store.get("unknown") is None
+
+    def test_list_filters_and_pages_in_order_of_arrival(self) -> None:
+        """E-06: by status, name and tag; `after` and `limit` walk through all of them once."""
+        store = self.make_store()
+        store.enqueue([envelope(name, name="odd" if name in "ace" else "even", tags=(name,)) for name in "abcdef"])
+        (claim,) = store.claim(ANY, 1, NOW)
+        commit(store, change_of(claim, TaskStatus.FAILED))
+        assert ["a", "c", "e"] == [record.task_id for record in store.list(name="odd")]
+        assert ["a"] == [record.task_id for record in store.list(status=TaskStatus.FAILED)]
+        assert ["d"] == [record.task_id for record in store.list(tag="d")]
+        assert [] == store.list(created_before_us=NOW)
+        assert 6 == len(store.list(created_before_us=NOW + 1))
+        assert [] == store.list(limit=0)
+        pages, after = [], None
+        while page := store.list(limit=4, after=after):
+            pages.append([record.task_id for record in page])
+            after = pages[-1][-1]
+        assert [["a", "b", "c", "d"], ["e", "f"]] == pages
+
+    @staticmethod
+    def _record(store: Store, task_id: str) -> Any:
+        record = store.get(task_id)
+        assert record is not None, task_id
+        return record
