@@ -28,6 +28,11 @@ def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise SettingsError(f"setting {attribute.name} is True or False, not {value!r}")
 
 
+def _path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise SettingsError(f"setting {attribute.name} is the path of a file or None, not {value!r}")
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The settings of a TaskService; all have defaults that suit one machine."""
@@ -59,7 +64,7 @@ class Settings:
     #: Keep each attempt's temp_dir instead of removing it.
     keep_temp: bool = attrs.field(default=False, validator=_flag)
     #: A file that receives every stimulus and instruction of the core as JSON lines; None = no recording.
-    record: str | None = None
+    record: str | None = attrs.field(default=None, validator=_path)
 
 
 def make_settings(values: dict[str, Any]) -> Settings:

@@ -61,7 +61,20 @@ from rxtasks.pool.words import (
     WorkArrived,
 )
 from rxtasks.stores.base import Claim
-from rxtasks.wire.message import Ack, Cancel, Dropped, Heartbeat, Hook, Ping, Ready, Reply, Request, StartFailed, Stop, Stopping
+from rxtasks.wire.message import (
+    Ack,
+    Cancel,
+    Dropped,
+    Heartbeat,
+    Hook,
+    Ping,
+    Ready,
+    Reply,
+    Request,
+    StartFailed,
+    Stop,
+    Stopping,
+)
 
 __all__ = ["Core"]
 

@@ -487,10 +487,3 @@ class Driver(Host):
 
 _TICK = Tick()
 _ARRIVED = WorkArrived()
-
-
-def known(instruction: Instruction) -> bool:
-    """Say whether the driver knows how to do this; a test asks for every one."""
-    return type(instruction) in Driver._do
-
-

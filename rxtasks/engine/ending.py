@@ -19,10 +19,10 @@ from signal import SIGKILL, Signals
 import attrs
 
 from rxtasks.config import Settings
+from rxtasks.engine.recorder import Recorder
 from rxtasks.errors import RxTasksError, ServiceStopped, TaskCancelled, TaskTimeout, WorkerCrashed
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.engine.recorder import Recorder
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.timers import Timers
 from rxtasks.pool.words import Exited, Instruction, KillWorker, Now, SendCommand

@@ -224,7 +224,7 @@ class TaskEngine(RxSubject[Any]):
         if other is not None:
             if desk is not None:
                 desk.forget(task_id)
-            if fresh and other != task_id:
+            if fresh and (other != task_id or self._has_ended(task_id)):
                 trackers.pop(task_id, None)
             self.driver.arrived()
             return self.track(other)
@@ -272,7 +272,12 @@ class TaskEngine(RxSubject[Any]):
             raise UnknownTask(task_id)
         made = TaskTracker(task_id, name=record.name, control=self)
         if not record.status.terminal:
-            return self.outlet.trackers.setdefault(task_id, made).resumed(from_seq)
+            tracker = self.outlet.trackers.setdefault(task_id, made)
+            if tracker is made and self._has_ended(task_id):
+                # It ended between the two looks, and nobody would settle this one.
+                self.outlet.trackers.pop(task_id, None)
+                return self.track(task_id, from_seq)
+            return tracker.resumed(from_seq)
         at = record.finished_at or record.created_at
         made.observe(
             StatusEvent(
@@ -281,6 +286,11 @@ class TaskEngine(RxSubject[Any]):
         )
         made.settle(Outcome(record.status, ["j", record.result], None, record.error))
         return made
+
+    def _has_ended(self, task_id: str) -> bool:
+        """Say whether the store knows the end already: a tracker that is made after that is settled by nobody."""
+        record = self.store.get(task_id)
+        return record is None or record.status.terminal
 
     def cancel(self, task_id: str, reason: str | None = None) -> bool:
         """Ask for the task to be cancelled; False when it has ended.

@@ -71,10 +71,12 @@ class ServiceOutlet(Outlet):
         settled: list[tuple[str, Outcome, Any]] = []
         failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]] = []
         for task_id, outcome in instruction.outcomes:
-            tracker = trackers.pop(task_id, None)
+            tracker = trackers.get(task_id)
             if tracker is not None:
                 tracker.settle(outcome)
+                # In one of the two dicts at any moment: whoever looks for it finds it.
                 self._ended(task_id, tracker)
+                trackers.pop(task_id, None)
                 if outcome.status is TaskStatus.FAILED and outcome.error is not None:
                     failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
             elif self.sinks:

@@ -46,7 +46,7 @@ class EventAssembler:
         self._held: dict[int, _Held] = {}
         #: Told (level, message, stream) of lines that belong to no task.
         self._log = log
-        #: Set while something is left that was written to a file descriptor and must come before the end of the attempt that
+        #: Set while something written to a file descriptor is left that must come before the end of the attempt that
         #: runs: gives it as (stream, line).
         self.rest: Callable[[], list[tuple[str, str]]] | None = None
 

@@ -197,7 +197,7 @@ class Channel:
                 except ProtocolError:
                     raise
                 except Exception as error:
-                    # A sound frame with senseless rows: whoever wrote it, it is that worker's fault, not the engine's (R21).
+                    # A sound frame with senseless rows: the fault of that worker, not of the engine.
                     text = f"senseless content in {type(message).__name__} ({type(error).__name__}: {error})"
                     raise ProtocolError(text) from error
             reports.append(message)  # type: ignore[arg-type]

@@ -43,8 +43,8 @@ class Outputs:
         self._names = {stdout: "stdout", stderr: "stderr"}
         self._partial = {stdout: b"", stderr: b""}
         self._armed: set[int] = set()
-        #: Told whether something of the task that runs is still to be handed over here: a line without an end, or what is
-        #: left unread because subscribers are behind.
+        #: Told whether something of the task that runs is still to be handed over: a line without an end, or what is left
+        #: unread because subscribers are behind.
         self.on_rest: Callable[[bool], None] = lambda rest: None
         self._ended: set[int] = set()
         self._tail = b""

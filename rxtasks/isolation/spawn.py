@@ -101,7 +101,7 @@ class ProcessHandle:
             _signal(pidfd, number)
 
     def _gather_strays(self) -> None:
-        """Hold what descends from it but has left its group (setsid, daemons) by pidfd: it is not found after its death.
+        """Hold by pidfd what descends from it but has left its group (setsid, daemons): its death would hide them.
 
         What comes into being later, or while it is killed from outside, is beyond the reach of this: that takes a
         guardian, an ancestor to which orphans go.

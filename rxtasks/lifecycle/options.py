@@ -45,11 +45,44 @@ def _priority(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 
 
 def _words(value: Iterable[str] | str) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
+    # What is no collection is left to the validator.
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+
+
+def _text(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise SettingsError(f"TaskOptions.{attribute.name} is text or None, not {value!r}")
+
+
+def _texts(_: Any, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+    for word in value:
+        if not isinstance(word, str):
+            raise SettingsError(f"TaskOptions.{attribute.name} holds text, not {word!r}")
+
+
+def _policy(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, RetryPolicy):
+        raise SettingsError(f"TaskOptions.retry is a RetryPolicy, not {value!r}")
+
+
+def _limits(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, ResourceLimits):
+        raise SettingsError(f"TaskOptions.limits is a ResourceLimits or None, not {value!r}")
+
+
+def _one_of(*words: str) -> Any:
+    def check(owner: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in words:
+            raise SettingsError(f"{type(owner).__name__}.{attribute.name} is {' or '.join(words)}, not {value!r}")
+
+    return check
 
 
 def _limit(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+    if value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value <= 0:
         raise SettingsError(f"ResourceLimits.{attribute.name} is a number above 0, not {value!r}")
 
 
@@ -62,7 +95,7 @@ class ResourceLimits:
     memory_bytes: int | None = attrs.field(default=None, validator=_limit)
     disk_bytes: int | None = attrs.field(default=None, validator=_limit)
     over_limit: Literal["warn", "throttle", "kill"] = attrs.field(
-        default="warn", validator=attrs.validators.in_(("warn", "throttle", "kill"))
+        default="warn", validator=_one_of("warn", "throttle", "kill")
     )
 
 
@@ -71,33 +104,33 @@ class TaskOptions:
     """How one task is queued, run, retried and found again."""
 
     #: The name shown; None = the handler's.
-    name: str | None = None
+    name: str | None = attrs.field(default=None, validator=_text)
     #: Higher runs first; equal ones in order of arrival.
     priority: int = attrs.field(default=0, validator=_priority)
     #: Seconds from now before it may run.
     delay: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=True))
     #: The aware time before which it does not run.
     run_at: datetime | None = attrs.field(default=None, validator=_aware)
-    cron: str | None = None
+    cron: str | None = attrs.field(default=None, validator=_text)
     #: Soft timeout of one attempt, seconds: the handler is asked to checkpoint.
     timeout: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=False))
     #: Seconds between asking (timeout, cancel) and killing the process tree.
     grace: float = attrs.field(default=5.0, validator=_seconds("TaskOptions", zero=True))
-    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=attrs.validators.instance_of(RetryPolicy))
+    retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_policy)
     #: Worker crashes after which the task fails; 1 = never run again after a crash.
     max_crashes: int = attrs.field(default=3, validator=_whole(1))
     #: A repeat returns the existing task while it has not ended.
-    dedup_key: str | None = None
-    depends_on: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    dedup_key: str | None = attrs.field(default=None, validator=_text)
+    depends_on: tuple[str, ...] = attrs.field(default=(), converter=_words, validator=_texts)
     on_dependency_failure: Literal["cancel", "run"] = attrs.field(
-        default="cancel", validator=attrs.validators.in_(("cancel", "run"))
+        default="cancel", validator=_one_of("cancel", "run")
     )
-    lock: str | None = None
-    queue: str | None = None
+    lock: str | None = attrs.field(default=None, validator=_text)
+    queue: str | None = attrs.field(default=None, validator=_text)
     #: Run only in workers of this isolation (mixed pools); None = any.
-    isolation: str | None = None
-    limits: ResourceLimits | None = None
-    tags: tuple[str, ...] = attrs.field(default=(), converter=_words)
+    isolation: str | None = attrs.field(default=None, validator=_text)
+    limits: ResourceLimits | None = attrs.field(default=None, validator=_limits)
+    tags: tuple[str, ...] = attrs.field(default=(), converter=_words, validator=_texts)
 
 
 DEFAULT_OPTIONS = TaskOptions()

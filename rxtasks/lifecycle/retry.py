@@ -6,29 +6,40 @@ from typing import Any, Literal
 
 import attrs
 
+from rxtasks.errors import SettingsError
+
 __all__ = ["RetryPolicy"]
 
 _Types = tuple[type[BaseException], ...]
 
 
 def _types(value: Any) -> _Types:
-    return (value,) if isinstance(value, type) else tuple(value)
+    # What is no collection is left to the validator.
+    return tuple(value) if isinstance(value, list | tuple | set | frozenset) else (value,)
+
+
+def _one_of(*words: str) -> Any:
+    def check(policy: RetryPolicy, attribute: attrs.Attribute[str], value: str) -> None:
+        if value not in words:
+            raise SettingsError(f"RetryPolicy.{attribute.name} is {' or '.join(words)}, not {value!r}")
+
+    return check
 
 
 def _check_types(policy: RetryPolicy, attribute: attrs.Attribute[_Types], value: _Types) -> None:
     for kind in value:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise ValueError(f"RetryPolicy.{attribute.name} takes exception classes, not {kind!r}")
+            raise SettingsError(f"RetryPolicy.{attribute.name} takes exception classes, not {kind!r}")
 
 
 def _check_attempts(policy: RetryPolicy, attribute: attrs.Attribute[int], value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"RetryPolicy.max_attempts is a whole number from 1, not {value!r}")
+        raise SettingsError(f"RetryPolicy.max_attempts is a whole number from 1, not {value!r}")
 
 
 def _check_seconds(policy: RetryPolicy, attribute: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise ValueError(f"RetryPolicy.{attribute.name} is seconds, 0 or more, not {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise SettingsError(f"RetryPolicy.{attribute.name} is seconds, 0 or more, not {value!r}")
 
 
 @attrs.frozen
@@ -43,13 +54,13 @@ class RetryPolicy:
     #: Attempts in all that may end by an exception (or a TaskTimeout that is in retry_on); 1 = no retry.
     max_attempts: int = attrs.field(default=1, validator=_check_attempts)
     backoff: Literal["exponential", "fixed"] = attrs.field(
-        default="exponential", validator=attrs.validators.in_(("exponential", "fixed"))
+        default="exponential", validator=_one_of("exponential", "fixed")
     )
     #: Seconds before the second attempt.
     base: float = attrs.field(default=1.0, validator=_check_seconds)
     #: The longest delay, seconds.
     cap: float = attrs.field(default=60.0, validator=_check_seconds)
-    jitter: Literal["full", "none"] = attrs.field(default="full", validator=attrs.validators.in_(("full", "none")))
+    jitter: Literal["full", "none"] = attrs.field(default="full", validator=_one_of("full", "none"))
     #: Only these are tried again ...
     retry_on: _Types = attrs.field(default=(Exception,), converter=_types, validator=_check_types)
     #: ... and of them not these.

@@ -173,7 +173,9 @@ class Checker:
         for worker in core.pool.workers.values():
             _require(worker.owes >= 0, "{} owes {}", worker.worker_id, worker.owes)
             for token, claim in worker.assigned.items():
-                _require(claim.worker is worker and claim.token == token, "{} is not assigned here", claim.envelope.task_id)
+                _require(
+                    claim.worker is worker and claim.token == token, "{} is not assigned here", claim.envelope.task_id
+                )
 
     def after_turn(self) -> None:
         """Look at everything when the store owes nothing."""
@@ -209,9 +211,7 @@ class Checker:
         expected = self.losses[task_id] + self.retries[task_id]
         _require(counted == expected, "{}: {} failures are counted, {} happened", task_id, counted, expected)
         _require(known.crashes <= self.crashes[task_id], "{}: a crash is counted that was none", task_id)
-        running = sum(
-            isinstance(e, StatusEvent) and e.status is TaskStatus.RUNNING for e in self.commits[task_id]
-        )
+        running = sum(isinstance(e, StatusEvent) and e.status is TaskStatus.RUNNING for e in self.commits[task_id])
         _require(known.attempt == running, "{}: attempt {} after {} starts", task_id, known.attempt, running)
 
     def _check_idle(self) -> None:

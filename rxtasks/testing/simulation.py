@@ -24,13 +24,13 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import (
     Answer,
+    Claimed,
     ClaimFailed,
     ClaimTasks,
     CloseWorker,
     CommitBatch,
     CommitFailed,
     Committed,
-    Claimed,
     Finished,
     Instruction,
     KillWorker,

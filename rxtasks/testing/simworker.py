@@ -19,8 +19,21 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, End, Exited, Happened, Reported, SendAssign, Stimulus
 from rxtasks.testing.invariants import Violation
 from rxtasks.wire.credit import SendCredit, event_cost
-from rxtasks.wire.message import Ack, Assignment, Cancel, Checkpoint, Dropped, Grant, Ping, Ready, Reply, Request
-from rxtasks.wire.message import StartFailed, Stop, Stopping
+from rxtasks.wire.message import (
+    Ack,
+    Assignment,
+    Cancel,
+    Checkpoint,
+    Dropped,
+    Grant,
+    Ping,
+    Ready,
+    Reply,
+    Request,
+    StartFailed,
+    Stop,
+    Stopping,
+)
 
 if TYPE_CHECKING:
     from rxtasks.testing.simulation import Simulation

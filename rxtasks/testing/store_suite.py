@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from rxtasks.clock import utc_from_us
 from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.clock import utc_from_us
 from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Store
 
 __all__ = ["StoreConformance", "change_of", "commit", "envelope"]
@@ -77,8 +77,8 @@ class StoreConformance:
         store = self.make_store()
         store.enqueue([envelope("a"), envelope("b", priority=5), envelope("c"), envelope("d", priority=5)])
         store.enqueue([envelope("e", priority=-1), envelope("f", priority=9)])
-        assert ["f", "b", "d", "a"] == _ids(store.claim(ANY, 4, NOW))
-        assert ["c", "e"] == _ids(store.claim(ANY, 4, NOW))
+        assert _ids(store.claim(ANY, 4, NOW)) == ["f", "b", "d", "a"]
+        assert _ids(store.claim(ANY, 4, NOW)) == ["c", "e"]
 
     def test_what_is_given_back_keeps_its_place_in_the_order(self) -> None:
         """E-16 Q-01: a released task is claimed before those that arrived after it."""
@@ -87,29 +87,29 @@ class StoreConformance:
         first, second, third = store.claim(ANY, 3, NOW)
         for claim in (third, first, second):
             commit(store, change_of(claim, TaskStatus.PENDING, release=True))
-        assert ["a", "b", "c", "d"] == _ids(store.claim(ANY, 9, NOW))
+        assert _ids(store.claim(ANY, 9, NOW)) == ["a", "b", "c", "d"]
 
     def test_a_lane_takes_its_queues_and_isolation_only(self) -> None:
         """E-20 Q-01: a task goes to workers of its isolation and queue; one without either to any."""
         store = self.make_store()
         store.enqueue([envelope("plain"), envelope("gpu", queue="gpu"), envelope("inside", isolation="thread")])
-        assert ["gpu"] == _ids(store.claim(Lane("process", frozenset({"gpu"})), 9, NOW))
-        assert [] == store.claim(Lane("docker", frozenset({"mail"})), 9, NOW)
-        assert ["plain", "inside"] == _ids(store.claim(Lane("thread", frozenset({"default"})), 9, NOW))
+        assert _ids(store.claim(Lane("process", frozenset({"gpu"})), 9, NOW)) == ["gpu"]
+        assert store.claim(Lane("docker", frozenset({"mail"})), 9, NOW) == []
+        assert _ids(store.claim(Lane("thread", frozenset({"default"})), 9, NOW)) == ["plain", "inside"]
 
     def test_order_holds_across_the_queues_of_a_lane(self) -> None:
         """E-16 Q-01: two queues served by one lane are one line."""
         store = self.make_store()
         store.enqueue([envelope("a", queue="x"), envelope("b"), envelope("c", queue="x"), envelope("d", priority=1)])
-        assert ["d", "a", "b", "c"] == _ids(store.claim(ANY, 9, NOW))
+        assert _ids(store.claim(ANY, 9, NOW)) == ["d", "a", "b", "c"]
 
     def test_claim_hands_over_at_most_the_limit(self) -> None:
         """Q-02: never more than asked; nothing for a limit of 0."""
         store = self.make_store()
         store.enqueue([envelope(str(number)) for number in range(5)])
-        assert [] == store.claim(ANY, 0, NOW)
-        assert 2 == len(store.claim(ANY, 2, NOW))
-        assert 3 == len(store.claim(ANY, 9, NOW))
+        assert store.claim(ANY, 0, NOW) == []
+        assert len(store.claim(ANY, 2, NOW)) == 2
+        assert len(store.claim(ANY, 9, NOW)) == 3
 
     # -- claims and fencing --------------------------------------------------------------------------------------------
 
@@ -140,7 +140,7 @@ class StoreConformance:
         for thread in threads:
             thread.join(30)
         assert sorted(f"{name}{number}" for name in "abcd" for number in range(50)) == sorted(claimed)
-        assert 200 == len(set(tokens))
+        assert len(set(tokens)) == 200
 
     def test_the_fence_grows_with_every_claim(self) -> None:
         """Q-02: a later claim of any task has a greater fence."""
@@ -161,20 +161,20 @@ class StoreConformance:
         (new,) = store.claim(ANY, 1, NOW)
         late = change_of(old, TaskStatus.SUCCEEDED, value=["j", "stale"])
         assert [old.token] == commit(store, late, change_of(other, TaskStatus.SUCCEEDED))
-        assert TaskStatus.SUCCEEDED == self._record(store, "b").status
+        assert self._record(store, "b").status == TaskStatus.SUCCEEDED
         assert not self._record(store, "a").status.terminal
-        assert [] == commit(store, change_of(new, TaskStatus.SUCCEEDED, value=["j", "fresh"]))
-        assert "fresh" == self._record(store, "a").result
+        assert commit(store, change_of(new, TaskStatus.SUCCEEDED, value=["j", "fresh"])) == []
+        assert self._record(store, "a").result == "fresh"
 
     def test_the_first_end_wins(self) -> None:
         """R9 Q-02: a second terminal change under the same token is refused."""
         store = self.make_store()
         store.enqueue([envelope("a")])
         (claim,) = store.claim(ANY, 1, NOW)
-        assert [] == commit(store, change_of(claim, TaskStatus.SUCCEEDED))
+        assert commit(store, change_of(claim, TaskStatus.SUCCEEDED)) == []
         assert [claim.token] == commit(store, change_of(claim, TaskStatus.FAILED))
-        assert TaskStatus.SUCCEEDED == self._record(store, "a").status
-        assert [] == store.claim(ANY, 1, NOW)
+        assert self._record(store, "a").status == TaskStatus.SUCCEEDED
+        assert store.claim(ANY, 1, NOW) == []
 
     def test_a_waiting_task_can_be_claimed_by_its_id(self) -> None:
         """E-06: claim_one takes what waits, whatever for, and nothing else."""
@@ -187,7 +187,7 @@ class StoreConformance:
             commit(store, change_of(claim, TaskStatus.CANCELLED))
             assert store.claim_one(name) is None
         assert store.claim_one("unknown") is None
-        assert [] == store.claim(ANY, 9, NOW + 20)
+        assert store.claim(ANY, 9, NOW + 20) == []
 
     # -- time ----------------------------------------------------------------------------------------------------------
 
@@ -195,12 +195,12 @@ class StoreConformance:
         """E-16: run_at is kept to the microsecond, and next_due says when to come again."""
         store = self.make_store()
         store.enqueue([envelope("b", due_us=NOW + 20), envelope("a", due_us=NOW + 10)])
-        assert NOW + 10 == store.next_due()
+        assert store.next_due() == NOW + 10
         assert Counts(0, 2) == store.counts()
-        assert [] == store.claim(ANY, 9, NOW + 9)
-        assert ["a"] == _ids(store.claim(ANY, 9, NOW + 10))
-        assert NOW + 20 == store.next_due()
-        assert ["b"] == _ids(store.claim(ANY, 9, NOW + 99))
+        assert store.claim(ANY, 9, NOW + 9) == []
+        assert _ids(store.claim(ANY, 9, NOW + 10)) == ["a"]
+        assert store.next_due() == NOW + 20
+        assert _ids(store.claim(ANY, 9, NOW + 99)) == ["b"]
         assert store.next_due() is None
 
     def test_a_retry_waits_for_its_time_with_its_counts_and_checkpoint(self) -> None:
@@ -211,47 +211,47 @@ class StoreConformance:
         commit(store, change_of(claim, TaskStatus.RUNNING, attempt=1, checkpoint=b"state", next_seq=2))
         counts = {"attempt": 1, "failures": 1, "crashes": 2, "interruptions": 3, "next_seq": 7}
         commit(store, change_of(claim, TaskStatus.RETRYING, release=True, due_us=NOW + 50, **counts))
-        assert TaskStatus.RETRYING == self._record(store, "a").status
-        assert [] == store.claim(ANY, 1, NOW + 49)
+        assert self._record(store, "a").status == TaskStatus.RETRYING
+        assert store.claim(ANY, 1, NOW + 49) == []
         (again,) = store.claim(ANY, 1, NOW + 50)
-        assert (1, 1, 2, 3, 7) == (
+        assert (
             again.attempt,
             again.failures,
             again.crashes,
             again.interruptions,
             again.next_seq,
-        )
-        assert b"state" == again.restored
+        ) == (1, 1, 2, 3, 7)
+        assert again.restored == b"state"
 
     # -- once ----------------------------------------------------------------------------------------------------------
 
     def test_a_repeated_id_stands_for_the_task_that_has_it(self) -> None:
         """E-06: pushing an id again makes nothing new, also after its end."""
         store = self.make_store()
-        assert [None, "a"] == store.enqueue([envelope("a"), envelope("a")])
+        assert store.enqueue([envelope("a"), envelope("a")]) == [None, "a"]
         (claim,) = store.claim(ANY, 9, NOW)
         commit(store, change_of(claim, TaskStatus.SUCCEEDED))
-        assert ["a"] == store.enqueue([envelope("a")])
-        assert [] == store.claim(ANY, 9, NOW)
+        assert store.enqueue([envelope("a")]) == ["a"]
+        assert store.claim(ANY, 9, NOW) == []
 
     def test_a_dedup_key_is_taken_until_the_task_ends(self) -> None:
         """E-16: a repeat returns the existing task while it has not ended."""
         store = self.make_store()
-        assert [None, "a"] == store.enqueue([envelope("a", dedup_key="k"), envelope("b", dedup_key="k")])
+        assert store.enqueue([envelope("a", dedup_key="k"), envelope("b", dedup_key="k")]) == [None, "a"]
         (claim,) = store.claim(ANY, 9, NOW)
-        assert ["a"] == store.enqueue([envelope("c", dedup_key="k")])
+        assert store.enqueue([envelope("c", dedup_key="k")]) == ["a"]
         commit(store, change_of(claim, TaskStatus.FAILED))
-        assert [None] == store.enqueue([envelope("d", dedup_key="k")])
-        assert ["d"] == _ids(store.claim(ANY, 9, NOW))
+        assert store.enqueue([envelope("d", dedup_key="k")]) == [None]
+        assert _ids(store.claim(ANY, 9, NOW)) == ["d"]
 
     def test_a_created_task_waits_until_it_is_pushed(self) -> None:
         """E-06: create stores without queueing; push of the same id queues it."""
         store = self.make_store()
-        assert [None] == store.enqueue([envelope("a", hold=True)])
-        assert TaskStatus.CREATED == self._record(store, "a").status
-        assert ([], []) == (store.claim(ANY, 9, NOW), store.waiting())
-        assert ["a"] == store.enqueue([envelope("a")])
-        assert ["a"] == _ids(store.claim(ANY, 9, NOW))
+        assert store.enqueue([envelope("a", hold=True)]) == [None]
+        assert self._record(store, "a").status == TaskStatus.CREATED
+        assert (store.claim(ANY, 9, NOW), store.waiting()) == ([], [])
+        assert store.enqueue([envelope("a")]) == ["a"]
+        assert _ids(store.claim(ANY, 9, NOW)) == ["a"]
 
     def test_a_full_queue_takes_none_of_the_batch(self) -> None:
         """E-06: QueueFull at max_queue, and nothing half done."""
@@ -259,8 +259,8 @@ class StoreConformance:
         store.enqueue([envelope("a")])
         with pytest.raises(QueueFull):
             store.enqueue([envelope("b"), envelope("c")])
-        assert [None] == store.enqueue([envelope("b")])
-        assert ["a", "b"] == store.waiting()
+        assert store.enqueue([envelope("b")]) == [None]
+        assert store.waiting() == ["a", "b"]
 
     # -- changes by callers --------------------------------------------------------------------------------------------
 
@@ -270,9 +270,9 @@ class StoreConformance:
         store.enqueue([envelope("a"), envelope("b"), envelope("c", due_us=NOW + 10)])
         assert store.update("b", priority=3)
         assert store.update("c", due_us=0)
-        assert 3 == self._record(store, "b").priority
+        assert self._record(store, "b").priority == 3
         claims = store.claim(ANY, 9, NOW)
-        assert ["b", "a", "c"] == _ids(claims)
+        assert _ids(claims) == ["b", "a", "c"]
         assert not store.update("a", priority=9)
         assert not store.update("unknown", priority=9)
         assert Counts(0, 0) == store.counts()
@@ -288,12 +288,12 @@ class StoreConformance:
         assert store.delete("a")
         assert not store.delete("a")
         assert store.get("a") is None
-        assert [None, None] == store.enqueue([envelope("a"), envelope("b")])
+        assert store.enqueue([envelope("a"), envelope("b")]) == [None, None]
         second = store.claim_one("b")
         assert second is not None
         commit(store, change_of(second, TaskStatus.SUCCEEDED))
-        assert ["a"] == store.waiting()
-        assert TaskStatus.SUCCEEDED == self._record(store, "b").status
+        assert store.waiting() == ["a"]
+        assert self._record(store, "b").status == TaskStatus.SUCCEEDED
 
     def test_only_the_newest_ended_tasks_are_retained(self) -> None:
         """Q-07: `retain` ended tasks are kept; unfinished ones always."""
@@ -301,20 +301,20 @@ class StoreConformance:
         store.enqueue([envelope(name) for name in "abcd"])
         for claim in store.claim(ANY, 3, NOW):
             commit(store, change_of(claim, TaskStatus.SUCCEEDED))
-        assert ["b", "c", "d"] == [record.task_id for record in store.list()]
+        assert [record.task_id for record in store.list()] == ["b", "c", "d"]
 
     def test_close_takes_nothing_more_and_names_what_waits(self) -> None:
         """R24 W-05: after close() enqueue raises; waiting tasks can still be claimed by id; reopen() takes again."""
         store = self.make_store()
         store.enqueue([envelope("a"), envelope("b"), envelope("c", due_us=NOW + 10), envelope("d", hold=True)])
         (held,) = store.claim(ANY, 1, NOW)
-        assert ["b", "c"] == store.close()
+        assert store.close() == ["b", "c"]
         with pytest.raises(ServiceStopped):
             store.enqueue([envelope("e")])
         assert store.claim_one("b") is not None
-        assert [] == commit(store, change_of(held, TaskStatus.SUCCEEDED))
+        assert commit(store, change_of(held, TaskStatus.SUCCEEDED)) == []
         store.reopen()
-        assert [None] == store.enqueue([envelope("e")])
+        assert store.enqueue([envelope("e")]) == [None]
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -325,13 +325,13 @@ class StoreConformance:
         (claim,) = store.claim(ANY, 1, NOW)
         commit(store, change_of(claim, TaskStatus.RUNNING, attempt=1, started_us=NOW + 5, worker_id="w"))
         record = self._record(store, "a")
-        assert ("report", TaskStatus.RUNNING, "w", 2, ("x",)) == (
+        assert (
             record.name,
             record.status,
             record.worker_id,
             record.priority,
             record.tags,
-        )
+        ) == ("report", TaskStatus.RUNNING, "w", 2, ("x",))
         progress = ProgressEvent("a", 2, 1, "w", utc_from_us(NOW), 3, 4)
         error = TaskErrorInfo("ValueError", "first")
         retry = change_of(claim, TaskStatus.RETRYING, release=True, due_us=NOW + 1, attempt=1, error=error)
@@ -359,7 +359,7 @@ class StoreConformance:
             record.progress,
             record.attempt,
         )
-        assert 20e-6 == record.duration
+        assert record.duration == 20e-6
         assert utc_from_us(NOW) == record.created_at
         assert store.get("unknown") is None
 
@@ -369,17 +369,17 @@ class StoreConformance:
         store.enqueue([envelope(name, name="odd" if name in "ace" else "even", tags=(name,)) for name in "abcdef"])
         (claim,) = store.claim(ANY, 1, NOW)
         commit(store, change_of(claim, TaskStatus.FAILED))
-        assert ["a", "c", "e"] == [record.task_id for record in store.list(name="odd")]
-        assert ["a"] == [record.task_id for record in store.list(status=TaskStatus.FAILED)]
-        assert ["d"] == [record.task_id for record in store.list(tag="d")]
-        assert [] == store.list(created_before_us=NOW)
-        assert 6 == len(store.list(created_before_us=NOW + 1))
-        assert [] == store.list(limit=0)
+        assert [record.task_id for record in store.list(name="odd")] == ["a", "c", "e"]
+        assert [record.task_id for record in store.list(status=TaskStatus.FAILED)] == ["a"]
+        assert [record.task_id for record in store.list(tag="d")] == ["d"]
+        assert store.list(created_before_us=NOW) == []
+        assert len(store.list(created_before_us=NOW + 1)) == 6
+        assert store.list(limit=0) == []
         pages, after = [], None
         while page := store.list(limit=4, after=after):
             pages.append([record.task_id for record in page])
             after = pages[-1][-1]
-        assert [["a", "b", "c", "d"], ["e", "f"]] == pages
+        assert pages == [["a", "b", "c", "d"], ["e", "f"]]
 
     @staticmethod
     def _record(store: Store, task_id: str) -> Any:

@@ -438,3 +438,12 @@ def test_options_of_a_request_win_over_the_handlers(made: TaskService) -> None:
     tracker = made.push(TaskRequest(jobs.named, (1,), options=TaskOptions(name="other")))
     tracker.result(timeout=SOON)
     assert ("other", 0) == (made.get(tracker.task_id).name, made.get(tracker.task_id).priority)
+
+
+def test_a_request_pushed_again_as_it_ends_still_has_its_result(made: TaskService) -> None:
+    """R24: whenever the second push or track comes, its tracker ends, with the same result."""
+    for number in range(200):
+        request = TaskRequest(jobs.double, (number,))
+        first = made.push(request)
+        again = [made.push(request) if step % 2 else made.track(request.task_id) for step in range(6)]
+        assert [number * 2] * 7 == [tracker.result(timeout=SOON) for tracker in (first, *again)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rxtasks import ServiceStopped, TaskCancelled, TaskRequest, TaskService, WorkerStartError
+from rxtasks.operators import terminal
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, Gate, recorded, service, started
 
@@ -29,6 +30,17 @@ def run_script(tmp_path: Path, text: str, timeout: float = 30) -> subprocess.Com
         text=True,
         timeout=timeout,
     )
+
+
+def open_after_ends(made: TaskService, gate: Gate, count: int) -> None:
+    """Open the gate when so many tasks have ended, which the stop makes them do."""
+    ends = recorded(made.events.pipe(terminal()))
+
+    def work() -> None:
+        ends.wait(lambda r: len(r.values) >= count)
+        gate.open()
+
+    threading.Thread(target=work, daemon=True).start()
 
 
 @pytest.mark.parametrize("isolation", ["inline", "thread", "process"])
@@ -69,10 +81,10 @@ def test_leaving_with_drain_finishes_what_runs(tmp_path: Path) -> None:
     with service(on_exit="drain") as made:
         running = started(made, jobs.wait_at, gate.path, "finished")
         waiting = made.with_options(timeout=60).submit(jobs.double, 1)
-        threading.Thread(target=gate.open).start()
-        # Leaving waits for the running one.
+        open_after_ends(made, gate, 1)
     assert "finished" == running.result(timeout=0)
-    assert waiting.done
+    with pytest.raises(ServiceStopped):
+        waiting.result(timeout=0)
 
 
 def test_leaving_with_force_ends_what_runs() -> None:
@@ -91,7 +103,7 @@ def test_leaving_by_an_exception_cancels_what_has_not_started(tmp_path: Path) ->
     with pytest.raises(LookupError, match="out of here"), TaskService(1, isolation="thread", echo=None) as made:
         running = started(made, jobs.wait_at, gate.path, "finished")
         waiting = [made.with_options(timeout=60).submit(jobs.double, number) for number in range(3)]
-        threading.Thread(target=gate.open).start()
+        open_after_ends(made, gate, 3)
         raise LookupError("out of here")
     assert "finished" == running.result(timeout=0)
     for tracker in waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import random
@@ -66,7 +67,7 @@ def hold_gil(seconds: int, ctx: TaskContext) -> str:
     return "done"
 
 
-# -- deaths -------------------------------------------------------------------------------------------------------------
+# -- deaths ------------------------------------------------------------------------------------------------------------
 
 
 def die_while_writing(seed: int, size: int, ctx: TaskContext) -> int:
@@ -151,7 +152,7 @@ def cover_channel_by_file(ctx: TaskContext) -> int:
     return 1
 
 
-# -- frames -------------------------------------------------------------------------------------------------------------
+# -- frames ------------------------------------------------------------------------------------------------------------
 
 
 def the_channel() -> Any:
@@ -193,7 +194,7 @@ def forge(kind: str, ctx: TaskContext) -> None:
     time.sleep(1000)
 
 
-# -- forks, threads and children ----------------------------------------------------------------------------------------
+# -- forks, threads and children ---------------------------------------------------------------------------------------
 
 
 def fork_and_write(ctx: TaskContext) -> str:
@@ -205,10 +206,8 @@ def fork_and_write(ctx: TaskContext) -> str:
             ctx.emit("from the child")
             ctx.progress(1)
         for fd in range(3, 64):
-            try:
+            with contextlib.suppress(OSError):
                 os.write(fd, b"from the child")
-            except OSError:
-                pass
         os._exit(0)
     os.wait()
     ctx.emit("here")
@@ -266,7 +265,7 @@ def start_children(ctx: TaskContext) -> None:
     time.sleep(1000)
 
 
-# -- output -------------------------------------------------------------------------------------------------------------
+# -- output ------------------------------------------------------------------------------------------------------------
 
 
 def print_much(megabytes: int) -> int:
@@ -295,7 +294,7 @@ def recurse(depth: int = 0) -> int:
     return recurse(depth + 1)
 
 
-# -- state of the process -----------------------------------------------------------------------------------------------
+# -- state of the process ----------------------------------------------------------------------------------------------
 
 
 def spoil(directory: str) -> int:
@@ -328,12 +327,12 @@ def state() -> dict[str, Any]:
         "signals": [str(signal.getsignal(n)) for n in (signal.SIGTERM, signal.SIGUSR1, signal.SIGCHLD)],
         "stdin": os.readlink("/proc/self/fd/0"),
         "pipes": [os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)],
-        "children": open(f"/proc/self/task/{os.getpid()}/children").read(),  # noqa: SIM115
+        "children": open(f"/proc/self/task/{os.getpid()}/children").read(),
         "pid": os.getpid(),
     }
 
 
-# -- much at once -------------------------------------------------------------------------------------------------------
+# -- much at once ------------------------------------------------------------------------------------------------------
 
 
 async def echo(blob: bytes) -> bytes:
@@ -347,7 +346,7 @@ async def linger(ctx: TaskContext) -> None:
     await asyncio.sleep(1000)
 
 
-# -- what cannot travel -------------------------------------------------------------------------------------------------
+# -- what cannot travel ------------------------------------------------------------------------------------------------
 
 
 class OddError(Exception):
@@ -414,7 +413,7 @@ def take(value: Any) -> str:
     return type(value).__name__
 
 
-# -- set-up -------------------------------------------------------------------------------------------------------------
+# -- set-up ------------------------------------------------------------------------------------------------------------
 
 
 def good_initializer() -> None: ...

@@ -150,7 +150,7 @@ def leftovers() -> tuple[int, list[int], int]:
     return len(os.listdir("/proc/self/fd")), descendants(os.getpid()), threading.active_count()
 
 
-# -- other processes ----------------------------------------------------------------------------------------------------
+# -- other processes ---------------------------------------------------------------------------------------------------
 
 
 class Watched:

@@ -76,7 +76,7 @@ def test_a_task_that_must_not_run_again_fails_with_the_signal(shared: Pool, numb
 
 def test_a_task_that_kills_every_worker_fails_in_the_end(shared: Pool) -> None:
     """W-07: after max_crashes the task fails, and the workers are there for others."""
-    tasks, witness = shared
+    tasks, _ = shared
     tracker = tasks.submit(forge, "noise")
     with pytest.raises(WorkerCrashed):
         tracker.result(LONG)

@@ -137,7 +137,7 @@ def test_force_hurries_a_stop_that_drains() -> None:
     assert isinstance(tracker.future.exception(LONG), ServiceStopped)
 
 
-# -- starts that fail ---------------------------------------------------------------------------------------------------
+# -- starts that fail --------------------------------------------------------------------------------------------------
 
 
 def refused(**settings: Any) -> WorkerStartError:

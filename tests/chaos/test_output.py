@@ -36,7 +36,7 @@ def test_what_is_written_below_the_streams_belongs_to_its_task(shared: Pool) -> 
 
 def test_the_last_words_of_a_worker_that_dies_are_its_task_s(shared: Pool) -> None:
     """W-07: what was written just before the end is in the task's log and in the error."""
-    tasks, witness = shared
+    tasks, _ = shared
     tracker = tasks.with_options(max_crashes=1).submit(write_below_then_die, "word")
     with pytest.raises(WorkerCrashed, match="word err, no end"):
         tracker.result(LONG)
@@ -63,6 +63,7 @@ def test_ten_megabytes_of_print_arrive_whole_in_bounded_memory() -> None:
         assert tasks.flush(LONG)
         assert 10 * 1024 == seen
         assert 10 * 1024 * 1023 == size
+        assert memory() - before < 30 * 2**20
 
 
 def test_print_is_bounded_although_a_subscriber_is_slow() -> None:

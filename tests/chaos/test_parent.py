@@ -36,7 +36,7 @@ threading.Event().wait()
 
 
 def test_nothing_outlives_a_killed_parent() -> None:
-    """W-10: 2 s after the SIGKILL of the parent its workers are gone, with children, sessions of their own and daemons."""
+    """W-10: 2 s after the SIGKILL of the parent its workers, their children and daemons are gone."""
     with Script(_WITH_CHILDREN) as script:
         pids = [*json.loads(script.line()), *json.loads(script.line())]
         watched = [Watched(pid) for pid in pids]

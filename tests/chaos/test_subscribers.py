@@ -115,7 +115,7 @@ def test_a_subscriber_that_disposes_itself_gets_nothing_more() -> None:
 @pytest.mark.parametrize("isolation", ["process", "thread", "inline"])
 def test_a_subscriber_may_submit_and_cancel_from_on_next(isolation: str) -> None:
     """R18: submit, cancel and result work inside on_next; never a deadlock, never a growing stack."""
-    with service(2, isolation=isolation) as (tasks, witness):
+    with service(2, isolation=isolation) as (tasks, _):
         results: list[int] = []
         over = threading.Event()
 

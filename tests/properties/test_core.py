@@ -1,7 +1,7 @@
-"""The pure core in simulated trouble: crashes, hangs, late answers, slow and failing commits, scale, pause, cancel, stop.
+"""The pure core in simulated trouble: crashes, hangs, late answers, slow and failing commits, scale, cancel, stop.
 
-Every run is a script of bytes (rxtasks.testing.script); what must hold is in rxtasks.testing.invariants. The second half
-plants bugs and asks that the checker finds each of them.
+Every run is a script of bytes (rxtasks.testing.script); what must hold is in rxtasks.testing.invariants. The second
+half plants bugs and asks that the checker finds each of them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SECOND = 1_000_000_000
 )
 @example(pool=POOLS[0], script=b"", ending=0)
 def test_every_run_keeps_every_promise(pool: list[WorkerSpec], script: bytes, ending: int) -> None:
-    """W-03 W-04 W-05 W-07 W-08 W-09 W-11 W-13 Q-02 R1 R2 R9 R20 R22: no script of faults breaks an invariant of the core."""
+    """W-03 W-04 W-05 W-07 W-08 W-09 W-11 W-13 Q-02 R1 R2 R9 R20 R22: no script of faults breaks an invariant."""
     play_all(Simulation(pool), script, ending)
 
 

@@ -47,13 +47,18 @@ class StoreMachine(RuleBasedStateMachine):
         hold=st.booleans(),
     )
     def enqueue(
-        self, number: int, priority: int, queue: str | None, isolation: str | None, key: str | None, delay: int, hold: bool
+        self,
+        number: int,
+        priority: int,
+        queue: str | None,
+        isolation: str | None,
+        key: str | None,
+        delay: int,
+        hold: bool,
     ) -> None:
         name = f"t{number}"
         due = self.now + delay if delay else 0
-        task = envelope(
-            name, due_us=due, hold=hold, priority=priority, queue=queue, isolation=isolation, dedup_key=key
-        )
+        task = envelope(name, due_us=due, hold=hold, priority=priority, queue=queue, isolation=isolation, dedup_key=key)
         if self.closed:
             with pytest.raises(ServiceStopped):
                 self.store.enqueue([task])
