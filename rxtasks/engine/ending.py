@@ -8,8 +8,8 @@ What a dead worker held, from the last assignment back (Exited.unstarted of them
 - not begun: back to the queue, nothing counted;
 - the one for which it was killed: cancelled, or TaskTimeout (retried if the policy says so);
 - killed for another task, or by a stop: an interruption (at most `max_interruptions`), or ServiceStopped;
-- else a crash. In a worker that runs one at a time, only the last one begun was running; those before it had ended there
-  without their report getting out, and count as interrupted.
+- else a crash. In a worker that runs one at a time, only the last one begun was running; those before it had ended
+  there without their report getting out, and count as interrupted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _SECOND = 1_000_000_000
 
 #: What usually lies behind a worker's death by this signal.
 _LIKELY = {
-    9: "killed from outside or by the kernel when memory ran out (see dmesg); lower the task's memory use or set limits",
+    9: "killed from outside or by the kernel when memory ran out (see dmesg); use less memory or set limits",
     11: "a segmentation fault in native code; run the handler with python -X faulthandler",
     6: "abort() in native code, often a failed assertion; see the worker's last output",
     7: "a bus error: a mapped file was truncated, or the disk or /dev/shm is full",
@@ -170,9 +170,7 @@ class Ender:
             self._bury(claim, worker, exited, index >= last or claim.status is TaskStatus.RUNNING, stopping, now)
         return again
 
-    def _bury(
-        self, claim: Claim, worker: WorkerState, exited: Exited, suspect: bool, stopping: bool, now: Now
-    ) -> None:
+    def _bury(self, claim: Claim, worker: WorkerState, exited: Exited, suspect: bool, stopping: bool, now: Now) -> None:
         ending = claim.ending
         if ending is not None and ending.kind == "cancel":
             self.cancelled(claim, ending.reason, now)

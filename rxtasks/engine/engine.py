@@ -371,6 +371,8 @@ class TaskEngine(RxSubject[Any]):
         the first. What did not get to its end fails with ServiceStopped (`waiting` "cancel": is cancelled; "keep":
         stays in a durable store).
         """
+        if self.driver.failed is not None:
+            raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
         if self.driver.forked:  # it is the parent's to stop
             return StopReport()
         drain = 0.0 if force else self.settings.drain_timeout if timeout is None else timeout
@@ -494,6 +496,8 @@ class TaskEngine(RxSubject[Any]):
         self._check_forked()
 
     def _check_forked(self) -> None:
+        if self.driver.failed is not None:
+            raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
         if self.driver.forked:
             raise ServiceStopped("this process was forked from the one that runs the service; make a service of its own")
 

@@ -6,9 +6,9 @@
 
 - What names a token that is not held here is a late report of a lost worker: counted and dropped.
 - Events are numbered by the worker; a number that does not follow is that worker's fault and fails it (R4).
-- Nothing is published before its batch is committed. One commit is under way at a time, and one that failed is tried again
-  before what follows it, so that events are published in order; meanwhile the next batch grows. A task whose claim the store refused has been taken over by another
-  engine: its events of that batch are dropped.
+- Nothing is published before its batch is committed. One commit is under way at a time, and one that failed is tried
+  again before what follows it, so that events are published in order; meanwhile the next batch grows.
+- A task whose claim the store refused has been taken over by another engine: its events of that batch are dropped.
 - Events that a worker cannot give (crash, lost, killed, stopped) are made here, numbered after the last one accepted.
 """
 

@@ -1,8 +1,8 @@
 """Turns a worker's event rows into TaskEvents: the same ones whatever the isolation.
 
-The table knows each assignment that was passed down, by token; rows name only the token. What the worker's process writes to
-its file descriptors 1 and 2 (below Python's streams) is read by the parent and becomes log events of the task that runs;
-each shifts the numbers of the rows after it by one, so that the task's seq stays contiguous.
+The table knows each assignment that was passed down, by token; rows name only the token. What the worker's process
+writes to its file descriptors 1 and 2 (below Python's streams) is read by the parent and becomes log events of the task
+that runs; each shifts the numbers of the rows after it by one, so that the task's seq stays contiguous.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The parent's end of a process worker's channel: a non-blocking socket, frames both ways, and the token pipe.
 
-Writes never block: what the socket does not take waits in a buffer until it is writable again. Large messages are cut into parts,
-drawn one at a time, so that a command never waits behind more than one part (R5, R11). A channel that is closed or broken
-swallows what is sent to it (R3).
+Writes never block: what the socket does not take waits in a buffer until it is writable again. Large messages are cut
+into parts, drawn one at a time, so that a command never waits behind more than one part (R5, R11). A channel that is
+closed or broken swallows what is sent to it (R3).
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class Channel:
         os.set_blocking(token_write, False)
         self.worker_id = worker_id
         self.open = True
+        #: What came was no message: it did not just end.
+        self.damaged = False
         #: Told when the socket does not take everything (True), and when it has taken all (False).
         self.on_blocked: Callable[[bool], None] = lambda blocked: None
         self._sock = sock
@@ -159,7 +161,7 @@ class Channel:
     # -- up ------------------------------------------------------------------------------------------------------------
 
     def read(self, *, everything: bool = False) -> tuple[list[Report], str | None]:
-        """Read what is there, at most one turn's share unless `everything`; return reports and why it ended, or None."""
+        """Read what is there (one turn's share unless `everything`); return reports and why it ended, or None."""
         reports: list[Report] = []
         taken = 0
         buffer = self._buffer
@@ -175,10 +177,9 @@ class Channel:
                     return reports, "it closed its channel"
                 taken += count
                 self._take(self._decoder.feed(buffer[:count]), reports)
-                if count < len(buffer):
+                if count < len(buffer) and not everything:
                     # Most likely there is no more; the selector tells otherwise.
-                    if not everything:
-                        return reports, None
+                    return reports, None
         except ProtocolError as error:
             return reports, self._refused(error, reports)
         return reports, None
@@ -204,6 +205,7 @@ class Channel:
 
     def _refused(self, error: ProtocolError, reports: list[Report]) -> str:
         """Take the sound messages that came before the bad one in the same piece; return why reading ended."""
+        self.damaged = True
         salvaged, self._decoder.salvaged = self._decoder.salvaged, []
         with contextlib.suppress(ProtocolError):
             self._take(salvaged, reports)

@@ -1,9 +1,10 @@
 """What a worker's process writes to its file descriptors 1 and 2, below Python's own streams.
 
-Read by the parent: a pipe read by a thread of the same process deadlocks when C code fills it with the GIL held. While a
-task is known to run, it is read at once and belongs to that task; else a little later, so that the report that a task has
-begun comes first. (A worker whose pipes are not empty at the end of an attempt waits before it reports that end.) While
-subscribers are behind it is not read: the pipe fills and its writer waits. Lines are cut at 64 KiB.
+Read by the parent: a pipe read by a thread of the same process deadlocks when C code fills it with the GIL held. While
+a task is known to run, it is read at once and belongs to that task; else a little later, so that the report that a task
+has begun comes first. (A worker whose pipes are not empty at the end of an attempt waits before it reports that end.)
+While subscribers are behind it is not read: the pipe fills and its writer waits. Lines are cut at 64 KiB. What is left
+when the end of an attempt is reported, a line without an end too, is that attempt's.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class Outputs:
         self._names = {stdout: "stdout", stderr: "stderr"}
         self._partial = {stdout: b"", stderr: b""}
         self._armed: set[int] = set()
-        #: Told whether something of the task that runs is still to be handed over: a line without an end, or what is left
-        #: unread because subscribers are behind.
+        #: Told whether something of the task that runs is still to be handed over: a line without an end, or what is
+        #: left unread because subscribers are behind.
         self.on_rest: Callable[[bool], None] = lambda rest: None
         self._ended: set[int] = set()
         self._tail = b""

@@ -35,6 +35,9 @@ from rxtasks.wire.message import Assign, Assignment, Command, Define, Events
 
 __all__ = ["ProcessWorker"]
 
+#: Seconds between the end of a dying worker's channel and its exit, at most.
+_DYING = 0.05
+
 
 class ProcessWorker(Worker):
     """Runs its tasks in `python -P -m rxtasks.worker`."""
@@ -154,7 +157,11 @@ class ProcessWorker(Worker):
         if ended is not None and not self._broken:
             self._broken = True
             self._host.unwatch(channel.fileno())
-            self._stimuli.append(Broken(self.worker_id, ended))
+            if channel.damaged:
+                self._stimuli.append(Broken(self.worker_id, ended))
+            else:
+                # Most likely it is about to exit, and its exit tells more: it is blamed only if it lives on.
+                self._host.later(_DYING, lambda: [Broken(self.worker_id, ended)] if self._handle is not None else [])
 
     def _happened(self, occurrences: list[Occurrence], conflated: int) -> None:
         self._stimuli.append(Happened(self.worker_id, occurrences, conflated))

@@ -66,7 +66,7 @@ class ProcessHandle:
             self.pidfd = -1
 
     def exited(self) -> Exit | None:
-        """Return how it ended, or None while it lives. It stays a zombie until `reap`, so that its pid is not reused."""
+        """Return how it ended, or None while it lives. Until `reap` it stays a zombie: its pid is not reused."""
         if self.pidfd < 0:
             return Exit(None, None)
         try:

@@ -286,9 +286,9 @@ class PoolState:
     def serving(self, lane: Lane) -> Iterator[WorkerState]:
         """Yield the workers of the lane that may be given work."""
         for worker in self.workers.values():
-            if worker.lane is lane and (worker.status is _IDLE or worker.status is _BUSY):
-                if not (worker.doom or worker.broken):
-                    yield worker
+            able = worker.status is _IDLE or worker.status is _BUSY
+            if able and worker.lane is lane and not (worker.doom or worker.broken):
+                yield worker
 
     def announce(
         self, kind: str, worker: WorkerState | None, now: Now, message: str = "", data: dict[str, object] | None = None

@@ -7,8 +7,8 @@
                                              Checker <── what truly happened ─────┘
 
 Nothing here sleeps, starts a thread or a process. A run is determined by its script: each move takes three bytes, and
-zeros are moves that do next to nothing, so that a shrunk script is a readable one. `Simulation.run` plays the moves, then lets
-all faults stop and asks that everything ends; `Checker` looks after every step.
+zeros are moves that do next to nothing, so that a shrunk script is a readable one. At its end all faults stop,
+and everything must end; `Checker` looks after every step.
 """
 
 from __future__ import annotations

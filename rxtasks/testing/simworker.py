@@ -1,7 +1,7 @@
 """A worker that is only played: it begins, logs, ends, crashes, freezes and answers late as it is told.
 
-As in a real process worker, a task is begun only with a token; the driver holds both ends of the pipe and takes tasks back by
-reading the tokens. What the worker reports lies in `out` until it is flushed; what is not flushed dies with it.
+As in a real process worker, a task is begun only with a token; the driver holds both ends of the pipe and takes tasks
+back by reading the tokens. What the worker reports lies in `out` until it is flushed; what is not flushed dies with it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every store must do: subclass StoreConformance in a test module, say how to make a store, and run it with pytest.
+"""What every store must do: subclass StoreConformance in a test module, say how to make a store, and run pytest.
 
 ::
 

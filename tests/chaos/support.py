@@ -23,7 +23,7 @@ from rxtasks.worker.children import descendants
 T = TypeVar("T")
 
 #: Seconds after which a test has failed; nothing takes that long, on a loaded machine either.
-LONG = 15.0
+LONG = 30.0
 
 ROOT = str(Path(__file__).resolve().parents[2])
 

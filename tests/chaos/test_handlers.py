@@ -72,7 +72,7 @@ def test_a_forked_child_does_not_speak_for_its_worker(shared: Pool) -> None:
     assert "parent" == tracker.result(LONG)
     assert tasks.flush(LONG)
     assert ["here"] == witness.outputs(tracker.task_id)
-    assert "log" not in {e.stream for e in witness.of(tracker.task_id) if e.kind == "log"}  # type: ignore[union-attr]
+    assert "from the child" not in witness.lines(tracker.task_id, "log")
     assert (1, 0) == (tasks.get(tracker.task_id).attempt, tasks.get(tracker.task_id).crashes)
 
 
@@ -128,7 +128,7 @@ def test_a_handler_that_holds_the_interpreter_is_not_taken_for_dead() -> None:
     with service(2, heartbeat=0.2) as (tasks, witness):
         tasks.submit(handlers.quick_then_block, 1).result(LONG)
         held = tasks.submit(handlers.hold_gil, 3)
-        witness.wait_output(held.task_id, "here")
+        witness.wait(lambda: "holding" in witness.lines(held.task_id), "the handler")
         begin = time.monotonic()
         trackers = [tasks.submit(handlers.quick_then_block, number, at=-1) for number in range(100)]
         assert list(range(100)) == [tracker.result(LONG) for tracker in trackers]
@@ -143,7 +143,7 @@ def test_cancel_ends_a_handler_that_holds_the_interpreter() -> None:
     """W-09: when a cancelled handler cannot hear it, its worker is killed after grace."""
     with service(2) as (tasks, witness):
         held = tasks.with_options(grace=0.2).submit(handlers.hold_gil, 1000)
-        witness.wait_output(held.task_id, "here")
+        witness.wait(lambda: "holding" in witness.lines(held.task_id), "the handler")
         pid = witness.worker_of(held.task_id)
         watched = Watched(pid)
         begin = time.monotonic()

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from rxtasks import WorkerCrashed
+from rxtasks import TaskTracker, WorkerCrashed
 from tests.chaos.conftest import Pool
 from tests.chaos.handlers import (
     add,
@@ -154,6 +154,7 @@ def test_a_frame_of_senseless_rows_fails_its_worker_only(shared: Pool, rows: str
 def test_killing_workers_while_submitting() -> None:
     """W-07: with workers killed as fast as they come, every task ends and none is lost."""
     with service(2) as (tasks, witness):
+        trackers: list[TaskTracker] = []
         view = tasks.with_options(max_crashes=100)
         over = threading.Event()
 
@@ -168,7 +169,6 @@ def test_killing_workers_while_submitting() -> None:
 
         thread = threading.Thread(target=killer)
         thread.start()
-        trackers = []
         while not over.is_set() and len(trackers) < 20_000:
             trackers.append(view.submit(add, len(trackers), 1))
             if len(trackers) % 50 == 0:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+from typing import Any
 
 import pytest
 
@@ -170,7 +171,7 @@ def child_of(tasks: TaskService) -> list[str]:
     return said
 
 
-def fork(work: object) -> list[str]:
+def fork(work: object) -> list[Any]:
     """Run `work` in a forked child; return what it says. The child is ended after LONG seconds."""
     read, write = os.pipe()
     child = os.fork()

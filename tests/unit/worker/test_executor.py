@@ -338,3 +338,38 @@ def test_outputs_precede_the_end(inline: Inline) -> None:
         ctx.emit(1)
 
     assert [RUNNING, OUTPUT, LOG, END] == [row[0] for row in inline.run(handler)]
+
+
+def test_redirected_streams_go_back_to_where_they_led(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-10: code outside of tasks may redirect stdout while tasks run: both it and the tasks keep their lines."""
+    import contextlib
+
+    console, redirected = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", console)
+    inline.run(lambda: print("task 1"))
+    with contextlib.redirect_stdout(redirected):
+        print("redirected 1")
+        inline.run(lambda: print("task 2"))
+        print("redirected 2")
+    print("console")
+    inline.run(lambda: print("task 3"))
+    inline.executor.close()
+    print("after")
+    assert redirected.getvalue() == "redirected 1\nredirected 2\n"
+    assert console.getvalue() == "console\nafter\n"
+    assert inline.logs() == [(f"task {number}", "stdout") for number in (1, 2, 3)]
+    assert sys.stdout is console
+
+
+def test_a_warning_is_shown_once_in_each_task(inline: Inline) -> None:
+    """R7: what a task says does not depend on which tasks ran here before."""
+
+    def handler() -> None:
+        for _ in range(2):
+            warnings.warn("again", stacklevel=1)
+
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        inline.run(handler)
+        inline.run(handler)
+    assert inline.logs() == [("UserWarning: again", "warnings")] * 2
