@@ -18,7 +18,9 @@ def _number(least: float, *, whole: bool = False, none: bool = False) -> Any:
         kind = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < float("inf"):
             what = "a whole number" if whole else "a number"
-            raise SettingsError(f"setting {attribute.name} is {what} from {least:g}{' or None' if none else ''}, not {value!r}")
+            raise SettingsError(
+                f"setting {attribute.name} is {what} from {least:g}{' or None' if none else ''}, not {value!r}"
+            )
 
     return check
 

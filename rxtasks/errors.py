@@ -168,7 +168,9 @@ class WorkerCrashed(RxTasksError):
         self, worker_id: str, exit_code: int | None = None, signal: int | None = None, reason: str | None = None
     ) -> None:
         how = f"signal {signal}" if signal is not None else f"exit code {exit_code}"
-        super().__init__(f"worker {worker_id} died with {how} while the task ran in it" + (f": {reason}" if reason else ""))
+        super().__init__(
+            f"worker {worker_id} died with {how} while the task ran in it" + (f": {reason}" if reason else "")
+        )
         self.worker_id = worker_id
         self.exit_code = exit_code
         self.signal = signal
@@ -214,7 +216,11 @@ class SubscriberStalled(RxTasksError):
     def __init__(self, first_undelivered_seq: int | None = None) -> None:
         super().__init__(
             "this subscriber held the stream for longer than stall_timeout and was detached"
-            + (f" (first event not delivered: seq {first_undelivered_seq})" if first_undelivered_seq is not None else "")
+            + (
+                f" (first event not delivered: seq {first_undelivered_seq})"
+                if first_undelivered_seq is not None
+                else ""
+            )
             + "; put slow work behind deliver_on, buffer_bounded, latest or batch"
         )
         self.first_undelivered_seq = first_undelivered_seq

@@ -89,7 +89,12 @@ class ServiceView:
         return self._service._engine_now().push(request, self._changes, hold=True)
 
     def schedule(
-        self, fn: Callable[..., Any] | str, /, *args: Any, at: datetime | timedelta | None = None, cron: str | None = None
+        self,
+        fn: Callable[..., Any] | str,
+        /,
+        *args: Any,
+        at: datetime | timedelta | None = None,
+        cron: str | None = None,
     ) -> TaskTracker:
         """Run `fn(*args)` at a time (aware datetime, or timedelta from now).
 
@@ -449,7 +454,9 @@ class TaskService(ServiceView):
         """
         record = self.get(task_id)
         if not self._store.delete(task_id):
-            raise SettingsError(f"task {task_id} is {record.status}: only an ended task can be deleted; cancel it first")
+            raise SettingsError(
+                f"task {task_id} is {record.status}: only an ended task can be deleted; cancel it first"
+            )
 
     def cancel(self, task_id: str, reason: str | None = None) -> bool:
         """Ask for a task to be cancelled; False when it has ended already.
@@ -542,5 +549,3 @@ def _stop_at_exit(reference: weakref.ref[TaskService]) -> None:
     service = reference()
     if service is not None and service._engine is not None and not service._stopped:
         service._stop(timeout=min(service._settings.drain_timeout, 10.0))
-
-

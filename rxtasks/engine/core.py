@@ -304,7 +304,9 @@ class Core:
                 self.pool.on_ready(worker, report.pid, self._now, self._out)
             case StartFailed():
                 error = report.error
-                worker.start_error = f"{error.get('type')}: {error.get('message')}\n{error.get('traceback', '')}".strip()
+                worker.start_error = (
+                    f"{error.get('type')}: {error.get('message')}\n{error.get('traceback', '')}".strip()
+                )
             case Heartbeat():
                 self._beat(worker, report)
             case Ack():
@@ -336,7 +338,9 @@ class Core:
     def _request(self, worker: WorkerState, request: Request) -> None:
         claim = self.recorder.claims.get(request.token)
         if claim is None or claim.worker is not worker or request.op != "checkpoint":
-            text = "the task is not held by this worker any more" if claim is None else f"unknown request {request.op!r}"
+            text = (
+                "the task is not held by this worker any more" if claim is None else f"unknown request {request.op!r}"
+            )
             self._out.append(SendCommand(worker.worker_id, Reply(request.request_id, False, text)))
             return
         batch = self.recorder.note(claim, request.blob)

@@ -187,7 +187,7 @@ class Ender:
         options = claim.envelope.options
         soft = options.timeout or 0.0
         started = claim.started_us or now.wall_us
-        error = TaskTimeout(max(soft, (now.wall_us - started) / 1e6), soft, soft + options.grace)
+        error = TaskTimeout(max(soft, (now.wall_us - started) / 1e6), soft, round(soft + options.grace, 6))
         if options.retry.wants(TaskTimeout, claim.failures + 1):
             claim.failures += 1
             delay = options.retry.delay(claim.failures, now.chance)

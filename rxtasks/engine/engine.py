@@ -173,7 +173,9 @@ class TaskEngine(RxSubject[Any]):
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
-    def push(self, request: TaskRequest, changes: Mapping[str, Any] | None = None, *, hold: bool = False) -> TaskTracker:
+    def push(
+        self, request: TaskRequest, changes: Mapping[str, Any] | None = None, *, hold: bool = False
+    ) -> TaskTracker:
         """Take the request in and return its tracker; the task that has its id or dedup_key already, if there is one.
 
         Raises:
@@ -362,9 +364,7 @@ class TaskEngine(RxSubject[Any]):
             self.stop(force=True)
             raise WorkerStartError(f"a worker could not start: {error}")
 
-    def stop(
-        self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None
-    ) -> StopReport:
+    def stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
         """Stop: what runs may finish within `timeout` seconds (None: drain_timeout), unless `force`.
 
         Returns within that time plus 10 s, whatever subscribers do; idempotent, and a second call with `force` hurries
@@ -499,7 +499,9 @@ class TaskEngine(RxSubject[Any]):
         if self.driver.failed is not None:
             raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
         if self.driver.forked:
-            raise ServiceStopped("this process was forked from the one that runs the service; make a service of its own")
+            raise ServiceStopped(
+                "this process was forked from the one that runs the service; make a service of its own"
+            )
 
 
 def _in_event_loop() -> bool:
@@ -510,5 +512,3 @@ def _in_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-

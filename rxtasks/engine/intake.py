@@ -42,7 +42,9 @@ class _Plan:
 class Intake:
     """Makes envelopes. Any thread."""
 
-    def __init__(self, specs: list[WorkerSpec], modules: list[str], clock: Clock, registry: Registry | None = None) -> None:
+    def __init__(
+        self, specs: list[WorkerSpec], modules: list[str], clock: Clock, registry: Registry | None = None
+    ) -> None:
         self._specs = specs
         self._modules = modules
         self._clock = clock
@@ -119,7 +121,9 @@ class Intake:
                 if not self._modules:
                     self._registry.get(task)
                 if self._in_process:
-                    raise UnknownHandler(f"no handler is registered as {task!r} in this process; import its module first")
+                    raise UnknownHandler(
+                        f"no handler is registered as {task!r} in this process; import its module first"
+                    )
                 return _Plan(function, task, DEFAULT_OPTIONS, "n:" + task, None, None)
         if not callable(function):
             raise SettingsError(f"a task is a function or the name of a registered one, not {function!r}")
@@ -152,7 +156,9 @@ class Intake:
         try:
             self.live[key] = function
         except TypeError as error:
-            raise SettingsError(f"{function!r} cannot be run in this process: {error}; wrap it in a function") from error
+            raise SettingsError(
+                f"{function!r} cannot be run in this process: {error}; wrap it in a function"
+            ) from error
 
     def _check(self, options: TaskOptions) -> None:
         for name in _LATER:
@@ -165,7 +171,9 @@ class Intake:
             and (spec.queues is None or (options.queue or "default") in spec.queues)
             for spec in self._specs
         ):
-            have = "; ".join(f"{s.isolation} (queues: {', '.join(s.queues) if s.queues else 'all'})" for s in self._specs)
+            have = "; ".join(
+                f"{s.isolation} (queues: {', '.join(s.queues) if s.queues else 'all'})" for s in self._specs
+            )
             raise SettingsError(
                 f"no worker takes isolation={options.isolation!r}, queue={options.queue!r}; this service has {have}"
             )

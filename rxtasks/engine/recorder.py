@@ -322,5 +322,3 @@ class Recorder:
                 rows.setdefault(claim.worker.worker_id, []).append([token, units])
         self._owed.clear()
         out.extend(SendCommand(worker_id, Grant(some)) for worker_id, some in rows.items())
-
-

@@ -79,9 +79,7 @@ class LocalWorker(Worker):
         self.pid = os.getpid()
         self._assembler = EventAssembler(worker_id, self._worker_line)
         self._under_way = 0
-        self._outbox = Outbox(
-            self._rows, in_process=True, ask=self._request, ready=lambda: self._under_way < _AHEAD
-        )
+        self._outbox = Outbox(self._rows, in_process=True, ask=self._request, ready=lambda: self._under_way < _AHEAD)
         self._functions = LiveFunctions(host.live)
         self._gone = False
 
@@ -192,5 +190,3 @@ def in_thread(name: str, run: Any) -> threading.Thread:
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
-
-

@@ -36,10 +36,13 @@ class Outputs:
         stderr: int,
         written: Callable[[str, list[str]], list[Stimulus]],
         runs: Callable[[], bool],
+        before: Callable[[], list[Stimulus]],
         host: Host,
     ) -> None:
         self._host = host
         self._runs = runs
+        #: Takes in what the worker has reported so far.
+        self._before = before
         self._written = written
         self._names = {stdout: "stdout", stderr: "stderr"}
         self._partial = {stdout: b"", stderr: b""}
@@ -66,14 +69,18 @@ class Outputs:
         return lambda events: self._readable(fd)
 
     def _readable(self, fd: int) -> list[Stimulus]:
+        # What was reported before this was written comes first: it may be the end of the task that ran.
+        stimuli = self._before()
+        if fd not in self._names:
+            return stimuli
         if self._runs() and not self._host.full:
-            return self._drain(fd, final=False)
+            return stimuli + self._drain(fd, final=False)
         # The report that a task has begun is still under way, or subscribers are behind: not now, a little later.
         self._host.unwatch(fd)
         self._armed.discard(fd)
         self._host.later(_DELAY, lambda: self._late(fd))
         self.on_rest(True)
-        return []
+        return stimuli
 
     def _late(self, fd: int) -> list[Stimulus]:
         if fd not in self._names:
@@ -89,8 +96,11 @@ class Outputs:
     def rest(self) -> list[tuple[str, str]]:
         """Return (stream, line) of all that is there, lines without an end too: the attempt that wrote it ends."""
         found: list[tuple[str, str]] = []
+        # The worker has waited until its pipes were empty: what is in them now is the next attempt's, unless they
+        # were left unread for so long that it gave up.
+        unread = self._host.full
         for fd, name in self._names.items():
-            found += [(name, line) for line in self._lines(fd, final=True)]
+            found += [(name, line) for line in self._lines(fd, final=True, read=unread)]
         self.on_rest(False)
         return found
 
@@ -103,10 +113,10 @@ class Outputs:
         self.on_rest(any(self._partial.values()) or not self._ended.issuperset(self._names.keys() - self._armed))
         return self._written(self._names[fd], lines) if lines else []
 
-    def _lines(self, fd: int, *, final: bool) -> list[str]:
+    def _lines(self, fd: int, *, final: bool, read: bool = True) -> list[str]:
         data = [self._partial[fd]]
         taken = 0
-        while taken < _TURN:
+        while read and taken < _TURN:
             try:
                 chunk = os.read(fd, _READ)
             except BlockingIOError:

@@ -91,7 +91,7 @@ class ProcessWorker(Worker):
         self.pid = self._handle.pid
         channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._buffer)
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
-        self._outputs = Outputs(out_read, err_read, self._written, self._runs, host)
+        self._outputs = Outputs(out_read, err_read, self._written, self._runs, self._reported, host)
         self._outputs.on_rest = self._rest
         channel.on_blocked = self._blocked
         channel.send(configure(self, host, sys_path=list(sys.path)))
@@ -146,6 +146,9 @@ class ProcessWorker(Worker):
             self._read(everything=False)
         stimuli, self._stimuli = self._stimuli, []
         return stimuli
+
+    def _reported(self) -> list[Stimulus]:
+        return [] if self._broken else self._readable(selectors.EVENT_READ)
 
     def _read(self, *, everything: bool) -> None:
         channel = self._channel

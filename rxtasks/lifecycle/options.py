@@ -122,9 +122,7 @@ class TaskOptions:
     #: A repeat returns the existing task while it has not ended.
     dedup_key: str | None = attrs.field(default=None, validator=_text)
     depends_on: tuple[str, ...] = attrs.field(default=(), converter=_words, validator=_texts)
-    on_dependency_failure: Literal["cancel", "run"] = attrs.field(
-        default="cancel", validator=_one_of("cancel", "run")
-    )
+    on_dependency_failure: Literal["cancel", "run"] = attrs.field(default="cancel", validator=_one_of("cancel", "run"))
     lock: str | None = attrs.field(default=None, validator=_text)
     queue: str | None = attrs.field(default=None, validator=_text)
     #: Run only in workers of this isolation (mixed pools); None = any.

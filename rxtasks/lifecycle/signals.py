@@ -24,15 +24,23 @@ class Retry(Signal):
         super().__init__("retry" if delay is None else f"retry in {delay:g} s")
         self.delay = delay
 
+    def __reduce__(self) -> tuple[type[Retry], tuple[float | None]]:
+        return Retry, (self.delay,)
+
 
 class Reschedule(Signal):
     """End this attempt and run the task again at `at` (an aware datetime); costs no attempt."""
 
     def __init__(self, at: datetime) -> None:
         if at.tzinfo is None:
-            raise ValueError(f"Reschedule(at={at!r}) needs an aware datetime, such as datetime.now(UTC) + timedelta(...)")
+            raise ValueError(
+                f"Reschedule(at={at!r}) needs an aware datetime, such as datetime.now(UTC) + timedelta(...)"
+            )
         super().__init__(f"reschedule at {at.isoformat()}")
         self.at = at
+
+    def __reduce__(self) -> tuple[type[Reschedule], tuple[datetime]]:
+        return Reschedule, (self.at,)
 
 
 class Cancelled(Signal):

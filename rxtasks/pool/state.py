@@ -194,7 +194,9 @@ class PoolState:
 
     # -- going ---------------------------------------------------------------------------------------------------------
 
-    def on_gone(self, worker: WorkerState, how: str, facts: dict[str, object], now: Now, out: list[Instruction]) -> None:
+    def on_gone(
+        self, worker: WorkerState, how: str, facts: dict[str, object], now: Now, out: list[Instruction]
+    ) -> None:
         """The worker is confirmed gone: forget it and see to its place."""
         worker_id = worker.worker_id
         del self.workers[worker_id]

@@ -18,7 +18,6 @@ from rxtasks.wire.message import Assignment, Define, Message, Report
 from rxtasks.wire.outcome import Outcome
 
 
-
 class Now(NamedTuple):
     """The two clocks at one moment: one that never goes back (ns), and the wall's (us); and a random number in [0, 1)."""
 

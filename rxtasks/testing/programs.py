@@ -108,7 +108,7 @@ def programs(max_steps: int = 12) -> SearchStrategy[list[Step]]:
     bytes_or_tuple = (
         st.binary(max_size=20)
         | st.tuples(numbers(), texts())
-        | st.frozensets(st.integers(), max_size=4)
+        | st.frozensets(st.integers(), max_size=1)
         | json_values(4)
     )
     step = st.one_of(

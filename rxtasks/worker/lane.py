@@ -31,6 +31,7 @@ class Lane:
         "_box",
         "cancelled",
         "closed",
+        "first",
         "granted",
         "reason",
         "reserve",
@@ -45,7 +46,7 @@ class Lane:
         self._box = box
         self.token = assignment.token
         #: The number of the next row that leaves.
-        self.seq = assignment.first_seq
+        self.seq = self.first = assignment.first_seq
         #: Units that may be spent in all (cumulative), that have been, and that are kept for the executor.
         self.window = self.granted = assignment.credit
         self.spent = 0
@@ -150,4 +151,8 @@ class Lane:
             if error_blob is not None:
                 box.blobs.append(error_blob)
                 weight += len(error_blob) >> 10
+            known = self.seq > self.first
             box.add([END, self, 0, box.now(), status, value, error, delay, ran_us], weight)
+            if known:
+                # Above it is known to run, and gets what is written to descriptors 1 and 2: its end goes first.
+                box.flush()

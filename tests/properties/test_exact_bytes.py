@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from rxtasks.wire.payload import exact_bytes, exact_json
 
 _LEAVES = (
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(max_size=4) | st.just("(null") | st.just(())
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.binary(max_size=4)
+    | st.just("(null")
+    | st.just(())
 )
 
 

@@ -23,6 +23,7 @@ from rxtasks import (
 from rxtasks.testing import handlers
 from rxtasks.testing.isolation_suite import all_events
 from rxtasks.testing.programs import programs
+from rxtasks.worker.normalise import number, optional_number
 
 ISOLATIONS = ("inline", "thread", "process")
 
@@ -97,6 +98,7 @@ def said_progress(program: list[Any]) -> list[Any]:
     for step in program:
         if step[0] == "progress":
             _, current, total, text, data = step
+            current, total = number(current), optional_number(total)
             steps.append((1, current, total, text, data))
         elif step[0] == "advance":
             current += step[1]

@@ -211,13 +211,11 @@ def test_a_subscriber_that_causes_events_neither_deadlocks_nor_grows_the_stack(c
             core.log("again")
 
     core.bus.subscribe(next_one)
-    done = core.bus.pipe(ops.filter(lambda event: event.seq == 10_000), ops.first()).pipe(ops.to_future())
     finished = threading.Event()
     core.bus.subscribe(lambda event: finished.set() if event.seq == 10_000 else None)
     core.log("first")
     assert finished.wait(SOON)
     assert deepest[0] < 30
-    assert done.done()
 
 
 @pytest.mark.parametrize("stream", ["bus", "tracker", "logs", "outcome"])

@@ -190,7 +190,7 @@ def test_rows_of_a_long_task_leave_soon(shared: Process) -> None:
 
 
 def test_a_short_task_is_one_frame(process: Process) -> None:
-    """peers: running and end of a short task leave together."""
+    """E-04: running and end of a short task leave together, in one frame."""
     seen: list[int] = []
     take = process._events
 
