@@ -24,7 +24,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
@@ -84,6 +84,10 @@ class Outlet:
 
     def publish(self, instruction: Publish) -> None:
         """Settle the outcomes and take the events over for delivery."""
+        raise NotImplementedError
+
+    def turn_over(self) -> None:
+        """A turn of the core is over: wake who waits for it."""
         raise NotImplementedError
 
     def announce(self, instruction: Announce) -> None:
@@ -306,24 +310,34 @@ class Driver(Host):
             stimuli.append(DeliveryChanged(full))
 
     def _turn(self, stimuli: list[Stimulus]) -> None:
-        """Let the core decide, do it, and bring it the outcomes, until there are none."""
-        core = self._core
-        if len(core.pool.spares) < 32 + len(core.pool.places):
-            stimuli.insert(0, Spares([new_id() for _ in range(64 + len(core.pool.places))]))
+        """Let the core decide, do it, and bring it the outcomes, until there are none; then wake who waits for it."""
+        pool = self._core.pool
+        if len(pool.spares) < 32 + len(pool.places):
+            stimuli.insert(0, Spares([new_id() for _ in range(64 + len(pool.places))]))
         now = Now(self._clock.monotonic_ns(), self._clock.wall_us(), self._random.random())
+        outlet = self._outlet
         while True:
-            instructions = core.step(stimuli, now)
-            if self._recording is not None:
-                self._recording.write(stimuli, now, instructions)
-            if not instructions:
+            while stimuli:
+                stimuli = self._step(stimuli, now)
+            outlet.turn_over()
+            if self._check_ns is None:
+                self._check_ns = outlet.check(now.mono_ns)
+            full = outlet.full
+            if full == self.full:
                 return
-            outcomes: list[Stimulus] = []
-            do = self._do
-            for instruction in instructions:
-                do[type(instruction)](self, instruction, outcomes)
-            if not outcomes:
-                return
-            stimuli = outcomes
+            self.full = full
+            stimuli = [DeliveryChanged(full)]
+
+    def _step(self, stimuli: list[Stimulus], now: Now) -> list[Stimulus]:
+        """Take one step of the core, do what it says, and return the outcomes."""
+        instructions = self._core.step(stimuli, now)
+        if self._recording is not None:
+            self._recording.write(stimuli, now, instructions)
+        outcomes: list[Stimulus] = []
+        do = self._do
+        for instruction in instructions:
+            do[type(instruction)](self, instruction, outcomes)
+        return outcomes
 
     def _woken(self, events: int) -> list[Stimulus]:
         with contextlib.suppress(BlockingIOError):
@@ -393,12 +407,6 @@ class Driver(Host):
 
     def _publish(self, do: Publish, outcomes: list[Stimulus]) -> None:
         self._outlet.publish(do)
-        if self._check_ns is None:
-            self._check_ns = self._outlet.check(self._clock.monotonic_ns())
-        full = self._outlet.full
-        if full != self.full:
-            self.full = full
-            outcomes.append(DeliveryChanged(full))
 
     def _announce(self, do: Announce, outcomes: list[Stimulus]) -> None:
         self._outlet.announce(do)
@@ -418,7 +426,7 @@ class Driver(Host):
     def _finished(self, do: Finished, outcomes: list[Stimulus]) -> None:
         self._done = True
 
-    _do: dict[type[Any], Callable[[Driver, Any, list[Stimulus]], None]] = {
+    _do: ClassVar[dict[type[Any], Callable[[Driver, Any, list[Stimulus]], None]]] = {
         ClaimTasks: _claim_tasks,
         SpawnWorker: _spawn_worker,
         SendAssign: _send_assign,

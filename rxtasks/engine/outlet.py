@@ -18,7 +18,7 @@ from rxtasks.engine.driver import Outlet
 from rxtasks.errors import ServiceStopped, WorkerCrashed
 from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.events import LogEvent
+from rxtasks.lifecycle.events import LogEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
@@ -46,6 +46,10 @@ class ServiceOutlet(Outlet):
         self.ended: OrderedDict[str, weakref.ref[TaskTracker]] = OrderedDict()
         #: Called with the outcomes of tasks that have no tracker, on the delivery thread (map).
         self.sinks: dict[str, Callable[[str, Outcome], Any]] = {}
+        #: What this turn of the core has brought, see turn_over.
+        self._to_wake: list[TaskTracker] = []
+        self._events: list[TaskEvent] = []
+        self._size = 0
         self.started = threading.Event()
         self.start_error: str | None = None
         self.over = threading.Event()
@@ -73,7 +77,8 @@ class ServiceOutlet(Outlet):
         for task_id, outcome in instruction.outcomes:
             tracker = trackers.get(task_id)
             if tracker is not None:
-                tracker.settle(outcome)
+                if tracker.settle(outcome, wake=False):
+                    self._to_wake.append(tracker)
                 # In one of the two dicts at any moment: whoever looks for it finds it.
                 self._ended(task_id, tracker)
                 trackers.pop(task_id, None)
@@ -85,17 +90,37 @@ class ServiceOutlet(Outlet):
                     settled.append((task_id, outcome, sink))
         tracker = None
         if failed and not any(stream._targets for stream in self._delivery.routes.streams):
+            self.turn_over()
             self._log_unobserved(failed)
         # After the outcomes: who sees a task's end on its stream finds its result there.
         if instruction.conflated:
             self._delivery.ledger.conflated_before(instruction.conflated)
         if instruction.events:
-            self._delivery.publish(instruction.events, instruction.size)
+            if self._events:
+                self._events.extend(instruction.events)
+            else:
+                self._events = instruction.events
+            self._size += instruction.size
         if settled:
+            self.turn_over()
             self._delivery.call(lambda: _hand_over(settled))
         if self.waiters and not trackers and not self.sinks:
             with self._idle:
                 self._idle.notify_all()
+
+    def turn_over(self) -> None:
+        """Wake who waits for an outcome, and hand over the events of this turn.
+
+        At the end of a turn, because whoever is woken needs the interpreter, which this thread gives away only when
+        it sleeps; and before anything else that goes to the delivery, which keeps the order.
+        """
+        if self._to_wake:
+            woken, self._to_wake = self._to_wake, []
+            for tracker in woken:
+                tracker.wake_waiters()
+        if self._events:
+            events, size, self._events, self._size = self._events, self._size, [], 0
+            self._delivery.publish(events, size)
 
     def _ended(self, task_id: str, tracker: TaskTracker) -> None:
         ended = self.ended
@@ -123,6 +148,7 @@ class ServiceOutlet(Outlet):
     def announce(self, instruction: Announce) -> None:
         """Show an event of the pool."""
         if self._pool._targets:
+            self.turn_over()
             self._delivery.emit(self._pool, instruction.event)
 
     def tell(self, kind: str, worker_id: str | None, message: str, **data: Any) -> None:
@@ -138,6 +164,7 @@ class ServiceOutlet(Outlet):
     def lost(self, worker: Worker, error: str | None) -> None:
         """A worker is gone: end its stream."""
         failure = None if error is None else WorkerCrashed(worker.worker_id, reason=error)
+        self.turn_over()
         self._delivery.complete(worker, failure)
 
     def ready(self, error: str | None) -> None:
@@ -151,6 +178,7 @@ class ServiceOutlet(Outlet):
 
     def finished(self, failure: BaseException | None) -> None:
         """The driver is at its end: nobody may be left waiting."""
+        self.turn_over()
         why = "the service stopped before the task ended"
         if failure is not None:
             why = f"the engine failed: {type(failure).__name__}: {failure}"

@@ -242,13 +242,23 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             tail.add(event, size)
         self._last_seq = event.seq
 
-    def settle(self, outcome: Outcome) -> None:
-        """Set the outcome and wake who waits for it; the first one wins. Before the terminal event is published."""
+    def settle(self, outcome: Outcome, *, wake: bool = True) -> bool:
+        """Set the outcome and wake who waits for it; the first one wins. Before the terminal event is published.
+
+        Return whether somebody waits who has not been woken (with `wake` False): call `wake_waiters` then.
+        """
         if self._outcome is None:
             self._outcome = outcome
             self._status = outcome.status
             if self._waiters is not None:
+                if not wake:
+                    return True
                 self._wake_waiters()
+        return False
+
+    def wake_waiters(self) -> None:
+        """Wake who waits for the outcome."""
+        self._wake_waiters()
 
     def note_status(self, status: TaskStatus) -> None:
         """Show `status` where it has no event of its own (scheduled, blocked, pending again)."""
