@@ -312,6 +312,8 @@ class Core:
             case Ack():
                 self._acknowledged(worker.worker_id, report)
             case Dropped():
+                if report.count > worker.owes:
+                    self._fault(worker, f"it dropped {report.count} tasks; {worker.owes} were taken back")
                 worker.owes = max(0, worker.owes - report.count)
             case Request():
                 self._request(worker, report)

@@ -34,6 +34,8 @@ _STARTING, _IDLE, _BUSY = WorkerStatus.STARTING, WorkerStatus.IDLE, WorkerStatus
 _STOPPING = WorkerStatus.STOPPING
 #: Most workers of one kind that scale() makes.
 _MOST = 256
+#: Threads that are left running and replaced; each holds memory, and perhaps locks.
+_MOST_ABANDONED = 8
 
 
 @attrs.define(eq=False, repr=False)
@@ -202,13 +204,18 @@ class PoolState:
         del self.workers[worker_id]
         orderly = worker.status is _STOPPING and not worker.doom
         worker.status = WorkerStatus.STOPPED if orderly else WorkerStatus.FAILED
-        out.append(self.announce("stopped" if orderly else "failed", worker, now, how, facts))
+        out.append(self.announce("stopped" if orderly else "failed", worker, now, "" if orderly else how, facts))
         out.append(CloseWorker(worker_id, None if orderly else how))
         place = self.place_of(worker_id)
         if place is None:
             return
         place.worker_id = None
         if self.stopping:
+            return
+        if self.abandoned > _MOST_ABANDONED:
+            place.given_up = True
+            message = f"not replaced: {self.abandoned} threads that could not be ended run on already"
+            out.append(self.announce("warning", None, now, message, {"place": place.number}))
             return
         if worker.was_ready:
             self.spawn(place, now, out)
