@@ -34,12 +34,12 @@ def complexity(source: str) -> int:
     ],
 )
 def test_complexity_is_mccabes(source: str, expected: int) -> None:
-    """Issue 2, item 1: branching complexity."""
+    """C-02: branching complexity."""
     assert complexity(source) == expected
 
 
 def test_measure_counts_lines_and_functions(tmp_path: Path) -> None:
-    """Issue 2, item 1: files, lines, functions."""
+    """C-02: files, lines, functions."""
     file = tmp_path / "m.py"
     file.write_text(
         "class A:\n    def f(self):\n        def g(): pass\n        if 1: return g\n\nif 1:\n    def h(): pass"
@@ -62,7 +62,7 @@ def test_measure_counts_lines_and_functions(tmp_path: Path) -> None:
     ],
 )
 def test_a_file_that_cannot_be_parsed_is_a_result(tmp_path: Path, content: bytes, says: str) -> None:
-    """Issue 2, item 1: unparsable files are named; they do not fail the job."""
+    """C-02: unparsable files are named; they do not fail the job."""
     file = tmp_path / "bad.py"
     file.write_bytes(content)
     found = survey.measure(str(file))
@@ -71,13 +71,13 @@ def test_a_file_that_cannot_be_parsed_is_a_result(tmp_path: Path, content: bytes
 
 
 def test_a_file_that_cannot_be_read_is_a_result(tmp_path: Path) -> None:
-    """Issue 2, item 1: nor does a file that went away."""
+    """C-02: nor does a file that went away."""
     assert survey.measure(str(tmp_path / "gone.py"))["problem"] == "cannot be read: No such file or directory"
     assert survey.measure(str(tmp_path))["problem"] == "cannot be read: Is a directory"
 
 
 def test_the_report_adds_up() -> None:
-    """Issue 2, item 1: files, lines, functions, unparsable files, most complex functions, CPU time and speed-up."""
+    """C-02: files, lines, functions, unparsable files, most complex functions, CPU time and speed-up."""
     common = {"started": 10.0, "ended": 14.0, "cpu_seconds": 3.8}
     good = {"path": "a.py", "problem": None, "lines": 1000, "functions": 4, "branching": 10, "most": [[7, "f", 3]]}
     bad = {

@@ -1,0 +1,57 @@
+"""Every buffer of the stream's way and its bound, in one table (R6).
+
+A bound is a constant where the buffer lives, or a setting; a test holds the table against them. What has no bound in
+bytes of its own is bounded by the size of what it holds: a log line has at most 64 KiB, progress data 4 KiB.
+
+| buffer | bound |
+|---|---|
+| handler -> outbox: logs and outputs of a task not acknowledged yet | `credit` units, one an event or each KiB |
+| outbox: progress of a task | one row, the latest |
+| outbox -> socket: rows of one frame | FLUSH_ROWS, about FLUSH_KIB KiB |
+| the worker's own log lines | WORKER_LINES, then dropped and counted |
+| core -> a worker: assignments that it holds | _MOST_HELD, and `send_ahead` seconds of run time |
+| a worker -> core: bytes taken in one turn | _TURN |
+| a thread's or inline worker's batches under way | _AHEAD |
+| descriptors 1 and 2 of a worker | the pipe (64 KiB) and _TURN a turn; not read while delivery is full |
+| core -> delivery: events | `buffer_events`, `buffer_bytes`, and what the credit lets out meanwhile |
+| delivery -> a strategy | the n of its operator |
+| emissions into a subject that is emitting | PENDING_LIMIT |
+| a tracker's events for late subscribers | LINES and BYTES of logs, and of outputs |
+| echo to stderr | _MOST lines, then the oldest is dropped and counted |
+| requests that wait while a source feeds the engine | `max_pending` |
+| tasks that wait in the store | `max_queue` (None: no bound) |
+| ended tasks that are remembered | `retain` |
+| items of a map in flight | `buffersize` |
+"""
+
+from __future__ import annotations
+
+import attrs
+
+__all__ = ["BOUNDS", "Bound"]
+
+
+@attrs.frozen
+class Bound:
+    """One constant of the table."""
+
+    #: "module:NAME".
+    where: str
+    value: int
+
+
+BOUNDS = (
+    Bound("rxtasks.worker.outbox:FLUSH_ROWS", 256),
+    Bound("rxtasks.worker.outbox:FLUSH_KIB", 64),
+    Bound("rxtasks.worker.outbox:WORKER_LINES", 1000),
+    Bound("rxtasks.engine.dispatcher:_MOST_HELD", 1000),
+    Bound("rxtasks.isolation.channel:_TURN", 1024 * 1024),
+    Bound("rxtasks.isolation.outputs:_TURN", 1024 * 1024),
+    Bound("rxtasks.isolation.local:_AHEAD", 64),
+    Bound("rxtasks.reactive.subject:PENDING_LIMIT", 10_000),
+    Bound("rxtasks.observe.history:LINES", 1000),
+    Bound("rxtasks.observe.history:BYTES", 2**20),
+    Bound("rxtasks.observe.echo:_MOST", 1000),
+    Bound("rxtasks.wire.framing:MAX_FRAME", 16 * 2**20),
+    Bound("rxtasks.wire.framing:MAX_PART", 2**20),
+)
