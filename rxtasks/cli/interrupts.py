@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
@@ -17,6 +19,12 @@ from types import FrameType
 from typing import Any
 
 __all__ = ["Interrupted", "Interrupts"]
+
+
+#: Seconds after which an exception that was swallowed is raised again.
+_AGAIN = 0.3
+#: How often the main thread is poked for a signal that it has not noticed.
+_POKES = 20
 
 
 class Interrupted(BaseException):
@@ -35,9 +43,17 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._on_signal)
+        self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._on_alarm)
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._old_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(self._read,), name="rxtasks-signals", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.set_wakeup_fd(self._old_fd)
+        os.close(self._write)
         for number, before in self._before.items():
             signal.signal(number, before)
 
@@ -49,6 +65,7 @@ class Interrupts:
             yield
         finally:
             self._raise_at = None
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
@@ -56,5 +73,29 @@ class Interrupts:
             os._exit(130)
         self._wake.put(None)
         if self._raise_at is not None and self.count >= self._raise_at:
-            self._raise_at = None
+            # Where it is raised somebody may swallow it (a subscriber's shield, a finalizer): then once more, until
+            # the block has been left.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+            raise Interrupted
+
+    def _watch(self, read: int) -> None:
+        """Poke the main thread when it has not noticed a signal: it came just before a call that sleeps, and the
+        interpreter looks for signals only between bytecodes."""
+        main = threading.main_thread().ident
+        seen = 0
+        while True:
+            numbers = os.read(read, 64)
+            if not numbers:
+                os.close(read)
+                return
+            seen += sum(number in (signal.SIGINT, signal.SIGTERM) for number in numbers)
+            for _ in range(_POKES):
+                if self.count >= seen or main is None:
+                    break
+                time.sleep(_AGAIN)
+                if self.count < seen:
+                    signal.pthread_kill(main, signal.SIGALRM)
+
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
+        if self._raise_at is not None:
             raise Interrupted
