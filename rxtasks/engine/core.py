@@ -117,7 +117,8 @@ class Core:
         self._asked: dict[int, _Asked] = {}
         self._requests: dict[int, list[tuple[str, int]]] = {}
         self._commit_failures = 0
-        self._due_us: int | None = None
+        #: When the next waiting task is due, by the wall clock; None = none waits for its time.
+        self.due_us: int | None = None
         self._out: list[Instruction] = []
         self._now = Now(0, 0)
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -179,11 +180,6 @@ class Core:
         """Return when the next Tick is needed (monotonic), or None."""
         return self.timers.next()
 
-    @property
-    def due_us(self) -> int | None:
-        """When the next waiting task is due, by the wall clock; None = none waits for its time."""
-        return self._due_us
-
     # -- the store -----------------------------------------------------------------------------------------------------
 
     def _work_arrived(self, _: WorkArrived) -> None:
@@ -192,7 +188,7 @@ class Core:
     def _claimed(self, stimulus: Claimed) -> None:
         for claim in stimulus.claims:
             self.recorder.hold(claim)
-        self._due_us = stimulus.next_due_us
+        self.due_us = stimulus.next_due_us
         self.dispatcher.claimed(stimulus.lane, stimulus.asked, stimulus.claims)
 
     def _claim_failed(self, stimulus: ClaimFailed) -> None:
@@ -605,8 +601,8 @@ class Core:
 
     def _tick(self, _: Tick) -> None:
         now, out = self._now, self._out
-        if self._due_us is not None and self._due_us <= now.wall_us:
-            self._due_us = None
+        if self.due_us is not None and self.due_us <= now.wall_us:
+            self.due_us = None
             self.dispatcher.arrived()
         for kind, key in self.timers.due(now.mono_ns):
             if isinstance(key, str):

@@ -147,7 +147,9 @@ class Dispatcher:
                 continue
             if not state.ready and state.asking:
                 continue
-            workers = [worker for worker in self._pool.serving(lane) if not worker.owes and not worker.taking]
+            if not state.ready and not state.more and held < 2:
+                continue  # nothing to assign, to claim or to take back
+            workers = self._pool.open_to(lane)
             if state.ready:
                 self._assign(state, workers, now, out)
                 if state.ready and not state.asking and not state.ready[0].crashes:
@@ -157,19 +159,44 @@ class Dispatcher:
                     state.ahead = 0
             if state.asking or state.ready:
                 continue
-            free = 0
-            for worker in workers:
-                if not worker.exclusive and len(worker.assigned) < worker.spec.concurrency:
-                    free += worker.spec.concurrency - len(worker.assigned)
             if state.more:
-                limit = free + (min(state.ahead, self._ahead(workers)) if state.ahead else 0)
+                limit = self._room(state, workers)
                 if limit:
                     state.asking = True
                     state.news = False
                     out.append(ClaimTasks(lane, limit))
-            elif free and held > 1:
+            elif held > 1 and self._free(workers):
                 self._take_back(lane, now, out)
         return surplus
+
+    def wanted(self) -> ClaimTasks | None:
+        """Return what a turn would ask the store for if it were told now that tasks have arrived; None: not that simple.
+
+        With it an engine can claim before the turn instead of in it; the answer is a Claimed like any other.
+        """
+        if self.held or self._pool.stopping or len(self._lanes) != 1:
+            return None
+        ((lane, state),) = self._lanes.items()
+        if state.asking or state.ready:
+            return None
+        limit = self._room(state, self._pool.open_to(lane))
+        return ClaimTasks(lane, limit) if limit else None
+
+    def _room(self, state: _LaneState, workers: list[WorkerState]) -> int:
+        """Return how many tasks to claim for these workers."""
+        free = self._free(workers)
+        return free + (min(state.ahead, self._ahead(workers)) if state.ahead else 0)
+
+    @staticmethod
+    def _free(workers: list[WorkerState]) -> int:
+        """Return how many slots are free."""
+        free = 0
+        for worker in workers:
+            if not worker.exclusive:
+                room = worker.spec.concurrency - len(worker.assigned)
+                if room > 0:
+                    free += room
+        return free
 
     def _ahead(self, workers: list[WorkerState]) -> int:
         """Return how many tasks of average length would fit behind what the workers hold."""

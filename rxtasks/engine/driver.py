@@ -31,9 +31,11 @@ from rxtasks.config import Settings
 from rxtasks.engine.core import Core
 from rxtasks.engine.readiness import make_readiness
 from rxtasks.engine.recording import Recording
+from rxtasks.engine.wakeup import Wakeup
 from rxtasks.errors import StoreError
 from rxtasks.isolation.base import Host, Reader, Setup, Worker
 from rxtasks.isolation.kinds import make_worker
+from rxtasks.isolation.quickio import Receiver
 from rxtasks.lifecycle.task import new_id
 from rxtasks.pool.words import (
     Announce,
@@ -134,16 +136,16 @@ class Driver(Host):
         self._arrived = False
         self._done = False
         self._readiness = make_readiness()
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._readiness.watch(self._wake_read, selectors.EVENT_READ, self._woken)
-        #: Held to write to the pipe and to close it: a descriptor may be someone else's after that.
-        self._wake_lock = threading.Lock()
+        self._wakeup = Wakeup()
+        self._readiness.watch(self._wakeup.fd, selectors.EVENT_READ, self._woken, edge=self._wakeup.edge)
         self._later: list[tuple[int, int, Callable[[], list[Stimulus]]]] = []
         self._numbers = itertools.count(1)
         self._tickets: dict[int, Callable[[Any], None]] = {}
         self._check_ns: int | None = None
+        #: When this turn began (monotonic).
+        self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
-        self._read_buffer = memoryview(bytearray(256 * 1024))
+        self._receiver = Receiver(256 * 1024)
         self._recording = Recording(settings.record) if settings.record else None
         #: This is a copy in a forked child of the parent: nothing runs here.
         self.forked = False
@@ -203,10 +205,7 @@ class Driver(Host):
 
     def _wake(self) -> None:
         self._asleep = False
-        with self._wake_lock:
-            if self._wake_write >= 0:
-                with contextlib.suppress(BlockingIOError):
-                    os.write(self._wake_write, b"\0")
+        self._wakeup.wake()
 
     # -- for workers ---------------------------------------------------------------------------------------------------
 
@@ -258,49 +257,65 @@ class Driver(Host):
     def _gather(self) -> list[Stimulus]:
         """Sleep until there is something, then read all of it; timers come last."""
         inbox = self._inbox
+        until = self._until()
         self._asleep = True
-        ready = self._readiness.wait(0.0 if inbox or self._arrived else self._sleep())
+        # The system's timers count in milliseconds, rounded up: a timer is not met early.
+        ready = self._readiness.wait(
+            0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9)
+        )
         self._asleep = False
         stimuli: list[Stimulus] = []
         for reader, events in ready:
             stimuli.extend(reader(events))
-        if self._arrived:
-            self._arrived = False
-            stimuli.append(_ARRIVED)
         while inbox:
             item = inbox.popleft()
             if callable(item):
                 stimuli.extend(item())
             else:
                 stimuli.append(item)
-        now_ns = self._clock.monotonic_ns()
-        later = self._later
-        while later and later[0][0] <= now_ns:
-            stimuli.extend(heapq.heappop(later)[2]())
-        check = self._check_ns
-        if self.full or (check is not None and check <= now_ns):
+        if self._arrived:
+            self._arrived = False
+            self._claim_arrived(stimuli)
+        now_ns = self._now_ns = self._clock.monotonic_ns()
+        if self.full:
             self._watch_delivery(now_ns, stimuli)
-        deadline, due_us = self._core.deadline_ns(), self._core.due_us
-        if (deadline is not None and deadline <= now_ns) or (due_us is not None and due_us <= self._clock.wall_us()):
-            stimuli.append(_TICK)
+        if until <= now_ns:
+            self._fire(now_ns, stimuli)
         return stimuli
 
-    def _sleep(self) -> float:
-        """Return the seconds until the next timer."""
-        now_ns = self._clock.monotonic_ns()
-        until = now_ns + _LONGEST
-        core = self._core.deadline_ns()
-        if core is not None and core < until:
-            until = core
+    def _until(self) -> int:
+        """Return when the next timer is due."""
+        until = self._now_ns + _LONGEST
+        core = self._core
+        deadline = core.deadline_ns()
+        if deadline is not None and deadline < until:
+            until = deadline
         if self._later and self._later[0][0] < until:
             until = self._later[0][0]
         if self._check_ns is not None and self._check_ns < until:
             until = self._check_ns
-        due_us = self._core.due_us
-        if due_us is not None:
-            until = min(until, now_ns + (due_us - self._clock.wall_us()) * 1000)
-        # The selector rounds to milliseconds, up: a timer is not met early.
-        return max(0.0, (until - now_ns) / 1e9)
+        if core.due_us is not None:
+            until = min(until, self._clock.monotonic_ns() + (core.due_us - self._clock.wall_us()) * 1000)
+        return until
+
+    def _fire(self, now_ns: int, stimuli: list[Stimulus]) -> None:
+        """Add what the timers bring that are due."""
+        later = self._later
+        while later and later[0][0] <= now_ns:
+            stimuli.extend(heapq.heappop(later)[2]())
+        if self._check_ns is not None and self._check_ns <= now_ns:
+            self._watch_delivery(now_ns, stimuli)
+        deadline, due_us = self._core.deadline_ns(), self._core.due_us
+        if (deadline is not None and deadline <= now_ns) or (due_us is not None and due_us <= self._clock.wall_us()):
+            stimuli.append(_TICK)
+
+    def _claim_arrived(self, stimuli: list[Stimulus]) -> None:
+        """Tasks have arrived: claim what the core would ask for when told so; else tell it."""
+        want = self._core.dispatcher.wanted()
+        if want is None:
+            stimuli.append(_ARRIVED)
+        else:
+            self._claim_tasks(want, stimuli)
 
     def _watch_delivery(self, now_ns: int, stimuli: list[Stimulus]) -> None:
         self._check_ns = self._outlet.check(now_ns)
@@ -314,7 +329,7 @@ class Driver(Host):
         pool = self._core.pool
         if len(pool.spares) < 32 + len(pool.places):
             stimuli.insert(0, Spares([new_id() for _ in range(64 + len(pool.places))]))
-        now = Now(self._clock.monotonic_ns(), self._clock.wall_us(), self._random.random())
+        now = Now(self._now_ns, self._clock.wall_us(), self._random.random())
         outlet = self._outlet
         while True:
             while stimuli:
@@ -340,8 +355,7 @@ class Driver(Host):
         return outcomes
 
     def _woken(self, events: int) -> list[Stimulus]:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._wake_read, 4096)
+        self._wakeup.seen()
         return []
 
     # -- doing what the core says --------------------------------------------------------------------------------------
@@ -354,7 +368,7 @@ class Driver(Host):
             outcomes.append(ClaimFailed(do.lane, str(error)))
 
     def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
-        worker = make_worker(do.worker_id, do.spec, self, self._read_buffer)
+        worker = make_worker(do.worker_id, do.spec, self, self._receiver)
         try:
             worker.spawn()
         except OSError as error:
@@ -453,10 +467,7 @@ class Driver(Host):
             self._outlet.lost(worker, "the engine has ended")
         self.workers.clear()
         self._readiness.close()
-        with self._wake_lock:
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-            self._wake_write = -1
+        self._wakeup.close()
         if self._recording is not None:
             self._recording.close()
         self._outlet.finished(self.failed)
@@ -480,16 +491,12 @@ class Driver(Host):
         The lock may have been held at the fork, and the descriptors' numbers become others': neither is touched again.
         """
         self.forked = self._done = True
-        self._wake_lock = threading.Lock()
-        wake, self._wake_write = self._wake_write, -1
+        self._wakeup.after_fork()
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 worker.after_fork()
         with contextlib.suppress(OSError):
             self._readiness.close()
-        for fd in (self._wake_read, wake):
-            with contextlib.suppress(OSError):
-                os.close(fd)
 
 
 _TICK = Tick()

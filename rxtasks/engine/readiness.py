@@ -18,8 +18,11 @@ __all__ = ["Readiness", "make_readiness"]
 class Readiness(Protocol):
     """Descriptors, the events that matter for each, and who is called for it."""
 
-    def watch(self, fd: int, events: int, reader: Reader) -> None:
-        """Call for `reader` when `fd` is ready for any of `events` (bits of selectors.EVENT_READ, EVENT_WRITE)."""
+    def watch(self, fd: int, events: int, reader: Reader, *, edge: bool = False) -> None:
+        """Call for `reader` when `fd` is ready for any of `events` (bits of selectors.EVENT_READ, EVENT_WRITE).
+
+        `edge`: only when it becomes ready anew (where the system can; else as long as it is).
+        """
 
     def unwatch(self, fd: int) -> None:
         """Forget `fd`; no error if it is not watched."""
@@ -38,10 +41,12 @@ class _Epoll:
         self._epoll = select.epoll(sizehint=-1)
         self._readers: dict[int, Reader] = {}
 
-    def watch(self, fd: int, events: int, reader: Reader) -> None:
+    def watch(self, fd: int, events: int, reader: Reader, *, edge: bool = False) -> None:
         mask = (select.EPOLLIN if events & selectors.EVENT_READ else 0) | (
             select.EPOLLOUT if events & selectors.EVENT_WRITE else 0
         )
+        if edge:
+            mask |= select.EPOLLET
         if fd in self._readers:
             self._epoll.modify(fd, mask)
         else:
@@ -76,7 +81,7 @@ class _Selector:
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
 
-    def watch(self, fd: int, events: int, reader: Reader) -> None:
+    def watch(self, fd: int, events: int, reader: Reader, *, edge: bool = False) -> None:
         try:
             self._selector.modify(fd, events, reader)
         except KeyError:

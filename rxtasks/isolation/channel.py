@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from rxtasks.errors import ProtocolError
+from rxtasks.isolation.quickio import Receiver, send, write
 from rxtasks.wire.codec import Decoder, Encoder
-from rxtasks.wire.message import Assign, Cancel, Checkpoint, Command, Grant, Message, Ping, Reply, Report, Stop
+from rxtasks.wire.message import Assign, Command, Message, Report
 
 __all__ = ["Channel"]
 
@@ -23,15 +24,13 @@ __all__ = ["Channel"]
 _READ = 256 * 1024
 #: Bytes that one turn takes from one worker, so that a flood from one does not starve the others.
 _TURN = 1024 * 1024
-#: Commands that are always one frame.
-_SMALL = frozenset({Grant, Cancel, Checkpoint, Ping, Reply, Stop})
 
 
 class Channel:
     """A worker's socket with its encoder and decoder. All calls from the core thread."""
 
     def __init__(
-        self, worker_id: str, sock: socket.socket, token_write: int, token_read: int, buffer: memoryview
+        self, worker_id: str, sock: socket.socket, token_write: int, token_read: int, receiver: Receiver
     ) -> None:
         sock.setblocking(False)
         os.set_blocking(token_write, False)
@@ -42,9 +41,10 @@ class Channel:
         #: Told when the socket does not take everything (True), and when it has taken all (False).
         self.on_blocked: Callable[[bool], None] = lambda blocked: None
         self._sock = sock
+        self._fd = sock.fileno()
         self._token_write = token_write
         self._token_read = token_read
-        self._buffer = buffer
+        self._receiver = receiver
         self._encoder = Encoder()
         self._decoder = Decoder()
         self._waiting: deque[memoryview | bytes | Iterator[bytes]] = deque()
@@ -54,13 +54,13 @@ class Channel:
         self._closed: Callable[[Exception | None], None] | None = None
 
     @staticmethod
-    def buffer() -> memoryview:
-        """Return a buffer to read with; all channels of one thread share it."""
-        return memoryview(bytearray(_READ))
+    def receiver() -> Receiver:
+        """Return what to read with; all channels of one thread share it."""
+        return Receiver(_READ)
 
     def fileno(self) -> int:
         """Return the socket's descriptor, -1 when closed."""
-        return self._sock.fileno()
+        return self._fd
 
     def listen(
         self,
@@ -90,30 +90,27 @@ class Channel:
                 # Something large is on its way: go between two of its parts.
                 self._urgent.append(message)
             return
-        frames = self._encoder.encode_parts(message)
-        first = next(frames)
+        first, rest = self._encoder.encode_first(message)
         try:
-            count = self._sock.send(first)
+            count = send(self._sock, self._fd, first)
         except BlockingIOError:
             count = 0
         except OSError:
             # The other end is gone: its exit tells the rest.
             self.open = False
             return
-        rest = None if type(message) in _SMALL else next(frames, None)
         if count < len(first) or rest is not None:
             # What the socket did not take, and the parts of something large.
             self._waiting.append(memoryview(first)[count:])
             if rest is not None:
                 self._waiting.append(rest)
-            self._waiting.append(frames)
             self.write()
 
     def tokens(self, count: int) -> None:
         """Allow the worker to start `count` tasks more; before they are sent."""
         if self.open:
             with contextlib.suppress(BlockingIOError):  # 64 KiB of them wait: the worker has enough to start
-                os.write(self._token_write, bytes(count))
+                write(self._token_write, bytes(count))
 
     def take_tokens(self) -> int:
         """Take back what the worker has not used of them and return how many that is."""
@@ -138,7 +135,7 @@ class Channel:
                     else:
                         waiting.appendleft(frame)
                     continue
-                count = self._sock.send(head)
+                count = send(self._sock, self._fd, head)
                 if count == len(head):
                     waiting.popleft()
                 else:
@@ -164,11 +161,12 @@ class Channel:
         """Read what is there (one turn's share unless `everything`); return reports and why it ended, or None."""
         reports: list[Report] = []
         taken = 0
-        buffer = self._buffer
+        receiver = self._receiver
+        buffer = receiver.view
         try:
             while everything or taken < _TURN:
                 try:
-                    count = self._sock.recv_into(buffer)
+                    count = receiver.receive(self._sock, self._fd)
                 except BlockingIOError:
                     return reports, None
                 except OSError as error:
@@ -217,6 +215,7 @@ class Channel:
         self._waiting.clear()
         self._urgent.clear()
         self._sock.close()
+        self._fd = -1
         for fd in (self._token_write, self._token_read):
             if fd >= 0:
                 os.close(fd)

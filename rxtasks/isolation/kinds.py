@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from rxtasks.isolation.base import Host, Worker
+from rxtasks.isolation.quickio import Receiver
 from rxtasks.pool.info import WorkerSpec
 
 __all__ = ["make_worker"]
 
 
-def make_worker(worker_id: str, spec: WorkerSpec, host: Host, buffer: memoryview) -> Worker:
-    """Return a new worker of the spec's isolation, not started yet; `buffer` is the core thread's to read with."""
+def make_worker(worker_id: str, spec: WorkerSpec, host: Host, receiver: Receiver) -> Worker:
+    """Return a new worker of the spec's isolation, not started yet; `receiver` is the core thread's to read with."""
     if spec.isolation == "process":
         from rxtasks.isolation.process import ProcessWorker
 
-        return ProcessWorker(worker_id, spec, host, buffer)
+        return ProcessWorker(worker_id, spec, host, receiver)
     if spec.isolation == "thread":
         from rxtasks.isolation.thread import ThreadWorker
 

@@ -28,6 +28,7 @@ from rxtasks.isolation.base import Host, Worker, configure
 from rxtasks.isolation.channel import Channel
 from rxtasks.isolation.outputs import Outputs
 from rxtasks.isolation.proxy import WorkerProxyObservable
+from rxtasks.isolation.quickio import Receiver
 from rxtasks.isolation.spawn import ProcessHandle, command_line
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
@@ -44,9 +45,9 @@ class ProcessWorker(Worker):
 
     isolation: ClassVar[str] = "process"
 
-    def __init__(self, worker_id: str, spec: WorkerSpec, host: Host, buffer: memoryview) -> None:
+    def __init__(self, worker_id: str, spec: WorkerSpec, host: Host, receiver: Receiver) -> None:
         super().__init__(worker_id, spec, host)
-        self._buffer = buffer
+        self._receiver = receiver
         self._handle: ProcessHandle | None = None
         self._channel: Channel | None = None
         self._outputs: Outputs | None = None
@@ -89,7 +90,7 @@ class ProcessWorker(Worker):
         os.close(out_write)
         os.close(err_write)
         self.pid = self._handle.pid
-        channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._buffer)
+        channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._receiver)
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
         self._outputs = Outputs(out_read, err_read, self._written, self._runs, self._reported, host)
         self._outputs.on_rest = self._rest

@@ -57,7 +57,8 @@ class FlowControl:
     @property
     def congested(self) -> bool:
         """True while no attempt should be assigned and no credit given: `full`, or a stream of many tasks is held."""
-        return self._backlog.full or self._holds.of_many()
+        holds = self._holds
+        return self._backlog.full or (bool(holds._by_buffer) and holds.of_many())
 
     def withheld(self, task_id: str) -> bool:
         """True while this task should get no credit: `congested`, or its own stream is held by a full buffer."""

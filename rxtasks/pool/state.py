@@ -299,6 +299,19 @@ class PoolState:
             if able and worker.lane is lane and not (worker.doom or worker.broken):
                 yield worker
 
+    def open_to(self, lane: Lane) -> list[WorkerState]:
+        """Return the workers of the lane that may be given work now: nothing is being taken back from them."""
+        found: list[WorkerState] = []
+        for worker in self.workers.values():
+            status = worker.status
+            if (
+                (status is _IDLE or status is _BUSY)
+                and worker.lane is lane
+                and not (worker.doom or worker.broken or worker.owes or worker.taking)
+            ):
+                found.append(worker)
+        return found
+
     def announce(
         self, kind: str, worker: WorkerState | None, now: Now, message: str = "", data: dict[str, object] | None = None
     ) -> Announce:

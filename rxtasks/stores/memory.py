@@ -43,8 +43,10 @@ class _Row:
     priority: int
     #: Token of the claim that holds the task, 0 = none.
     token: int = 0
-    #: Grows whenever the row is queued anew, so that older entries of deques and heap are passed over.
+    #: Grows whenever the row is queued anew, so that older entries of the heap are passed over.
     place: int = 0
+    #: The deque in which it waits; entries in others are old and passed over.
+    queue: deque[_Row] | None = None
     due_us: int = 0
     attempt: int = 0
     failures: int = 0
@@ -71,7 +73,7 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._rows: dict[str, _Row] = {}
         self._dedup: dict[str, str] = {}
-        self._queues: dict[_Bucket, deque[tuple[_Row, int]]] = {}
+        self._queues: dict[_Bucket, deque[_Row]] = {}
         #: The buckets of each (queue, isolation), best priority first; rebuilt when a bucket is added.
         self._order: list[_Bucket] = []
         self._timed: list[tuple[int, int, int, _Row]] = []
@@ -127,6 +129,7 @@ class MemoryStore:
         row.due_us = due_us
         row.token = 0
         if due_us:
+            row.queue = None
             row.status = timed
             self._scheduled += 1
             heapq.heappush(self._timed, (due_us, row.number, place, row))
@@ -139,25 +142,26 @@ class MemoryStore:
         if queue is None:
             queue = self._queues[bucket] = deque()
             self._order = sorted(self._queues, key=lambda b: -b[2])
-        if queue and queue[-1][0].number > row.number:
+        row.queue = queue
+        if queue and queue[-1].number > row.number:
             # Given back or due again: it keeps its place in the order of arrival.
-            self._insert(queue, row, place)
+            self._insert(queue, row)
         else:
-            queue.append((row, place))
+            queue.append(row)
 
     @staticmethod
-    def _insert(queue: deque[tuple[_Row, int]], row: _Row, place: int) -> None:
-        if queue[0][0].number > row.number:
-            queue.appendleft((row, place))
+    def _insert(queue: deque[_Row], row: _Row) -> None:
+        if queue[0].number > row.number:
+            queue.appendleft(row)
             return
         low, high = 0, len(queue)
         while low < high:
             middle = (low + high) // 2
-            if queue[middle][0].number < row.number:
+            if queue[middle].number < row.number:
                 low = middle + 1
             else:
                 high = middle
-        queue.insert(low, (row, place))
+        queue.insert(low, row)
 
     # -- claims --------------------------------------------------------------------------------------------------------
 
@@ -167,6 +171,11 @@ class MemoryStore:
         with self._lock:
             if self._timed:
                 self._ripen(now_us)
+            if len(self._order) == 1:
+                (bucket,) = self._order
+                if lane.takes(bucket[1], bucket[0]):
+                    self._drain(self._queues[bucket], limit, claims)
+                return claims
             for buckets in self._levels(lane):
                 if len(buckets) == 1:
                     self._drain(self._queues[buckets[0]], limit, claims)
@@ -183,25 +192,29 @@ class MemoryStore:
                 levels.setdefault(bucket[2], []).append(bucket)
         return list(levels.values())
 
-    def _drain(self, queue: deque[tuple[_Row, int]], limit: int, claims: list[Claim]) -> None:
-        while queue and len(claims) < limit:
-            row, place = queue.popleft()
-            if row.place == place and row.status is _PENDING and not row.token:
+    def _drain(self, queue: deque[_Row], limit: int, claims: list[Claim]) -> None:
+        room = limit - len(claims)
+        while queue and room > 0:
+            row = queue.popleft()
+            if row.queue is queue:
                 claims.append(self._hold(row))
+                room -= 1
 
-    def _merge(self, queues: list[deque[tuple[_Row, int]]], limit: int, claims: list[Claim]) -> None:
+    def _merge(self, queues: list[deque[_Row]], limit: int, claims: list[Claim]) -> None:
         while len(claims) < limit:
             heads = [queue for queue in queues if queue]
             if not heads:
                 return
-            row, place = min(heads, key=lambda queue: queue[0][0].number).popleft()
-            if row.place == place and row.status is _PENDING and not row.token:
+            queue = min(heads, key=lambda queue: queue[0].number)
+            row = queue.popleft()
+            if row.queue is queue:
                 claims.append(self._hold(row))
 
     def _hold(self, row: _Row) -> Claim:
         self._pending -= 1
         self._fence = fence = self._fence + 1
         row.token = fence
+        row.queue = None
         return Claim(
             fence,
             fence,
@@ -296,6 +309,8 @@ class MemoryStore:
 
     def next_due(self) -> int | None:
         """Return when the next task that waits for its time is due (wall clock, microseconds)."""
+        if not self._timed:
+            return None
         with self._lock:
             timed = self._timed
             while timed and (timed[0][3].place != timed[0][2] or timed[0][3].token):
@@ -405,10 +420,11 @@ def _kept(value: list[Any] | None) -> list[Any] | None:
         return ["r", 0, value[2], value[3]]
     else:
         return ["r", value[1], value[2], value[3]]
-    if body is None or type(body) in (bool, int, float):
-        return ["j", body]
-    text = orjson.dumps(body)
-    return ["j", body] if len(text) <= _KEPT_RESULT else ["r", len(text), type(body).__name__, repr(body)[:200]]
+    if body is not None and type(body) not in (bool, int, float):
+        text = orjson.dumps(body)
+        if len(text) > _KEPT_RESULT:
+            return ["r", len(text), type(body).__name__, repr(body)[:200]]
+    return value if form == "j" else ["j", body]
 
 
 def _shown(value: list[Any] | None) -> Any:

@@ -81,6 +81,18 @@ class Encoder:
         """
         return self._frames(*self._prepare(message))
 
+    def encode_first(self, message: Message) -> tuple[bytes, Iterator[bytes] | None]:
+        """Return the message's first frame and what makes the others (as encode_parts does); None = it is the only one.
+
+        Raises:
+            PayloadError: as encode.
+        """
+        head, inline, large = self._prepare(message)
+        if not large:
+            return self._writer.frame(head, inline), None
+        frames = self._frames(head, inline, large)
+        return next(frames), frames
+
     def _frames(self, head: bytes, inline: Sequence[bytes], large: list[tuple[int, bytes]]) -> Iterator[bytes]:
         frame = self._writer.frame
         for number, blob in large:

@@ -137,27 +137,29 @@ def _plain(kind: int, cls: type[Any]) -> Shape:
 
 
 def _take_assign(message: m.Assign) -> tuple[list[Any], Sequence[bytes]]:
-    tasks = message.tasks
-    rows = [
-        (
-            t.token,
-            t.fence,
-            t.task_id,
-            t.attempt,
-            t.first_seq,
-            t.function,
-            t.credit,
-            t.options,
-            t.failures,
-            t.form,
-            t.restored is not None,
-            t.trace,
+    rows = []
+    blobs = []
+    for t in message.tasks:
+        restored = t.restored
+        rows.append(
+            (
+                t.token,
+                t.fence,
+                t.task_id,
+                t.attempt,
+                t.first_seq,
+                t.function,
+                t.credit,
+                t.options,
+                t.failures,
+                t.form,
+                restored is not None,
+                t.trace,
+            )
         )
-        for t in tasks
-    ]
-    blobs = [t.payload for t in tasks]
-    if any(row[10] for row in rows):
-        blobs = [blob for t in tasks for blob in (t.payload, t.restored) if blob is not None]
+        blobs.append(t.payload)
+        if restored is not None:
+            blobs.append(restored)
     return [rows], blobs
 
 
@@ -166,9 +168,9 @@ def _make_assign(values: list[Any], blobs: list[bytes]) -> m.Assign:
     used = 0
     try:
         for row in values[0]:
-            token, fence, task_id, attempt, first_seq, function, credit, options, failures, form, again, trace = row[
-                :12
-            ]
+            if len(row) > 12:
+                row = row[:12]
+            token, fence, task_id, attempt, first_seq, function, credit, options, failures, form, again, trace = row
             if not (
                 type(token) is type(fence) is type(attempt) is type(first_seq) is type(credit) is type(failures) is int
                 and type(task_id) is type(function) is type(form) is str

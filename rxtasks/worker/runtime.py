@@ -35,6 +35,7 @@ from rxtasks.worker.executor import Executor
 from rxtasks.worker.inbox import Inbox
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.restore import Restorer
+from rxtasks.worker.waiting import ChannelPoll
 
 __all__ = ["Runtime"]
 
@@ -63,6 +64,7 @@ class Runtime:
         self._role = threading.Lock()
         self._reading = threading.Lock()
         self._busy = True
+        self._poll = ChannelPoll(channel.fd)
         self.control = Control(self, channel.fd, configure.heartbeat)
         self.outbox = Outbox(
             self._sink,
@@ -148,20 +150,17 @@ class Runtime:
         with self._reading:
             self.outbox.flush()
             while not inbox.waiting:
-                self._read_or_write(-1)
+                self._read_or_write(self._poll.wait(write=self.channel.blocked))
             self._busy = True
 
-    def _read_or_write(self, milliseconds: int) -> None:
-        """Wait for the channel, then take what has come and write what waits. `_reading` is held."""
+    def _read_or_write(self, events: int) -> None:
+        """Take what has come and write what waits, as the poll's `events` say. `_reading` is held."""
         channel = self.channel
-        poll = select.poll()
-        poll.register(channel.fd, select.POLLIN | select.POLLOUT if channel.blocked else select.POLLIN)
-        for _, events in poll.poll(milliseconds):
-            if channel.blocked and channel.write():
-                self.outbox.flush()
-            if events & ~select.POLLOUT:
-                for message in channel.read():
-                    self.inbox.take(message)
+        if channel.blocked and channel.write():
+            self.outbox.flush()
+        if events & ~select.POLLOUT:
+            for message in channel.read():
+                self.inbox.take(message)
 
     def _take_channel(self) -> None:
         """Read the channel on this thread from now on."""
@@ -173,7 +172,7 @@ class Runtime:
         self._take_channel()
         with self._reading:
             while self.channel.blocked:
-                self._read_or_write(-1)
+                self._read_or_write(self._poll.wait(write=True))
 
     def _begin_next(self) -> Assignment | None:
         """Return the next task if it is async and may begin, for the loop that runs several."""
@@ -228,7 +227,7 @@ class Runtime:
         with self._reading:
             self.outbox.flush()
             while self.channel.blocked and time.monotonic() < deadline:
-                self._read_or_write(100)
+                self._read_or_write(self._poll.wait_for(100, write=True))
 
     # -- either thread -------------------------------------------------------------------------------------------------
 
