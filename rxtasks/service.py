@@ -22,6 +22,7 @@ from rxtasks.errors import SettingsError, UnknownTask
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord, TaskRequest
+from rxtasks.machine import usable_cpus
 
 # The rooms that do the work, and reactivex with them, are imported when the first engine is made: importing this module
 # costs an application no more than its own names do.
@@ -517,11 +518,6 @@ class TaskService(ServiceView):
 def _inline_has_one(spec: WorkerSpec) -> WorkerSpec:
     """An inline worker is every caller's thread: there is one, and it never has to wait for itself."""
     return attrs.evolve(spec, count=1, concurrency=1000) if spec.isolation == "inline" else spec
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _has_processes() -> bool:

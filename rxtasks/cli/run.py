@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from rxtasks.cli.summary import Facts, lines
 from rxtasks.cli.text import counted, cut, shown
 from rxtasks.cli.usage import UsageMistake
 from rxtasks.errors import SettingsError
+from rxtasks.machine import usable_cpus
 
 if TYPE_CHECKING:
     from rxtasks.cli.job import Job
@@ -55,7 +55,7 @@ def run(request: Request) -> int:
         raise UsageMistake("--chaos kills worker processes; use it with --isolation process.")
     target = targets.find(request.target)
     inputs, collect = _plan(request, target)
-    workers = request.workers or _usable_cpus()
+    workers = request.workers or usable_cpus()
     results = None if collect is None else Results()
     job, board = _job(request, target, inputs, workers, results)
 
@@ -155,10 +155,3 @@ def _collect(collect: Callable[..., Any], results: Results, out: TextIO) -> bool
         for line in str(value).splitlines():
             print(shown(line), file=out)
     return True
-
-
-def _usable_cpus() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on this system
-        return os.cpu_count() or 1

@@ -15,18 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import attrs
-
 from rxtasks.config import Settings
-from rxtasks.engine.dispatcher import Dispatcher
-from rxtasks.engine.ending import Ender, describe_exit
-from rxtasks.engine.recorder import Recorder
-from rxtasks.errors import ServiceStopped, TaskCancelled, WorkerStartError
+from rxtasks.engine.losses import Losses
+from rxtasks.engine.staff import SECOND
 from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.pool.state import PoolState, WorkerState
-from rxtasks.pool.timers import Timers
+from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import (
     Answer,
     Broken,
@@ -39,7 +34,6 @@ from rxtasks.pool.words import (
     DeliveryChanged,
     End,
     Exited,
-    Finished,
     Happened,
     Instruction,
     KillWorker,
@@ -53,7 +47,6 @@ from rxtasks.pool.words import (
     SpawnFailed,
     Stimulus,
     StopAsked,
-    SweepStore,
     Swept,
     TakeBack,
     TakenBack,
@@ -66,61 +59,37 @@ from rxtasks.wire.message import (
     Cancel,
     Dropped,
     Heartbeat,
-    Hook,
-    Ping,
     Ready,
     Reply,
     Request,
     StartFailed,
-    Stop,
     Stopping,
 )
 
 __all__ = ["Core"]
 
-_SECOND = 1_000_000_000
 _IDLE, _STOPPING = WorkerStatus.IDLE, WorkerStatus.STOPPING
 _SUCCEEDED = TaskStatus.SUCCEEDED
+#: Tasks held, and microseconds that each of them takes, up to which the next report is worth staying awake for.
+_FEW = 2
+_MOMENT_US = 150
 #: Seconds that an idle worker has to leave after Stop before it is killed.
 _LEAVE = 5
 
 
-@attrs.define(eq=False, repr=False)
-class _Asked:
-    """A command to all workers that waits for their acknowledgements."""
-
-    ticket: int
-    #: Command id -> worker.
-    open: dict[int, str]
-    errors: dict[str, str]
-    said: list[str]
-
-
-class Core:
+class Core(Losses):
     """Everything that is decided, and nothing that is done."""
 
     def __init__(self, specs: list[WorkerSpec], settings: Settings) -> None:
-        self.settings = settings
-        self.timers = Timers()
-        self.pool = PoolState(specs, settings, self.timers)
-        self.recorder = Recorder(settings)
-        self.ender = Ender(self.recorder, self.timers, settings)
-        self.dispatcher = Dispatcher(self.pool, settings)
-        self.lost = 0
+        super().__init__(specs, settings)
         self.run_again = 0
         self._paused = False
         self._started = False
         self._moved = False
-        self._finished = False
-        self._sweeping = False
-        self._swept_last = False
-        self._asked: dict[int, _Asked] = {}
         self._requests: dict[int, list[tuple[str, int]]] = {}
         self._commit_failures = 0
         #: When the next waiting task is due, by the wall clock; None = none waits for its time.
         self.due_us: int | None = None
-        self._out: list[Instruction] = []
-        self._now = Now(0, 0)
         self._handlers: dict[type, Callable[[Any], None]] = {
             WorkArrived: self._work_arrived,
             Claimed: self._claimed,
@@ -176,6 +145,14 @@ class Core:
         self.recorder.grant(out)
         return out
 
+    @property
+    def expects(self) -> bool:
+        """True when a worker will report in a moment: few tasks are held, and by what was measured each is short."""
+        claims = self.recorder.claims
+        if not 0 < len(claims) <= _FEW:
+            return False
+        return all([claim.worker is not None and claim.load_us <= _MOMENT_US for claim in claims.values()])
+
     def deadline_ns(self) -> int | None:
         """Return when the next Tick is needed (monotonic), or None."""
         return self.timers.next()
@@ -200,7 +177,7 @@ class Core:
         self._commit_failures += 1
         message = f"the store failed at {what}: {error}; tried again in {delay:g} s"
         self._out.append(self.pool.announce("warning", None, self._now, message))
-        self.timers.at(self._now.mono_ns + int(delay * _SECOND), kind, key)
+        self.timers.at(self._now.mono_ns + int(delay * SECOND), kind, key)
 
     def _committed(self, stimulus: Committed) -> None:
         self._commit_failures = 0
@@ -222,12 +199,6 @@ class Core:
         if worker is not None and worker.worker_id in self.pool.workers:
             command = Cancel(self.ender.command(), claim.token, "taken over by another engine")
             self._out.append(SendCommand(worker.worker_id, command))
-
-    def _swept(self, stimulus: Swept) -> None:
-        self._sweeping = False
-        for claim in stimulus.claims:
-            self.recorder.hold(claim)
-            self.ender.stopped(claim, self._now)
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
@@ -273,22 +244,6 @@ class Core:
         worker.since_ns = self._now.mono_ns
         if not assigned:
             self._became_idle(worker)
-
-    def _became_idle(self, worker: WorkerState) -> None:
-        worker.load_us = 0
-        worker.exclusive = False
-        if worker.status is WorkerStatus.BUSY:
-            worker.status = _IDLE
-        elif worker.status is _STOPPING:
-            self.timers.at(self._now.mono_ns + _LEAVE * _SECOND, "kill", worker.worker_id)
-
-    def _fault(self, worker: WorkerState, text: str) -> None:
-        """The worker broke the protocol: it cannot be trusted any more."""
-        if not worker.doom and not worker.broken:
-            worker.broken = True
-            worker.fault = worker.fault or text
-            self._out.append(self.pool.announce("warning", worker, self._now, text))
-            self._out.append(KillWorker(worker.worker_id, True))
 
     def _reported(self, stimulus: Reported) -> None:
         worker = self.pool.workers.get(stimulus.worker_id)
@@ -344,114 +299,6 @@ class Core:
         batch = self.recorder.note(claim, request.blob)
         self._requests.setdefault(batch, []).append((worker.worker_id, request.request_id))
 
-    def _leaving(self, worker: WorkerState, reason: str) -> None:
-        """The worker wants to be replaced: no more work for it, and another one in its place."""
-        if worker.status is _STOPPING:
-            return
-        worker.status = _STOPPING
-        self._out.append(self.pool.announce("stopping", worker, self._now, reason))
-        if not worker.assigned:
-            self._became_idle(worker)
-        elif not worker.taking:
-            worker.taking = True
-            self._out.append(TakeBack(worker.worker_id))
-        place = self.pool.place_of(worker.worker_id)
-        if place is not None and not self.pool.stopping:
-            self.pool.spawn(place, self._now, self._out)
-            by = place.worker_id
-            self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: {reason}", {"by": by}))
-
-    # -- workers coming and going --------------------------------------------------------------------------------------
-
-    def _spawned(self, stimulus: Spawned) -> None:
-        worker = self.pool.workers.get(stimulus.worker_id)
-        if worker is not None:
-            worker.pid = stimulus.pid
-
-    def _spawn_failed(self, stimulus: SpawnFailed) -> None:
-        worker = self.pool.workers.get(stimulus.worker_id)
-        if worker is not None:
-            worker.start_error = stimulus.error
-            self._gone(worker, stimulus.error, {})
-
-    def _broken(self, stimulus: Broken) -> None:
-        worker = self.pool.workers.get(stimulus.worker_id)
-        if worker is None:
-            return
-        if worker.status is _STOPPING and not worker.assigned:
-            self.timers.at(self._now.mono_ns + _SECOND, "kill", worker.worker_id)
-        else:
-            self._fault(worker, stimulus.reason)
-
-    def _exited(self, stimulus: Exited) -> None:
-        worker = self.pool.workers.get(stimulus.worker_id)
-        if worker is None:
-            return
-        crashed = bool(worker.assigned) and not worker.doom
-        stopping = self.pool.stopping
-        again = self.ender.bury(worker, stimulus, stopping, self._now)
-        self.dispatcher.arrived()
-        if stopping:
-            for claim in again:
-                self.ender.stopped(claim, self._now)
-        elif again:
-            self.dispatcher.back(worker.lane, again)
-        if crashed and not stopping:
-            self.lost += 1
-        how = describe_exit(stimulus.exit_code, stimulus.signal, stimulus.tail)
-        facts: dict[str, object] = {"exit_code": stimulus.exit_code, "signal": stimulus.signal}
-        if stimulus.abandoned:
-            self.pool.abandoned += 1
-            how = "its thread cannot be ended; it runs on, fenced off"
-        self._gone(worker, how, facts)
-
-    def _gone(self, worker: WorkerState, how: str, facts: dict[str, object]) -> None:
-        self.pool.on_gone(worker, how, facts, self._now, self._out)
-        for asked in list(self._asked.values()):
-            for command_id, worker_id in list(asked.open.items()):
-                if worker_id == worker.worker_id:
-                    del asked.open[command_id]
-                    asked.errors[worker_id] = "the worker is gone"
-            self._settle_asked(asked)
-        hopeless = self.pool.hopeless()
-        if hopeless is not None:
-            text = worker.start_error or hopeless
-            self.ender.stop_error = WorkerStartError(f"no worker could be started: {text}")
-            self._begin_stop()
-
-    def _taken_back(self, stimulus: TakenBack) -> None:
-        worker = self.pool.workers.get(stimulus.worker_id)
-        if worker is None:
-            return
-        worker.taking = False
-        # Not again at once: if there was nothing, reports of their ends are under way.
-        worker.since_ns = self._now.mono_ns
-        count = min(stimulus.number, len(worker.assigned))
-        if not count:
-            return
-        if not stimulus.settled:
-            worker.owes += count
-        back: list[Claim] = []
-        for token in list(worker.assigned)[-count:]:
-            claim = worker.assigned.pop(token)
-            worker.load_us -= claim.load_us
-            if token not in self.recorder.claims:
-                continue  # taken over by another engine
-            if claim.status is TaskStatus.RUNNING:  # pragma: no cover - the token pipe makes it impossible
-                worker.assigned[token] = claim
-                worker.load_us += claim.load_us
-            elif claim.ending is not None and claim.ending.kind == "cancel":
-                self.ender.cancelled(claim, claim.ending.reason, self._now)
-            elif self.pool.stopping:
-                claim.worker = None
-                self.ender.stopped(claim, self._now)
-            else:
-                claim.worker = claim.ending = None
-                back.append(claim)
-        self.dispatcher.back(worker.lane, back)
-        if not worker.assigned:
-            self._became_idle(worker)
-
     # -- callers -------------------------------------------------------------------------------------------------------
 
     def _cancel_asked(self, stimulus: CancelAsked) -> None:
@@ -502,97 +349,6 @@ class Core:
         for worker in leaving:
             self._dismiss(worker, "scaled down")
         self._out.append(Answer(stimulus.ticket, count))
-
-    def _dismiss(self, worker: WorkerState, reason: str) -> None:
-        """Send the worker home when what it runs has ended; take back what it has not begun."""
-        if worker.status is _STOPPING:
-            return
-        starting = worker.status is WorkerStatus.STARTING
-        worker.status = _STOPPING
-        self._out.append(self.pool.announce("stopping", worker, self._now, reason))
-        if starting:
-            self._out.append(KillWorker(worker.worker_id, True))
-            return
-        if worker.assigned and not worker.taking:
-            worker.taking = True
-            self._out.append(TakeBack(worker.worker_id))
-        self._out.append(SendCommand(worker.worker_id, Stop(self.ender.command())))
-        if not worker.assigned:
-            self._became_idle(worker)
-
-    def _command_asked(self, stimulus: CommandAsked) -> None:
-        asked = _Asked(stimulus.ticket, {}, {}, [])
-        for worker in self.pool.workers.values():
-            if not worker.was_ready or worker.status is _STOPPING:
-                continue
-            command_id = self.ender.command()
-            asked.open[command_id] = worker.worker_id
-            self._asked[command_id] = asked
-            command = Hook(command_id, stimulus.hook, stimulus.blob) if stimulus.name == "hook" else Ping(command_id)
-            self._out.append(SendCommand(worker.worker_id, command))
-        self._settle_asked(asked)
-
-    def _acknowledged(self, worker_id: str, ack: Ack) -> None:
-        asked = self._asked.pop(ack.command_id, None)
-        if asked is not None and asked.open.pop(ack.command_id, None) is not None:
-            asked.said.append(worker_id)
-            if not ack.ok:
-                asked.errors[worker_id] = ack.error or "failed"
-            self._settle_asked(asked)
-
-    def _settle_asked(self, asked: _Asked) -> None:
-        if not asked.open and asked.ticket:
-            self._out.append(Answer(asked.ticket, dict.fromkeys(asked.said) | asked.errors))
-            asked.ticket = 0
-            self._asked = {key: value for key, value in self._asked.items() if value.ticket}
-
-    # -- stopping ------------------------------------------------------------------------------------------------------
-
-    def _stop_asked(self, stimulus: StopAsked) -> None:
-        if not self.pool.stopping:
-            self.ender.keep = stimulus.waiting == "keep"
-            if stimulus.waiting == "cancel":
-                self.ender.stop_error = TaskCancelled("the service was left by an exception")
-            else:
-                self.ender.stop_error = ServiceStopped()
-            self._begin_stop()
-        # Also after a stop of its own accord, when no worker could be started.
-        self.timers.at(self._now.mono_ns + stimulus.drain_ns, "drain")
-        if stimulus.force:
-            self._force()
-
-    def _begin_stop(self) -> None:
-        self.pool.stopping = True
-        if not self.ender.keep:
-            self._sweeping = True
-            self._out.append(SweepStore())
-        for claim in self.dispatcher.empty():
-            self.ender.stopped(claim, self._now)
-        for worker in list(self.pool.workers.values()):
-            self._dismiss(worker, "stop")
-
-    def _force(self) -> None:
-        for worker in self.pool.workers.values():
-            worker.doom = worker.doom or "stop"
-            self._out.append(KillWorker(worker.worker_id, True))
-
-    def _wind_down(self) -> None:
-        """After every turn of a stop: is everything over?"""
-        if self._finished or self._sweeping or self.pool.workers:
-            return
-        for claim in [*self.dispatcher.empty()]:
-            self.ender.stopped(claim, self._now)
-        self.recorder.close_batch(self._out)
-        if self.recorder.uncommitted:
-            return
-        if not self.ender.keep and not self._swept_last:
-            # Attempts that ended in retrying or rescheduled while the rest drained.
-            self._swept_last = self._sweeping = True
-            self._out.append(SweepStore())
-            return
-        self._finished = True
-        self._out.append(self.pool.announce("pool_stopped", None, self._now))
-        self._out.append(Finished())
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import os
 import random
 import selectors
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -37,6 +38,7 @@ from rxtasks.isolation.base import Host, Reader, Setup, Worker
 from rxtasks.isolation.kinds import make_worker
 from rxtasks.isolation.quickio import Receiver
 from rxtasks.lifecycle.task import new_id
+from rxtasks.machine import usable_cpus
 from rxtasks.pool.words import (
     Announce,
     Answer,
@@ -74,6 +76,8 @@ __all__ = ["Driver", "Outlet"]
 
 #: Most nanoseconds of one sleep; a clock that jumps is noticed after that.
 _LONGEST = 60_000_000_000
+#: Seconds for which the thread stays awake for a report that is expected in a moment (see worker.waiting).
+_SPIN = 0.000_2
 
 
 class Outlet:
@@ -88,8 +92,8 @@ class Outlet:
         """Settle the outcomes and take the events over for delivery."""
         raise NotImplementedError
 
-    def turn_over(self) -> None:
-        """A turn of the core is over: wake who waits for it."""
+    def turn_over(self) -> bool:
+        """A turn of the core is over: wake who waits for it; return whether there is something to `check`."""
         raise NotImplementedError
 
     def announce(self, instruction: Announce) -> None:
@@ -145,6 +149,7 @@ class Driver(Host):
         #: When this turn began (monotonic).
         self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
+        self._spins = usable_cpus() > 1 and not os.environ.get("NOSPIN")
         self._receiver = Receiver(256 * 1024)
         self._recording = Recording(settings.record) if settings.record else None
         #: This is a copy in a forked child of the parent: nothing runs here.
@@ -258,12 +263,7 @@ class Driver(Host):
         """Sleep until there is something, then read all of it; timers come last."""
         inbox = self._inbox
         until = self._until()
-        self._asleep = True
-        # The system's timers count in milliseconds, rounded up: a timer is not met early.
-        ready = self._readiness.wait(
-            0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9)
-        )
-        self._asleep = False
+        ready = self._wait(until)
         stimuli: list[Stimulus] = []
         for reader, events in ready:
             stimuli.extend(reader(events))
@@ -282,6 +282,22 @@ class Driver(Host):
         if until <= now_ns:
             self._fire(now_ns, stimuli)
         return stimuli
+
+    def _wait(self, until: int) -> list[tuple[Reader, int]]:
+        """Sleep until something is ready, somebody calls, or it is `until`; stay awake while a report is near."""
+        inbox, wait = self._inbox, self._readiness.wait
+        if self._spins and self._core.expects:
+            clock = time.perf_counter
+            end = clock() + _SPIN
+            while clock() < end:
+                ready = wait(0.0)
+                if ready or inbox or self._arrived:
+                    return ready
+        self._asleep = True
+        # The system's timers count in milliseconds, rounded up: a timer is not met early.
+        ready = wait(0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9))
+        self._asleep = False
+        return ready
 
     def _until(self) -> int:
         """Return when the next timer is due."""
@@ -334,8 +350,7 @@ class Driver(Host):
         while True:
             while stimuli:
                 stimuli = self._step(stimuli, now)
-            outlet.turn_over()
-            if self._check_ns is None:
+            if outlet.turn_over() and self._check_ns is None:
                 self._check_ns = outlet.check(now.mono_ns)
             full = outlet.full
             if full == self.full:

@@ -66,12 +66,14 @@ class ServiceOutlet(Outlet):
         trackers = self.trackers
         echo = self._echo
         find = trackers.get
+        batches = self._delivery._backlog.batches
         for event, size in zip(instruction.events, instruction.sizes, strict=True):
             tracker = find(event.task_id)
             if tracker is not None:
-                tracker.observe(event, size)
+                tracker.observe(event, size, batches)
             if type(event) is LogEvent and event.level in echo.levels:
                 echo.put(event)
+        ended, retain = self.ended, self._retain
         settled: list[tuple[str, Outcome, Any]] = []
         failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]] = []
         for task_id, outcome in instruction.outcomes:
@@ -80,7 +82,9 @@ class ServiceOutlet(Outlet):
                 if tracker.settle(outcome, wake=False):
                     self._to_wake.append(tracker)
                 # In one of the two dicts at any moment: whoever looks for it finds it.
-                self._ended(task_id, tracker)
+                ended[task_id] = weakref.ref(tracker)
+                if len(ended) > retain:
+                    ended.popitem(last=False)
                 trackers.pop(task_id, None)
                 if outcome.status is TaskStatus.FAILED and outcome.error is not None:
                     failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
@@ -108,8 +112,8 @@ class ServiceOutlet(Outlet):
             with self._idle:
                 self._idle.notify_all()
 
-    def turn_over(self) -> None:
-        """Wake who waits for an outcome, and hand over the events of this turn.
+    def turn_over(self) -> bool:
+        """Wake who waits for an outcome, and hand over the events of this turn; return whether `check` is to be called.
 
         At the end of a turn, because whoever is woken needs the interpreter, which this thread gives away only when
         it sleeps; and before anything else that goes to the delivery, which keeps the order.
@@ -121,12 +125,8 @@ class ServiceOutlet(Outlet):
         if self._events:
             events, size, self._events, self._size = self._events, self._size, [], 0
             self._delivery.publish(events, size)
-
-    def _ended(self, task_id: str, tracker: TaskTracker) -> None:
-        ended = self.ended
-        ended[task_id] = weakref.ref(tracker)
-        if len(ended) > self._retain:
-            ended.popitem(last=False)
+            return True
+        return bool(self._delivery._holds)
 
     def _log_unobserved(self, failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]]) -> None:
         """Log the failures of tasks whose tracker nobody holds (E-19); on the delivery thread: a handler may block."""

@@ -38,11 +38,13 @@ class Wakeup:
     def wake(self) -> None:
         """Make the descriptor ready; nothing happens after close()."""
         with self._lock:
-            if self._write >= 0:
-                try:
-                    write(self._write, self._word)
-                except BlockingIOError:
-                    pass
+            if self._write < 0:
+                return
+            if self.edge:  # never full
+                write(self._write, self._word)
+                return
+            with contextlib.suppress(BlockingIOError):
+                write(self._write, self._word)
 
     def seen(self) -> None:
         """Make it unready again."""

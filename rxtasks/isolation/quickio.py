@@ -113,5 +113,3 @@ class Receiver:
             if count >= 0:
                 return count
             _check()
-
-

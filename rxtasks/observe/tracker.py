@@ -213,20 +213,21 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
 
     # -- from the core ------------------------------------------------------------------------------------------------
 
-    def observe(self, event: TaskEvent, size: int = -1) -> None:
+    def observe(self, event: TaskEvent, size: int = -1, batches: int | None = None) -> None:
         """Take note of the task's next event, in order of seq; the core does so before it publishes it.
 
-        `size` is the bytes of a log or output; -1 = not known, then they are estimated.
+        `size` is the bytes of a log or output; -1 = not known, then they are estimated. `batches` is how many batches
+        the delivery has published; None = to be looked up.
 
         All events noted since a publish of the delivery go into the next one.
         """
-        control = self._control
-        if control is not None:
-            delivery = control.delivery
-            if delivery is not None and delivery._backlog.batches != self._batch:
-                self._before_batch = self._last_seq  # in this order: see _published
-                self._batch = delivery._backlog.batches
-        if isinstance(event, StatusEvent):
+        if batches is None:
+            delivery = self._delivery()
+            batches = -1 if delivery is None else delivery._backlog.batches
+        if batches != self._batch:
+            self._before_batch = self._last_seq  # in this order: see _published
+            self._batch = batches
+        if type(event) is StatusEvent:
             statuses = self._statuses
             if statuses is None:
                 self._statuses = [event]

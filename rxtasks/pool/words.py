@@ -180,12 +180,16 @@ class PauseAsked(NamedTuple):
 
 
 class CommandAsked(NamedTuple):
-    """A caller sends every worker a command that it acknowledges: "ping" or "hook"."""
+    """A caller sends every worker a command that it acknowledges: "ping", "checkpoint" (for all that runs) or "hook".
+
+    A hook is called by its name, with the pickled arguments in `blob`; `define` is the Define that makes it known.
+    """
 
     ticket: int
     name: str
     hook: str = ""
     blob: bytes | None = None
+    define: Any = None
 
 
 class StopAsked(NamedTuple):

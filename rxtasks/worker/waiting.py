@@ -15,6 +15,8 @@ import select
 import time
 from typing import Final
 
+from rxtasks.machine import usable_cpus
+
 __all__ = ["SPIN", "ChannelPoll"]
 
 #: Seconds of the longest wait that is spent awake.
@@ -36,7 +38,7 @@ class ChannelPoll:
         self._to_both = select.poll()
         self._to_both.register(fd, _BOTH)
         self._spins = False
-        self._may_spin = len(os.sched_getaffinity(0)) > 1 if hasattr(os, "sched_getaffinity") else True
+        self._may_spin = usable_cpus() > 1
 
     def wait(self, *, write: bool) -> int:
         """Return the poll events (POLLIN, POLLOUT ..) that came; waits for as long as it takes."""

@@ -1,0 +1,87 @@
+"""Commands to all workers, each acknowledged by everyone who gets it (W-14, pure)."""
+
+from __future__ import annotations
+
+import attrs
+
+from rxtasks.config import Settings
+from rxtasks.engine.winding import Winding
+from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.state import WorkerState
+from rxtasks.pool.words import Answer, CommandAsked, SendCommand
+from rxtasks.wire.message import Ack, Checkpoint, Hook, Ping
+
+__all__ = ["Broadcast"]
+
+
+@attrs.define(eq=False, repr=False)
+class _Asked:
+    """A command to all workers that waits for their acknowledgements."""
+
+    ticket: int
+    #: Command id -> worker.
+    open: dict[int, str]
+    errors: dict[str, str]
+    said: list[str]
+
+
+class Broadcast(Winding):
+    """The part of the core that asks all workers for something."""
+
+    def __init__(self, specs: list[WorkerSpec], settings: Settings) -> None:
+        super().__init__(specs, settings)
+        self._asked: dict[int, _Asked] = {}
+
+    def _command_asked(self, stimulus: CommandAsked) -> None:
+        asked = _Asked(stimulus.ticket, {}, {}, [])
+        for worker in self.pool.workers.values():
+            if not worker.was_ready or worker.status is WorkerStatus.STOPPING:
+                continue
+            if stimulus.name == "checkpoint":
+                self._ask_checkpoints(worker, asked)
+                continue
+            command_id = self._ask(worker, asked)
+            if stimulus.name == "ping":
+                self._out.append(SendCommand(worker.worker_id, Ping(command_id)))
+                continue
+            if stimulus.define is not None:
+                self._out.append(SendCommand(worker.worker_id, stimulus.define))
+            self._out.append(SendCommand(worker.worker_id, Hook(command_id, stimulus.hook, stimulus.blob)))
+        self._settle_asked(asked)
+
+    def _ask_checkpoints(self, worker: WorkerState, asked: _Asked) -> None:
+        """Ask each task that runs there for a checkpoint."""
+        for claim in worker.assigned.values():
+            if claim.status is TaskStatus.RUNNING:
+                command = Checkpoint(self._ask(worker, asked), claim.token)
+                self._out.append(SendCommand(worker.worker_id, command))
+
+    def _ask(self, worker: WorkerState, asked: _Asked) -> int:
+        command_id = self.ender.command()
+        asked.open[command_id] = worker.worker_id
+        self._asked[command_id] = asked
+        return command_id
+
+    def _acknowledged(self, worker_id: str, ack: Ack) -> None:
+        asked = self._asked.pop(ack.command_id, None)
+        if asked is not None and asked.open.pop(ack.command_id, None) is not None:
+            asked.said.append(worker_id)
+            if not ack.ok:
+                asked.errors[worker_id] = ack.error or "failed"
+            self._settle_asked(asked)
+
+    def _settle_asked(self, asked: _Asked) -> None:
+        if not asked.open and asked.ticket:
+            self._out.append(Answer(asked.ticket, dict.fromkeys(asked.said) | asked.errors))
+            asked.ticket = 0
+            self._asked = {key: value for key, value in self._asked.items() if value.ticket}
+
+    def _not_answering(self, worker: WorkerState) -> None:
+        """The worker is gone: it acknowledges nothing more."""
+        for asked in list(self._asked.values()):
+            for command_id, worker_id in list(asked.open.items()):
+                if worker_id == worker.worker_id:
+                    del asked.open[command_id]
+                    asked.errors[worker_id] = "the worker is gone"
+            self._settle_asked(asked)
