@@ -10,7 +10,7 @@ from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import Answer, CommandAsked, SendCommand
-from rxtasks.wire.message import Ack, Checkpoint, Hook, Ping
+from rxtasks.wire.message import Ack, Checkpoint, Forget, Hook, Ping
 
 __all__ = ["Broadcast"]
 
@@ -32,6 +32,8 @@ class Broadcast(Winding):
     def __init__(self, specs: list[WorkerSpec], settings: Settings) -> None:
         super().__init__(specs, settings)
         self._asked: dict[int, _Asked] = {}
+        #: Functions to be forgotten when the command has been acknowledged.
+        self._once: dict[int, str] = {}
 
     def _command_asked(self, stimulus: CommandAsked) -> None:
         asked = _Asked(stimulus.ticket, {}, {}, [])
@@ -48,6 +50,8 @@ class Broadcast(Winding):
             if stimulus.define is not None:
                 self._out.append(SendCommand(worker.worker_id, stimulus.define))
             self._out.append(SendCommand(worker.worker_id, Hook(command_id, stimulus.hook, stimulus.blob)))
+            if stimulus.define is not None:
+                self._once[command_id] = stimulus.define.key
         self._settle_asked(asked)
 
     def _ask_checkpoints(self, worker: WorkerState, asked: _Asked) -> None:
@@ -64,6 +68,9 @@ class Broadcast(Winding):
         return command_id
 
     def _acknowledged(self, worker_id: str, ack: Ack) -> None:
+        once = self._once.pop(ack.command_id, None)
+        if once is not None:
+            self._out.append(SendCommand(worker_id, Forget(once)))
         asked = self._asked.pop(ack.command_id, None)
         if asked is not None and asked.open.pop(ack.command_id, None) is not None:
             asked.said.append(worker_id)
@@ -83,5 +90,6 @@ class Broadcast(Winding):
             for command_id, worker_id in list(asked.open.items()):
                 if worker_id == worker.worker_id:
                     del asked.open[command_id]
+                    self._once.pop(command_id, None)
                     asked.errors[worker_id] = "the worker is gone"
             self._settle_asked(asked)

@@ -38,7 +38,7 @@ from rxtasks.isolation.base import Setup, Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.lifecycle.task import TaskRequest
+from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.observe.bus import TaskEventBus
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
@@ -48,7 +48,9 @@ from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import CancelAsked, CommandAsked, PauseAsked, ScaleAsked, StopAsked
 from rxtasks.reactive.subject import RxSubject, log_problem
 from rxtasks.stores.base import Change, Envelope, Store
+from rxtasks.wire.message import Define
 from rxtasks.wire.outcome import Outcome
+from rxtasks.wire.payload import dump_value
 
 if TYPE_CHECKING:
     from rxtasks.isolation.inline import InlineDesk
@@ -422,9 +424,16 @@ class TaskEngine(RxSubject[Any]):
         """Start no new attempts, or start them again."""
         self.driver.post(PauseAsked(paused))
 
-    def broadcast(self, name: str, timeout: float | None = None) -> dict[str, str | None]:
-        """Send "ping" to every worker and return who acknowledged it (with an error text, or None)."""
-        return dict(self._ask(lambda ticket: CommandAsked(ticket, name), timeout) or {})
+    def broadcast(
+        self, name: str, timeout: float | None = None, call: Callable[[], Any] | None = None
+    ) -> dict[str, str | None]:
+        """Send "ping", "checkpoint" or "call" to every worker; return who acknowledged it (with an error text, or None)."""
+        hook, define = "", None
+        if call is not None:
+            hook = f"call-{new_id()}"
+            define = Define(f"hook:{hook}", None, dump_value(call, what="function"))
+        answer = self._ask(lambda ticket: CommandAsked(ticket, name, hook, None, define), timeout)
+        return dict(answer or {})
 
     def infos(self) -> list[WorkerInfo]:
         """Describe every worker."""

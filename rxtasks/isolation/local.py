@@ -24,6 +24,7 @@ from rxtasks.wire.message import (
     Command,
     Define,
     Events,
+    Forget,
     Grant,
     Heartbeat,
     Hook,
@@ -169,8 +170,14 @@ class LocalWorker(Worker):
             case Ping():
                 self.tell(Heartbeat([token for executor in executors for token in executor.tokens]))
                 self.tell(Ack(command.command_id))
+            case Define():
+                for executor in executors:
+                    executor.define(command)
+            case Forget():
+                for executor in executors:
+                    executor.forget(command.key)
             case Hook():
-                self.tell(Ack(command.command_id, False, "hooks need a worker process"))
+                self.tell(Ack(command.command_id, False, "an inline worker has no thread of its own to call it on"))
             case _:
                 pass
 

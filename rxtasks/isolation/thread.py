@@ -14,7 +14,8 @@ from rxtasks.isolation.base import Host
 from rxtasks.isolation.local import LocalWorker, in_thread
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Exited
-from rxtasks.wire.message import Ack, Assignment, Command, StartFailed, Stop
+from rxtasks.wire.message import Ack, Assignment, Command, Hook, StartFailed, Stop
+from rxtasks.wire.payload import load_args
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.failure import describe
 
@@ -32,6 +33,7 @@ class ThreadWorker(LocalWorker):
     def __init__(self, worker_id: str, spec: WorkerSpec, host: Host) -> None:
         super().__init__(worker_id, spec, host)
         self._tasks: deque[Assignment] = deque()
+        self._hooks: deque[Hook] = deque()
         self._ready = threading.Condition()
         self._stopping = False
         self._running = 0
@@ -83,6 +85,11 @@ class ThreadWorker(LocalWorker):
                 self._wake()
             self.tell(Ack(command.command_id))
             return
+        if isinstance(command, Hook):
+            with self._ready:
+                self._hooks.append(command)
+                self._wake()
+            return
         super().send(command)
 
     def kill(self, force: bool) -> None:
@@ -127,15 +134,25 @@ class ThreadWorker(LocalWorker):
         while True:
             with ready:
                 self._running = 0
-                while not tasks:
+                while not (tasks or self._hooks):
                     if self._stopping:
                         return
                     ready.wait()
-                assignment = tasks.popleft()
                 self._running = 1
-            executor.run(assignment)
+                assignment = tasks.popleft() if tasks and not self._hooks else None
+            if assignment is None:
+                self._call_hooks(executor)
+            else:
+                executor.run(assignment)
             if self._ended:
                 return
+
+    def _call_hooks(self, executor: Executor) -> None:
+        while self._hooks:
+            hook = self._hooks.popleft()
+            args, kwargs = ((), {}) if hook.blob is None else load_args(hook.blob)
+            trouble = executor.hooks.call(hook.name, args, kwargs)
+            self.tell(Ack(hook.command_id, trouble is None, trouble))
 
     def _serve_async(self, executor: Executor) -> None:
         import asyncio
@@ -151,6 +168,7 @@ class ThreadWorker(LocalWorker):
         open_tasks: set[asyncio.Task[Any]] = set()
         while True:
             more.clear()
+            self._call_hooks(executor)
             while True:
                 with self._ready:
                     self._running = len(open_tasks)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from rxtasks.errors import RxTasksError
@@ -33,8 +35,10 @@ class PoolControl(Protocol):
     def worker(self, worker_id: str) -> Any:
         """Return the Worker of this id, or None."""
 
-    def broadcast(self, name: str, timeout: float | None = None) -> dict[str, str | None]:
-        """Send a command to every worker and wait for the acknowledgements."""
+    def broadcast(
+        self, name: str, timeout: float | None = None, call: Callable[[], Any] | None = None
+    ) -> dict[str, str | None]:
+        """Send a command ("ping", "checkpoint", "call") to every worker and wait for the acknowledgements."""
 
 
 class WorkerPool(RxSubject[WorkerEvent]):
@@ -93,3 +97,28 @@ class WorkerPool(RxSubject[WorkerEvent]):
             TimeoutError: not all have answered after `timeout` seconds.
         """
         return self._control.broadcast("ping", timeout)
+
+    def checkpoint(self, timeout: float | None = 10.0) -> dict[str, str | None]:
+        """Ask every task that runs for a checkpoint (`ctx.checkpoint_requested` is true from then on).
+
+        Return the workers that were asked and have told their handlers: worker id -> None, or an error text. Workers
+        that run nothing are not asked. A handler takes its checkpoint when it next looks.
+
+        Raises:
+            TimeoutError: not all have answered after `timeout` seconds.
+        """
+        return self._control.broadcast("checkpoint", timeout)
+
+    def call(
+        self, fn: Callable[..., Any], /, *args: Any, timeout: float | None = 10.0, **kwargs: Any
+    ) -> dict[str, str | None]:
+        """Call `fn(*args, **kwargs)` once in every worker that is there now, between two of its tasks.
+
+        For what is to be changed in all of them: a log level, a cache to be dropped. Return worker id -> None, or an
+        error text where it raised; what it returns is dropped. An inline worker has no thread of its own: it refuses.
+
+        Raises:
+            TimeoutError: not all have answered after `timeout` seconds; a busy worker answers after its task.
+            PayloadError: the function or an argument cannot travel.
+        """
+        return self._control.broadcast("call", timeout, functools.partial(fn, *args, **kwargs))
