@@ -6,6 +6,7 @@ once, else when somebody imports it.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from importlib.machinery import ModuleSpec
@@ -32,12 +33,11 @@ class BoundId(str):
 
 
 class Lines:
-    """The tap of loguru."""
+    """The tap of loguru. At most one sink of it is in loguru's core, whoever imports loguru and begins attempts when."""
 
     def __init__(self, tap: Tap) -> None:
         self._tap = tap
         self._hook: _ImportHook | None = None
-        self._logger: Any = None
         self._sink: Sink | None = None
         self._factory: Callable[[TaskContext], Any] | None = None
 
@@ -49,33 +49,43 @@ class Lines:
             sys.meta_path.insert(0, self._hook)
 
     def uninstall(self) -> None:
-        if self._hook is not None and self._hook in sys.meta_path:
-            sys.meta_path.remove(self._hook)
+        if self._hook is not None:
+            self._hook.leave()
         if self._sink is not None:
             self._sink.detach()
-        self._logger = self._sink = self._factory = None
+        self._hook = self._sink = self._factory = None
+
+    @property
+    def in_place(self) -> bool:
+        """False when somebody removed the sink (`logger.remove()`), or there is none although loguru is imported."""
+        sink = self._sink
+        return sink.attached if sink is not None else self._hook is not None
 
     def refresh(self) -> None:
-        """Set the sink again if somebody removed it (`logger.remove()`)."""
-        if self._sink is not None and not self._sink.attached:
+        """Set the sink again, if it is not there."""
+        if self._sink is None:
+            self._connect()
+        elif not self._sink.attached:
             self._sink.attach()
 
     def _connect(self) -> None:
-        """Tap loguru, which is imported; in a worker its console sink goes."""
-        logger = getattr(sys.modules.get("loguru"), "logger", None)
-        if logger is None:
-            return
-        self._logger = logger
-        if self._tap.worker_log is not None and 0 in logger._core.handlers:
-            logger.remove(0)
-        self._sink = Sink(logger, self._take)
-        self._sink.attach()
+        """Tap loguru once it is imported; in a worker its console sink goes."""
+        with self._tap.setting:
+            logger = getattr(sys.modules.get("loguru"), "logger", None)
+            if logger is None or self._sink is not None or not self._tap.active:
+                return  # still being imported; tapped already; the taps were taken out while it was imported
+            if self._tap.worker_log is not None and 0 in logger._core.handlers:
+                logger.remove(0)
+            sink = Sink(logger, self._take)
+            sink.attach()
+            self._sink = sink
 
     def from_sink(self, record: Any) -> bool:
         """Take a record that loguru's own sink writes to a stream; return False if it is no record."""
         if not isinstance(record, dict) or "message" not in record:
             return False
-        if self._tap.active and (self._sink is None or not self._sink.attached):
+        sink = self._sink
+        if self._tap.active and (sink is None or not sink.attached):
             self._take(record)
         return True
 
@@ -103,16 +113,19 @@ class Lines:
 
     def logger(self, context: TaskContext) -> Any:
         """Return the logger of a task."""
-        if self._logger is None:
-            import loguru  # noqa: F401 - taps it
+        factory = self._factory
+        if factory is None:
+            import loguru  # taps it
 
-            if self._logger is None:  # the hook was passed over
-                self._connect()
-        if self._factory is None:
             from rxtasks.worker.capture.tasklogger import logger_factory
 
-            self._factory = logger_factory(self._tap, self._logger, lambda: -1 if self._sink is None else self._sink.id)
-        return self._factory(context)
+            self._connect()  # the hook was passed over
+            factory = self._factory = logger_factory(self._tap, loguru.logger, self._sink_id)
+        return factory(context)
+
+    def _sink_id(self) -> int:
+        sink = self._sink
+        return -1 if sink is None else sink.id
 
 
 class _ImportHook:
@@ -122,12 +135,18 @@ class _ImportHook:
         self._name = name
         self._then = then
 
+    def leave(self) -> bool:
+        """Hook no more; False if it did not. It may be called by two threads at once."""
+        with contextlib.suppress(ValueError):
+            sys.meta_path.remove(self)
+            return True
+        return False
+
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        if name != self._name or self not in sys.meta_path:
+        if name != self._name or not self.leave():
             return None
         from importlib.util import find_spec
 
-        sys.meta_path.remove(self)
         spec = find_spec(name)
         loader: Any = None if spec is None else spec.loader
         if loader is None:

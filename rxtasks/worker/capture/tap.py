@@ -42,6 +42,8 @@ class Tap:
         self.muted = _Muted()
         #: Between install() and uninstall(); else the streams only pass on.
         self.active = False
+        #: Held to put taps in and to take them out: attempts begin on many threads, and anyone may import loguru.
+        self.setting = threading.RLock()
         self._lock = threading.RLock()
         self._loose: dict[str, list[str]] = {}
         self.stdout: CapturedStream | None = None
@@ -52,33 +54,43 @@ class Tap:
 
     def install(self) -> None:
         """Set the taps."""
-        self.stdout = CapturedStream(self, "stdout", original_of(sys.stdout or sys.__stdout__))
-        self.stderr = CapturedStream(self, "stderr", original_of(sys.stderr or sys.__stderr__))
-        sys.stdout, sys.stderr = self.stdout, self.stderr
-        self.active = True
-        self._records.install()
-        self._warned.install()
-        self._lines.install()
+        with self.setting:
+            self.stdout = CapturedStream(self, "stdout", original_of(sys.stdout or sys.__stdout__))
+            self.stderr = CapturedStream(self, "stderr", original_of(sys.stderr or sys.__stderr__))
+            sys.stdout, sys.stderr = self.stdout, self.stderr
+            self.active = True
+            self._records.install()
+            self._warned.install()
+            self._lines.install()
 
     def uninstall(self) -> None:
         """Take the taps out and put back what was there; what somebody else has replaced since is left alone."""
-        self.active = False
-        for name in ("stdout", "stderr"):
-            there = getattr(sys, name)
-            if isinstance(there, CapturedStream) and there.tap is self:
-                setattr(sys, name, there.original)
-        self._lines.uninstall()
-        self._warned.uninstall()
-        self._records.uninstall()
+        with self.setting:
+            self.active = False
+            for name in ("stdout", "stderr"):
+                there = getattr(sys, name)
+                if isinstance(there, CapturedStream) and there.tap is self:
+                    setattr(sys, name, there.original)
+            self._lines.uninstall()
+            self._warned.uninstall()
+            self._records.uninstall()
 
     def begin(self) -> None:
         """Make sure at the start of an attempt that the taps are still in."""
-        if sys.stdout is not self.stdout or sys.stderr is not self.stderr:
-            self._streams_again()
         if self._warned.seen:
             self._warned.forget()
-        self._lines.refresh()
-        self._warned.refresh()
+        if self._in_place and self._lines.in_place and self._warned.in_place:
+            return
+        with self.setting:
+            if self.active:  # else taken out meanwhile: this attempt has been abandoned
+                if not self._in_place:
+                    self._streams_again()
+                self._lines.refresh()
+                self._warned.refresh()
+
+    @property
+    def _in_place(self) -> bool:
+        return sys.stdout is self.stdout and sys.stderr is self.stderr
 
     def _streams_again(self) -> None:
         """Somebody replaced a stream: in a worker put ours back, elsewhere tap what is there now.

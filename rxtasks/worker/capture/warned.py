@@ -53,9 +53,14 @@ class Warned:
         self._mine = showwarning
         warnings.showwarning = showwarning
 
+    @property
+    def in_place(self) -> bool:
+        """False when somebody has put another one in place since (`warnings.catch_warnings`)."""
+        return warnings.showwarning is self._mine
+
     def refresh(self) -> None:
-        """Tap again what somebody has put in place since (`warnings.catch_warnings`)."""
-        if warnings.showwarning is not self._mine:
+        """Tap again what is there now."""
+        if not self.in_place:
             self.install()
 
     def forget(self) -> None:
