@@ -167,6 +167,11 @@ class EventAssembler:
         return None
 
     @property
+    def holds(self) -> bool:
+        """True while the worker has tasks that have not ended, begun or not."""
+        return bool(self._held)
+
+    @property
     def runs(self) -> bool:
         """True while a task is known to run."""
         return any(task.running for task in self._held.values())

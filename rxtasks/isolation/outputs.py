@@ -2,9 +2,10 @@
 
 Read by the parent: a pipe read by a thread of the same process deadlocks when C code fills it with the GIL held. While
 a task is known to run, it is read at once and belongs to that task; else a little later, so that the report that a task
-has begun comes first. (A worker whose pipes are not empty at the end of an attempt waits before it reports that end.)
-While subscribers are behind it is not read: the pipe fills and its writer waits. Lines are cut at 64 KiB. What is left
-when the end of an attempt is reported, a line without an end too, is that attempt's.
+has begun comes first: while one is assigned, up to a second later, for the machine may be loaded. (A worker whose pipes
+are not empty at the end of an attempt waits before it reports that end.) While subscribers are behind it is not read: the
+pipe fills and its writer waits. Lines are cut at 64 KiB. What is left when the end of an attempt is reported, a line
+without an end too, is that attempt's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from rxtasks.pool.words import Stimulus
 __all__ = ["Outputs"]
 
 _DELAY = 0.01
+#: Such delays, of both streams together, that a report which is to be expected may take.
+_PATIENCE = 200
 _READ = 65536
 _MOST_LINE = 65536
 #: Bytes of standard error that are kept to explain a crash.
@@ -50,6 +53,9 @@ class Outputs:
         #: Told whether something of the task that runs is still to be handed over: a line without an end, or what is
         #: left unread because subscribers are behind.
         self.on_rest: Callable[[bool], None] = lambda rest: None
+        #: Says whether the report that a task has begun is to be expected.
+        self.awaits: Callable[[], bool] = lambda: False
+        self._patience = _PATIENCE
         self._ended: set[int] = set()
         self._tail = b""
         for fd in (stdout, stderr):
@@ -74,6 +80,7 @@ class Outputs:
         if fd not in self._names:
             return stimuli
         if self._runs() and not self._host.full:
+            self._patience = _PATIENCE
             return stimuli + self._drain(fd, final=False)
         # The report that a task has begun is still under way, or subscribers are behind: not now, a little later.
         self._host.unwatch(fd)
@@ -88,7 +95,17 @@ class Outputs:
         if self._host.full:
             self._host.later(_DELAY, lambda: self._late(fd))
             return []
-        stimuli = self._drain(fd, final=False)
+        stimuli = self._before()
+        if fd not in self._names:
+            return stimuli
+        if self._runs():
+            self._patience = _PATIENCE
+        elif self._patience and self.awaits():
+            # Not again for the same task once it is over: a writer that fills the pipe would crawl.
+            self._patience -= 1
+            self._host.later(_DELAY, lambda: self._late(fd))
+            return stimuli
+        stimuli += self._drain(fd, final=False)
         if fd in self._names and fd not in self._armed and fd not in self._ended:
             self._arm(fd)
         return stimuli

@@ -94,6 +94,7 @@ class ProcessWorker(Worker):
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
         self._outputs = Outputs(out_read, err_read, self._written, self._runs, self._reported, host)
         self._outputs.on_rest = self._rest
+        self._outputs.awaits = self._awaits
         channel.on_blocked = self._blocked
         channel.send(configure(self, host, sys_path=list(sys.path)))
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
@@ -192,6 +193,9 @@ class ProcessWorker(Worker):
 
     def _runs(self) -> bool:
         return self._proxy is not None and self._proxy.assembler.runs
+
+    def _awaits(self) -> bool:
+        return self._proxy is not None and self._proxy.assembler.holds
 
     def _log(self, level: str, message: str, stream: str) -> None:
         self._host.log(self.worker_id, level, message, stream)

@@ -8,7 +8,15 @@ import pytest
 
 from rxtasks import StatusEvent, WorkerCrashed
 from tests.chaos.conftest import Pool
-from tests.chaos.handlers import add, echo, linger, print_much, write_below, write_below_then_die
+from tests.chaos.handlers import (
+    add,
+    echo,
+    linger,
+    print_much,
+    write_below,
+    write_below_at_once,
+    write_below_then_die,
+)
 from tests.chaos.support import LONG, service
 
 
@@ -32,6 +40,16 @@ def test_what_is_written_below_the_streams_belongs_to_its_task(shared: Pool) -> 
         last = witness.of(tracker.task_id)[-1]
         assert isinstance(last, StatusEvent)
         assert last.status == "succeeded"
+
+
+def test_what_is_written_before_its_task_is_known_to_run_is_that_task_s(shared: Pool) -> None:
+    """E-10: the report that a task has begun may come long after its output; on a loaded machine too."""
+    tasks, witness = shared
+    trackers = [tasks.submit(write_below_at_once, 50) for _ in range(8)]
+    for tracker in trackers:
+        tracker.result(LONG)
+    assert tasks.flush(LONG)
+    assert [["at once"]] * 8 == [witness.lines(tracker.task_id, "stdout") for tracker in trackers]
 
 
 def test_the_last_words_of_a_worker_that_dies_are_its_task_s(shared: Pool) -> None:
