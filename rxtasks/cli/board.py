@@ -86,6 +86,8 @@ class Board:
         self.draining = False
         #: Workers are being killed on purpose: their deaths are no news.
         self.forced = False
+        #: The reader of the output is gone: how the rest ends is no news.
+        self.unread = False
         self.running: dict[str, Running] = {}
         self.lines: deque[Line] = deque(maxlen=LINES)
         self.lines_lost = 0
@@ -217,6 +219,8 @@ class Board:
         return [task_id for task_id, running in copy.items() if running.worker_id == worker_id and running.active]
 
     def _put(self, line: Line) -> None:
+        if self.unread:
+            return
         if len(self.lines) == LINES:
             self.lines_lost += 1
         self.lines.append(line)

@@ -267,7 +267,7 @@ class Job:
             self._lost(RuntimeError("the service ended before its tasks did"))
 
     def _unread(self) -> None:
-        self.outcome.unread = True
+        self.outcome.unread = self._board.unread = True
         self._wake.put(None)
 
     def _cpu(self) -> float:

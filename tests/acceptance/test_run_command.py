@@ -44,6 +44,11 @@ def gate(path):
 def hang(x):
     print("hanging")
     while True: time.sleep(60)
+def hang_at(path):
+    """Return what is no path; else open the FIFO and never return."""
+    if not isinstance(path, str): return path
+    with open(path, "w") as file:
+        while True: time.sleep(60)
 def busy(x):
     end = time.perf_counter() + 0.04
     while time.perf_counter() < end: pass
@@ -264,9 +269,16 @@ def test_json_is_one_event_per_line_and_nothing_else(run: Run) -> None:
     assert Counter(event.level for event in events if isinstance(event, LogEvent)) == {"WARNING": 3, "DEBUG": 3}
 
 
-def test_a_reader_that_leaves_ends_the_run_quietly(start: Any, tmp_path: Path) -> None:
-    """C-02: `rxtasks run ... --json | head`."""
-    process = start("jobs:double", "-", "--json", stdin=subprocess.PIPE)
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_reader_that_leaves_ends_the_run_quietly(start: Any, tmp_path: Path, hangs: bool) -> None:
+    """C-02: `rxtasks run ... --json | head`; what still runs then is ended without a word."""
+    process = start("jobs:hang_at", "-", "--json", "--workers", 2, stdin=subprocess.PIPE)
+    if hangs:
+        gate = tmp_path / "gate"
+        os.mkfifo(gate)
+        process.stdin.write(f"{gate}\n".encode())
+        process.stdin.flush()
+        gate.open("rb").close()
     process.stdin.write(b"1\n" * 20)
     process.stdin.flush()
     assert process.stdout.readline().startswith(b'{"v":1')
