@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 
 from rxtasks import (
     LogEvent,
@@ -101,13 +101,14 @@ def said_progress(program: list[Any]) -> list[Any]:
             current, total = number(current), optional_number(total)
             steps.append((1, current, total, text, data))
         elif step[0] == "advance":
-            current += step[1]
+            current = number(current + number(step[1]))
             steps.append((1, current, total, text, {}))
     return steps
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(program=programs())
+@example(program=[("progress", -(2**63), None, None, {}), ("advance", -1)])
 def test_a_program_tells_the_same_everywhere(services: dict[str, TaskService], program: list[Any]) -> None:
     """E-05, R7: statuses, logs, outputs, result and error are equal; progress is a subsequence with the same end."""
     runs = {kind: run(service, program) for kind, service in services.items()}
