@@ -8,9 +8,8 @@ that runs; each shifts the numbers of the rows after it by one, so that the task
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
-
-import attrs
 
 from rxtasks.clock import utc_from_us
 from rxtasks.errors import ProtocolError
@@ -24,17 +23,9 @@ from rxtasks.wire.outcome import shown_value
 __all__ = ["EventAssembler"]
 
 _RUNNING = TaskStatus.RUNNING
+#: End(*fields) without the call of a Python function that a NamedTuple's own constructor is.
+_end: Callable[[tuple[Any, ...]], End] = partial(tuple.__new__, End)
 _ENDS = {status.value: status for status in TaskStatus}
-
-
-@attrs.define(eq=False, repr=False)
-class _Held:
-    task_id: str
-    attempt: int
-    seq: int
-    running: bool = False
-    #: Events that were put in here, before the rows to come.
-    shift: int = 0
 
 
 class EventAssembler:
@@ -43,7 +34,11 @@ class EventAssembler:
     def __init__(self, worker_id: str, log: Callable[[str, str, str], None] | None = None) -> None:
         self.worker_id = worker_id
         #: Tokens in the order of assignment.
-        self._held: dict[int, _Held] = {}
+        self._held: dict[int, Assignment] = {}
+        #: Of those that are known to run: the seq of the last event.
+        self._seqs: dict[int, int] = {}
+        #: Of some: how many events were put in here, before the rows to come.
+        self._shifts: dict[int, int] = {}
         #: Told (level, message, stream) of lines that belong to no task.
         self._log = log
         #: Set while something written to a file descriptor is left that must come before the end of the attempt that
@@ -54,7 +49,7 @@ class EventAssembler:
         """These were sent to the worker."""
         held = self._held
         for task in tasks:
-            held[task.token] = _Held(task.task_id, task.attempt, task.first_seq - 1)
+            held[task.token] = task
 
     def taken_back(self, count: int) -> None:
         """The last `count` assignments will not be started."""
@@ -69,7 +64,7 @@ class EventAssembler:
         """
         occurrences: list[Occurrence] = []
         add = occurrences.append
-        held = self._held
+        held, seqs, shifts = self._held, self._seqs, self._shifts
         worker_id = self.worker_id
         blobs = iter(message.blobs)
         for row in message.rows:
@@ -79,15 +74,16 @@ class EventAssembler:
             if task is None:
                 self._without_task(row, blobs)
                 continue
-            if self.rest is not None and kind == END and task.running:
+            if self.rest is not None and kind == END and token in seqs:
                 for stream, line in self.rest():
                     written = self.written(line, stream, row[3])
                     if written is not None:
                         add(written)
-            seq = row[2] + task.shift
-            task.seq = seq
+            seq = row[2]
+            if shifts:
+                seq += shifts.get(token, 0)
             if kind == RUNNING:
-                task.running = True
+                seqs[token] = seq
                 event: TaskEvent = StatusEvent(
                     task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
                 )
@@ -95,6 +91,9 @@ class EventAssembler:
             elif kind == END:
                 _, _, _, time_us, word, value, error, delay, ran_us = row
                 del held[token]
+                seqs.pop(token, None)
+                if shifts:
+                    shifts.pop(token, None)
                 blob = next(blobs) if value is not None and value[0] == "p" else None
                 info: TaskErrorInfo | None = None
                 error_blob: bytes | None = None
@@ -114,20 +113,23 @@ class EventAssembler:
                     None if value is None else shown_value(value),
                     info,
                 )
-                add((token, event, End(value, blob, error_blob, error_object, delay, ran_us), 0))
+                add((token, event, _end((value, blob, error_blob, error_object, delay, ran_us)), 0))
             elif kind == LOG:
+                seqs[token] = seq
                 _, _, _, time_us, level, text, stream, fields, size = row
                 event = LogEvent(
                     task.task_id, seq, task.attempt, worker_id, utc_from_us(time_us), level, text, stream, fields or {}
                 )
                 add((token, event, None, size))
             elif kind == PROGRESS:
+                seqs[token] = seq
                 _, _, _, time_us, current, total, text, data = row
                 event = ProgressEvent(
                     task.task_id, seq, task.attempt, worker_id, utc_from_us(time_us), current, total, text, data or {}
                 )
                 add((token, event, None, 0))
             elif kind == OUTPUT:
+                seqs[token] = seq
                 value = row[4]
                 if value is not None and value[0] == "p":
                     next(blobs)
@@ -153,15 +155,13 @@ class EventAssembler:
 
         None if no task runs; then the line is the worker's.
         """
-        for token, task in self._held.items():
-            if task.running:
-                task.shift += 1
-                task.seq += 1
-                level = "INFO" if stream == "stdout" else "WARNING"
-                event = LogEvent(
-                    task.task_id, task.seq, task.attempt, self.worker_id, utc_from_us(time_us), level, text, stream
-                )
-                return token, event, None, -1
+        for token in self._seqs:
+            task = self._held[token]
+            self._shifts[token] = self._shifts.get(token, 0) + 1
+            seq = self._seqs[token] = self._seqs[token] + 1
+            level = "INFO" if stream == "stdout" else "WARNING"
+            event = LogEvent(task.task_id, seq, task.attempt, self.worker_id, utc_from_us(time_us), level, text, stream)
+            return token, event, None, -1
         if self._log is not None:
             self._log("INFO" if stream == "stdout" else "WARNING", text, stream)
         return None
@@ -174,4 +174,4 @@ class EventAssembler:
     @property
     def runs(self) -> bool:
         """True while a task is known to run."""
-        return any(task.running for task in self._held.values())
+        return bool(self._seqs)
