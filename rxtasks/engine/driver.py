@@ -36,7 +36,7 @@ from rxtasks.engine.wakeup import Wakeup
 from rxtasks.errors import StoreError
 from rxtasks.isolation.base import Host, Reader, Setup, Worker
 from rxtasks.isolation.kinds import make_worker
-from rxtasks.isolation.quickio import Receiver
+from rxtasks.isolation.quickio import Receiver, give_way
 from rxtasks.lifecycle.task import new_id
 from rxtasks.machine import usable_cpus
 from rxtasks.pool.words import (
@@ -78,6 +78,10 @@ __all__ = ["Driver", "Outlet"]
 _LONGEST = 60_000_000_000
 #: Seconds for which the thread stays awake for a report that is expected in a moment (see worker.waiting).
 _SPIN = 0.000_2
+#: Seconds for which a thread that was just woken is waited for before delivery gets its events.
+_LINGER = 0.000_025
+#: Events of one turn up to which handing them to delivery may wait for the next turn.
+_PUT_OFF = 8
 
 
 class Outlet:
@@ -92,8 +96,17 @@ class Outlet:
         """Settle the outcomes and take the events over for delivery."""
         raise NotImplementedError
 
-    def turn_over(self) -> bool:
-        """A turn of the core is over: wake who waits for it; return whether there is something to `check`."""
+    @property
+    def held(self) -> int:
+        """How many events wait to be handed over."""
+        raise NotImplementedError
+
+    def wake(self) -> bool:
+        """Wake who waits for an outcome; return whether anybody did."""
+        raise NotImplementedError
+
+    def hand_over(self) -> bool:
+        """Hand the events of this turn to delivery; return whether there is something to `check`."""
         raise NotImplementedError
 
     def announce(self, instruction: Announce) -> None:
@@ -146,6 +159,10 @@ class Driver(Host):
         self._numbers = itertools.count(1)
         self._tickets: dict[int, Callable[[Any], None]] = {}
         self._check_ns: int | None = None
+        #: Handing over a few events has been put off once.
+        self._behind = False
+        #: Somebody who waited for a task has been woken in this turn.
+        self._woke = False
         #: When this turn began (monotonic).
         self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
@@ -267,6 +284,8 @@ class Driver(Host):
         stimuli: list[Stimulus] = []
         for reader, events in ready:
             stimuli.extend(reader(events))
+        if inbox and self._outlet.held:
+            self._hand_over()  # a caller's mark comes behind what was published before it
         while inbox:
             item = inbox.popleft()
             if callable(item):
@@ -286,6 +305,15 @@ class Driver(Host):
     def _wait(self, until: int) -> list[tuple[Reader, int]]:
         """Sleep until something is ready, somebody calls, or it is `until`; stay awake while a report is near."""
         inbox, wait = self._inbox, self._readiness.wait
+        if self._outlet.held:
+            # Whoever was woken goes first; and if there is work by then, so does that: delivery is not what it waits for.
+            ready = self._linger() if self._woke else wait(0.0)
+            if (ready or self._arrived) and not (inbox or self._behind):
+                self._behind = True
+                return ready
+            self._hand_over()
+            if ready:
+                return ready
         if self._spins and self._core.expects:
             clock = time.perf_counter
             end = clock() + _SPIN
@@ -293,11 +321,23 @@ class Driver(Host):
                 ready = wait(0.0)
                 if ready or inbox or self._arrived:
                     return ready
+                give_way()
         self._asleep = True
         # The system's timers count in milliseconds, rounded up: a timer is not met early.
         ready = wait(0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9))
         self._asleep = False
         return ready
+
+    def _linger(self) -> list[tuple[Reader, int]]:
+        """Let whoever was woken have the interpreter; return what is ready then."""
+        self._woke = False
+        inbox, wait, clock = self._inbox, self._readiness.wait, time.perf_counter
+        end = clock() + _LINGER
+        while True:
+            ready = wait(0.0)
+            if ready or inbox or self._arrived or clock() >= end:
+                return ready
+            give_way()
 
     def _until(self) -> int:
         """Return when the next timer is due."""
@@ -333,6 +373,11 @@ class Driver(Host):
         else:
             self._claim_tasks(want, stimuli)
 
+    def _hand_over(self) -> None:
+        self._behind = False
+        if self._outlet.hand_over() and self._check_ns is None:
+            self._check_ns = self._outlet.check(self._now_ns)
+
     def _watch_delivery(self, now_ns: int, stimuli: list[Stimulus]) -> None:
         self._check_ns = self._outlet.check(now_ns)
         full = self._outlet.full
@@ -350,8 +395,9 @@ class Driver(Host):
         while True:
             while stimuli:
                 stimuli = self._step(stimuli, now)
-            if outlet.turn_over() and self._check_ns is None:
-                self._check_ns = outlet.check(now.mono_ns)
+            self._woke = outlet.wake() and self._spins
+            if outlet.held > _PUT_OFF:
+                self._hand_over()
             full = outlet.full
             if full == self.full:
                 return

@@ -112,21 +112,36 @@ class ServiceOutlet(Outlet):
             with self._idle:
                 self._idle.notify_all()
 
-    def turn_over(self) -> bool:
-        """Wake who waits for an outcome, and hand over the events of this turn; return whether `check` is to be called.
+    @property
+    def held(self) -> int:
+        """How many events wait to be handed over."""
+        return len(self._events)
+
+    def wake(self) -> bool:
+        """Wake who waits for an outcome; return whether anybody did.
 
         At the end of a turn, because whoever is woken needs the interpreter, which this thread gives away only when
-        it sleeps; and before anything else that goes to the delivery, which keeps the order.
+        it waits.
         """
-        if self._to_wake:
-            woken, self._to_wake = self._to_wake, []
-            for tracker in woken:
-                tracker.wake_waiters()
+        if not self._to_wake:
+            return False
+        woken, self._to_wake = self._to_wake, []
+        for tracker in woken:
+            tracker.wake_waiters()
+        return True
+
+    def hand_over(self) -> bool:
+        """Hand the events of this turn to delivery; return whether `check` is to be called."""
         if self._events:
             events, size, self._events, self._size = self._events, self._size, [], 0
             self._delivery.publish(events, size)
             return True
         return bool(self._delivery._holds)
+
+    def turn_over(self) -> None:
+        """Do both: before anything else that goes to the delivery, which keeps the order."""
+        self.wake()
+        self.hand_over()
 
     def _log_unobserved(self, failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]]) -> None:
         """Log the failures of tasks whose tracker nobody holds (E-19); on the delivery thread: a handler may block."""

@@ -14,9 +14,11 @@ import errno
 import os
 import socket
 import sys
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
-__all__ = ["LARGE", "Receiver", "send", "write"]
+__all__ = ["LARGE", "Receiver", "give_way", "send", "write"]
 
 #: Bytes over which a copy takes so long that the interpreter is better given away.
 LARGE: Final = 32 * 1024
@@ -42,6 +44,23 @@ def _libc() -> Any:
 
 
 _LIBC: Final = _libc()
+
+
+def _sched_yield() -> Callable[[], object]:
+    if sys.platform == "linux":
+        try:
+            import ctypes
+
+            # CDLL, not PyDLL: this one does give the interpreter away.
+            function: Callable[[], object] = ctypes.CDLL(None).sched_yield
+            return function
+        except (ImportError, OSError, AttributeError):
+            pass
+    return lambda: time.sleep(0)
+
+
+#: Let another thread have the interpreter, and another process the CPU, where they want it.
+give_way: Final = _sched_yield()
 
 
 def _check() -> None:
