@@ -94,7 +94,12 @@ class EventAssembler:
                 seqs.pop(token, None)
                 if shifts:
                     shifts.pop(token, None)
-                blob = next(blobs) if value is not None and value[0] == "p" else None
+                blob: bytes | None = None
+                if value is not None:
+                    # A tuple of atoms is nothing to the garbage collector; this one is kept for long.
+                    value = tuple(value)
+                    if value[0] == "p":
+                        blob = next(blobs)
                 info: TaskErrorInfo | None = None
                 error_blob: bytes | None = None
                 error_object: BaseException | None = None

@@ -56,7 +56,9 @@ class TaskFuture(Future[Any]):
             TaskCancelled: the task was cancelled.
             TimeoutError: it has not ended within `timeout` seconds.
         """
-        outcome = self._tracker._wait(timeout, "the task")
+        self._tracker._wait(timeout, "the task")
+        outcome = self._tracker._outcome
+        assert outcome is not None
         error = outcome.exception()
         if error is None:
             try:

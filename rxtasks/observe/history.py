@@ -11,12 +11,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Generic, TypeVar
+from datetime import datetime
+from typing import Any, Final, Generic, TypeVar
 
-from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, StatusEvent, TaskEvent
+from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.weight import weigh
 
-__all__ = ["BYTES", "LINES", "Tail"]
+__all__ = ["BYTES", "LINES", "Packed", "Tail", "unpack_status"]
+
+#: A status event without its task's id, as a plain tuple: the garbage collector stops looking at a tuple of strings and
+#: numbers, and a tracker that is kept for long has two of them or more.
+Packed = tuple[int, int, str | None, datetime, str, Any, TaskErrorInfo | None]
 
 #: Logs, and outputs, that are kept of a task.
 LINES: Final = 1_000
@@ -27,6 +34,14 @@ BYTES: Final = 2**20
 _BASE: Final = 200
 
 _E = TypeVar("_E", LogEvent, OutputEvent)
+
+_STATUS: Final = {status.value: status for status in TaskStatus}
+
+
+def unpack_status(task_id: str, packed: Packed) -> StatusEvent:
+    """Return an event equal to the one that was packed."""
+    seq, attempt, worker_id, time, status, result, error = packed
+    return StatusEvent(task_id, seq, attempt, worker_id, time, _STATUS[status], result, error)
 
 
 class _Ring(Generic[_E]):

@@ -40,10 +40,15 @@ class ResumedTracker(TaskTracker):
 _SHARED = frozenset(
     {
         "_status",
-        "_statuses",
+        "_first",
+        "_last",
+        "_between",
         "_tail",
         "_progress",
-        "_outcome",
+        "_settled",
+        "_kept",
+        "_value",
+        "_wait",
         "_when_done",
         "_forget_waiter",
         "_join",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
+from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.reactive.subject import log_problem
 from rxtasks.wire.outcome import Outcome
 
@@ -27,8 +28,18 @@ _LARGE: Final = 256 * 1024
 class Settling:
     """The part of a tracker that waits. Its attributes are made on use."""
 
-    _outcome: Outcome | None = None
+    #: The outcome is there: in `_kept`, or, where it is nothing but a small value, as that.
+    _settled: bool = False
+    _kept: Outcome | None = None
+    _value: Sequence[Any] | None = None
     _waiters: list[Callable[[], None]] | None = None
+
+    @property
+    def _outcome(self) -> Outcome | None:
+        """How the task ended, None while it has not."""
+        if not self._settled:
+            return None
+        return self._kept or Outcome(TaskStatus.SUCCEEDED, self._value)
 
     def _when_done(self, wake: Callable[[], None]) -> bool:
         """Call `wake` once, when the outcome is there, on the core thread; False (and no call) if it is already."""
@@ -37,7 +48,7 @@ class Settling:
                 self._waiters = [wake]
             else:
                 self._waiters.append(wake)
-        return self._outcome is None or not self._forget_waiter(wake)
+        return not self._settled or not self._forget_waiter(wake)
 
     def _forget_waiter(self, wake: Callable[[], None]) -> bool:
         """Take `wake` back; False when it has been or is being called."""
@@ -57,29 +68,30 @@ class Settling:
             except Exception as error:
                 log_problem("waking what waited for a task failed", error)
 
-    def _wait(self, timeout: float | None, what: str) -> Outcome:
-        """Return the outcome; wait for it for at most `timeout` seconds.
+    def _wait(self, timeout: float | None, what: str) -> None:
+        """Wait for the outcome for at most `timeout` seconds.
 
         Raises:
             TimeoutError: the time is over.
         """
-        if self._outcome is None:
-            gate = threading.Lock()
-            gate.acquire()
-            if self._when_done(gate.release):
-                try:
-                    left = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-                    gate.acquire(timeout=left)
-                finally:
+        if self._settled:
+            return
+        gate = threading.Lock()
+        gate.acquire()
+        if self._when_done(gate.release):
+            try:
+                left = -1.0 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+                gate.acquire(timeout=left)
+            finally:
+                if not self._settled:
                     self._forget_waiter(gate.release)
-            if self._outcome is None:
-                raise TimeoutError(f"{what} has not ended within {timeout:g} s")
-        return self._outcome
+        if not self._settled:
+            raise TimeoutError(f"{what} has not ended within {timeout:g} s")
 
     async def _result_async(self) -> Any:
         """Return the result; the loop is not held while the task runs or a large result is rebuilt."""
         loop = asyncio.get_running_loop()
-        if self._outcome is None:
+        if not self._settled:
             waiter: asyncio.Future[None] = loop.create_future()
 
             def wake() -> None:

@@ -31,7 +31,7 @@ from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, Statu
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.calls import CallPair, Ending, endings, run_calls
 from rxtasks.observe.forward import forward_to
-from rxtasks.observe.history import Tail
+from rxtasks.observe.history import Packed, Tail, unpack_status
 from rxtasks.observe.settling import Settling
 from rxtasks.observe.streams import KindStream, OutcomeStream, TaskTarget
 from rxtasks.reactive.subject import RxSubject, log_problem
@@ -66,7 +66,10 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
     """
 
     _status: TaskStatus = TaskStatus.PENDING
-    _statuses: list[StatusEvent] | None = None
+    #: The first status event, the last one if there are two, and those between.
+    _first: Packed | None = None
+    _last: Packed | None = None
+    _between: list[Packed] | None = None
     _tail: Tail | None = None
     _progress: ProgressEvent | None = None
     _last_seq: int = 0
@@ -93,7 +96,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
     @property
     def done(self) -> bool:
         """True when the task has ended and result() returns or raises at once."""
-        return self._outcome is not None
+        return self._settled
 
     @property
     def error(self) -> TaskErrorInfo | None:
@@ -101,7 +104,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         outcome = self._outcome
         if outcome is not None:
             return outcome.error
-        for event in reversed(self._statuses or ()):
+        for event in reversed(self._statuses):
             if event.error is not None:
                 return event.error
         return None
@@ -128,9 +131,12 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             ServiceStopped: the service stopped first.
             Exception: the handler's own, where it can be rebuilt here; else TaskFailed.
         """
-        outcome = self._outcome
+        if not self._settled:
+            self._wait(timeout, f"task {self.task_id} ({self.name or 'no name'})")
+        outcome = self._kept
         if outcome is None:
-            outcome = self._wait(timeout, f"task {self.task_id} ({self.name or 'no name'})")
+            value = self._value
+            return None if value is None else value[1]
         return outcome.result()
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -151,13 +157,14 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         return future
 
     def _settle_future(self) -> None:
-        if self._future is not None and self._outcome is not None:
-            self._future._settled(self._outcome.status)
+        outcome = self._outcome
+        if self._future is not None and outcome is not None:
+            self._future._settled(outcome.status)
 
     def cancel(self, reason: str | None = None) -> bool:
         """Ask for the task to be cancelled; False when it has ended already. It ends when its attempt has ended."""
         control = self._control
-        return False if control is None or self._outcome is not None else control.cancel(self.task_id, reason)
+        return False if control is None or self._settled else control.cancel(self.task_id, reason)
 
     def resumed(self, from_seq: int) -> TaskTracker:
         """Return the same task as a tracker whose subscribers get its events from `from_seq` on; all held for 1.
@@ -228,12 +235,15 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             self._before_batch = self._last_seq  # in this order: see _published
             self._batch = batches
         if type(event) is StatusEvent:
-            statuses = self._statuses
-            if statuses is None:
-                self._statuses = [event]
+            status = event.status
+            packed = (event.seq, event.attempt, event.worker_id, event.time, status.value, event.result, event.error)
+            if self._first is None:
+                self._first = packed
             else:
-                statuses.append(event)
-            self._status = event.status
+                if self._last is not None:
+                    self._keep_between()
+                self._last = packed
+            self._status = status
         elif isinstance(event, ProgressEvent):
             self._progress = event
         else:
@@ -243,13 +253,35 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             tail.add(event, size)
         self._last_seq = event.seq
 
+    def _keep_between(self) -> None:
+        """Put the last status to those between: another one comes. In this order: who looks meanwhile misses none."""
+        last = self._last
+        assert last is not None
+        if self._between is None:
+            self._between = [last]
+        else:
+            self._between.append(last)
+
+    @property
+    def _statuses(self) -> list[StatusEvent]:
+        """The status events so far, in order; for any thread."""
+        last, between, first = self._last, self._between, self._first
+        packed = [] if first is None else [first, *(between or ())]
+        if last is not None and packed[-1] is not last:
+            packed.append(last)
+        return [unpack_status(self.task_id, item) for item in packed]
+
     def settle(self, outcome: Outcome, *, wake: bool = True) -> bool:
         """Set the outcome and wake who waits for it; the first one wins. Before the terminal event is published.
 
         Return whether somebody waits who has not been woken (with `wake` False): call `wake_waiters` then.
         """
-        if self._outcome is None:
-            self._outcome = outcome
+        if not self._settled:
+            if outcome.plain:
+                self._value = outcome.value
+            else:
+                self._kept = outcome
+            self._settled = True
             self._status = outcome.status
             if self._waiters is not None:
                 if not wake:
@@ -263,7 +295,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
 
     def note_status(self, status: TaskStatus) -> None:
         """Show `status` where it has no event of its own (scheduled, blocked, pending again)."""
-        if self._outcome is None:
+        if not self._settled:
             self._status = status
 
     # -- as an observer, without a service ----------------------------------------------------------------------------
@@ -282,7 +314,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         self._source_ended(ServiceStopped("the stream of events ended before the task did"))
 
     def _take(self, event: TaskEvent) -> None:
-        if event.seq <= self._last_seq or self._outcome is not None:
+        if event.seq <= self._last_seq or self._settled:
             return
         self.observe(event)
         ended = isinstance(event, StatusEvent) and event.status.terminal
@@ -293,7 +325,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             run_calls(endings(self))
 
     def _source_ended(self, error: Exception) -> None:
-        if self._control is None and self._outcome is None:
+        if self._control is None and not self._settled:
             self.settle(Outcome(TaskStatus.FAILED, error_object=error))
             self._in_turn(lambda: run_calls(endings(self, error)) if self._stop(error) else None)
 
@@ -359,7 +391,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
 
     def _held(self, target: TaskTarget, last: int) -> list[TaskEvent] | LogTruncated:
         """Return the events that are held and wanted, in order, up to seq `last`."""
-        events: list[TaskEvent] = list(self._statuses or ())
+        events: list[TaskEvent] = list(self._statuses)
         tail = self._tail
         if tail is not None:
             if target.seq and tail.lost > target.seq:

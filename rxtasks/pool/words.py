@@ -8,6 +8,7 @@ They are named tuples: as frozen as attrs classes, and forty of them import in 4
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from rxtasks.lifecycle.events import TaskEvent
@@ -32,7 +33,7 @@ class Now(NamedTuple):
 class End(NamedTuple):
     """How an attempt ended, beside its StatusEvent."""
 
-    value: list[Any] | None
+    value: Sequence[Any] | None
     blob: bytes | None
     error_blob: bytes | None
     error_object: BaseException | None

@@ -32,7 +32,7 @@ __all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store"]
 
 @attrs.define(eq=False, repr=False)
 class Envelope:
-    """The part of a task that never changes. Not frozen for speed; nobody changes it, but the store empties it at the end."""
+    """The part of a task that never changes. Not frozen for speed; nobody changes it."""
 
     task_id: str
     name: str
@@ -106,7 +106,7 @@ class Change:
     #: Wall-clock microseconds before which it does not run again (retrying, scheduled).
     due_us: int = 0
     #: The result in row form (wire.message) and its pickle.
-    value: list[Any] | None = None
+    value: Sequence[Any] | None = None
     blob: bytes | None = None
     error: TaskErrorInfo | None = None
     progress: ProgressEvent | None = None

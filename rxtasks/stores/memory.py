@@ -20,6 +20,7 @@ from rxtasks.clock import utc_from_us
 from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, TaskEvent, ValueRef
+from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane
@@ -37,7 +38,12 @@ _Bucket = tuple[str | None, str | None, int]
 
 @attrs.define(eq=False, repr=False)
 class _Row:
-    envelope: Envelope
+    #: None once the task has ended; what a record needs of it stays.
+    envelope: Envelope | None
+    task_id: str
+    name: str
+    options: TaskOptions
+    created_us: int
     number: int
     status: TaskStatus
     priority: int
@@ -56,7 +62,7 @@ class _Row:
     worker_id: str | None = None
     started_us: int | None = None
     finished_us: int | None = None
-    value: list[Any] | None = None
+    value: Sequence[Any] | None = None
     error: TaskErrorInfo | None = None
     progress: ProgressEvent | None = None
     checkpoint: bytes | None = None
@@ -107,7 +113,7 @@ class MemoryStore:
         known = rows.get(task_id)
         if known is not None:
             if known.status is TaskStatus.CREATED and not task.hold and not known.token:
-                self._queue(known, known.due_us or known.envelope.due_us, TaskStatus.SCHEDULED)
+                self._queue(known, known.due_us or (known.envelope or task).due_us, TaskStatus.SCHEDULED)
             return task_id
         options = task.options
         key = options.dedup_key
@@ -117,7 +123,9 @@ class MemoryStore:
                 return other
             self._dedup[key] = task_id
         self._number = number = self._number + 1
-        row = rows[task_id] = _Row(task, number, _PENDING, options.priority)
+        row = rows[task_id] = _Row(
+            task, task_id, task.name, options, task.created_us, number, _PENDING, options.priority
+        )
         if task.hold:
             row.status = TaskStatus.CREATED
         else:
@@ -136,7 +144,7 @@ class MemoryStore:
             return
         row.status = _PENDING
         self._pending += 1
-        options = row.envelope.options
+        options = row.options
         bucket = (options.queue, options.isolation, row.priority)
         queue = self._queues.get(bucket)
         if queue is None:
@@ -215,10 +223,12 @@ class MemoryStore:
         self._fence = fence = self._fence + 1
         row.token = fence
         row.queue = None
+        envelope = row.envelope
+        assert envelope is not None  # it waits: it has not ended
         return Claim(
             fence,
             fence,
-            row.envelope,
+            envelope,
             row.attempt,
             row.failures,
             row.crashes,
@@ -294,10 +304,8 @@ class MemoryStore:
         row.error = change.error
         row.value = _kept(change.value)
         row.checkpoint = None
-        envelope = row.envelope
-        envelope.payload = None
-        envelope.blob = None
-        key = envelope.options.dedup_key
+        row.envelope = None
+        key = row.options.dedup_key
         if key is not None:
             self._dedup.pop(key, None)
         ended = self._ended
@@ -360,14 +368,13 @@ class MemoryStore:
             first = 0 if start is None else start.number
             found: list[TaskRecord] = []
             for row in self._rows.values() if limit > 0 else ():
-                options = row.envelope.options
                 if (
                     row.number > first
                     and (status is None or row.status == status)
-                    and (name is None or row.envelope.name == name)
-                    and (tag is None or tag in options.tags)
+                    and (name is None or row.name == name)
+                    and (tag is None or tag in row.options.tags)
                     and (worker is None or row.worker_id == worker)
-                    and (created_before_us is None or row.envelope.created_us < created_before_us)
+                    and (created_before_us is None or row.created_us < created_before_us)
                 ):
                     found.append(_record(row))
                     if len(found) >= limit:
@@ -407,7 +414,7 @@ class MemoryStore:
             return True
 
 
-def _kept(value: list[Any] | None) -> list[Any] | None:
+def _kept(value: Sequence[Any] | None) -> Sequence[Any] | None:
     """Return what of a result is kept with the record: JSON up to 1 KiB, else a reference."""
     if value is None:
         return None
@@ -427,17 +434,16 @@ def _kept(value: list[Any] | None) -> list[Any] | None:
     return value if form == "j" else ["j", body]
 
 
-def _shown(value: list[Any] | None) -> Any:
+def _shown(value: Sequence[Any] | None) -> Any:
     if value is None:
         return None
     return value[1] if value[0] == "j" else ValueRef(value[2], value[1], value[3])
 
 
 def _record(row: _Row) -> TaskRecord:
-    envelope = row.envelope
     return TaskRecord(
-        task_id=envelope.task_id,
-        name=envelope.name,
+        task_id=row.task_id,
+        name=row.name,
         status=row.status,
         attempt=row.attempt,
         crashes=row.crashes,
@@ -445,11 +451,11 @@ def _record(row: _Row) -> TaskRecord:
         priority=row.priority,
         worker_id=row.worker_id,
         progress=row.progress,
-        created_at=utc_from_us(envelope.created_us),
+        created_at=utc_from_us(row.created_us),
         started_at=None if row.started_us is None else utc_from_us(row.started_us),
         finished_at=None if row.finished_us is None else utc_from_us(row.finished_us),
         result=_shown(row.value),
         error=row.error,
-        options=envelope.options,
-        tags=envelope.options.tags,
+        options=row.options,
+        tags=row.options.tags,
     )

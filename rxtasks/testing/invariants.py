@@ -223,7 +223,7 @@ class Checker:
             if sim.workers[worker.worker_id].told_broken:
                 continue
             for task_id, row in sim.store._rows.items():
-                options = row.envelope.options
+                options = row.options
                 due = row.status is TaskStatus.PENDING or (row.due_us and row.due_us <= sim.wall_us)
                 waits = not row.token and not row.status.terminal and row.status is not TaskStatus.CREATED
                 fits = worker.lane.takes(options.isolation, options.queue)

@@ -136,7 +136,7 @@ def _steal(sim: Simulation, a: int, b: int) -> None:
     if held:
         row = held[a % len(held)]
         row.token = 1_000_000 + len(sim.checker.stolen)
-        sim.checker.stolen.add(row.envelope.task_id)
+        sim.checker.stolen.add(row.task_id)
 
 
 def _store(sim: Simulation, a: int, b: int) -> None:

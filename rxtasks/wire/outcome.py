@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
@@ -29,7 +30,7 @@ class RemoteTraceback(Exception):
         return self.text
 
 
-def shown_value(value: list[Any] | None) -> Any:
+def shown_value(value: Sequence[Any] | None) -> Any:
     """Return what an event shows of a value in row form: the JSON value itself, or a ValueRef.
 
     Forms: see rxtasks.wire.message. An object handed over in one process has the form
@@ -51,7 +52,7 @@ class Outcome:
 
     status: TaskStatus
     #: The value in row form (see rxtasks.wire.message); None = no value.
-    value: list[Any] | None = None
+    value: Sequence[Any] | None = None
     #: The pickled value of form "p".
     blob: bytes | None = None
     error: TaskErrorInfo | None = None
@@ -60,6 +61,16 @@ class Outcome:
     #: The exception itself, where it is in this process already.
     error_object: BaseException | None = None
     _loaded: Any = attrs.field(default=_UNSET, init=False, repr=False, eq=False)
+
+    @property
+    def plain(self) -> bool:
+        """True when it is a success with nothing beside a JSON value (or none)."""
+        value = self.value
+        return (
+            self.status is TaskStatus.SUCCEEDED
+            and self.blob is None
+            and (value is None or (value[0] == "j" and type(value[1]) is not ValueRef))
+        )
 
     def event_value(self) -> Any:
         """Return what the StatusEvent shows: the JSON value, or a ValueRef that stands for it."""

@@ -45,7 +45,7 @@ def events_of(run: list[tuple[str, str]]) -> list[TaskEvent]:
 
 def is_subsequence(part: list[Any], whole: list[Any]) -> bool:
     rest = iter(whole)
-    return all(any(item is other for other in rest) for item in part)
+    return all(any(item == other for other in rest) for item in part)
 
 
 def last_progress_before_each_status(events: list[TaskEvent]) -> list[tuple[str, int, int | None]]:
