@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock", "utc_from_us"]
@@ -36,6 +37,14 @@ class SystemClock:
         return time.time_ns() // 1000
 
 
-def utc_from_us(us: int) -> datetime:
+#: Microseconds up to which a float of seconds names each of them (2**52 of them would be exact; this is the year 2096).
+_EXACT_US = 4 * 10**15
+
+
+def utc_from_us(
+    us: int, _make: Callable[[float, tzinfo], datetime] = datetime.fromtimestamp, _utc: tzinfo = UTC
+) -> datetime:
     """Return the aware UTC datetime of `us` microseconds since the epoch."""
+    if 0 <= us < _EXACT_US:
+        return _make(us / 1e6, _utc)
     return _EPOCH + timedelta(0, 0, us)

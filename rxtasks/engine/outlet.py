@@ -67,8 +67,11 @@ class ServiceOutlet(Outlet):
         echo = self._echo
         find = trackers.get
         batches = self._delivery._backlog.batches
+        task_id, tracker = "", None
         for event, size in zip(instruction.events, instruction.sizes, strict=True):
-            tracker = find(event.task_id)
+            if event.task_id != task_id:  # mostly many events of one task come in a row
+                task_id = event.task_id
+                tracker = find(task_id)
             if tracker is not None:
                 tracker.observe(event, size, batches)
             if type(event) is LogEvent and event.level in echo.levels:

@@ -26,7 +26,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, SendCommand
 from rxtasks.stores.base import Change, Claim
-from rxtasks.wire.credit import ReceiveCredit, event_cost
+from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
 from rxtasks.wire.outcome import Outcome
 
@@ -128,7 +128,7 @@ class Recorder:
                 if credit is None:
                     credit = claim.credit = ReceiveCredit(self._settings.credit)
                 try:
-                    credit.accept(event_cost(size, self._settings.credit))
+                    credit.accept(1 if size <= UNIT else event_cost(size, credit.window))
                 except ProtocolError as error:
                     fault = f"task {event.task_id}: {error}"
                     break

@@ -17,7 +17,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import End, Occurrence
-from rxtasks.wire.message import END, LOG, OUTPUT, PROGRESS, RUNNING, Assignment, Events
+from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, RUNNING, Assignment, Events
 from rxtasks.wire.outcome import shown_value
 
 __all__ = ["EventAssembler"]
@@ -82,11 +82,13 @@ class EventAssembler:
             seq = row[2]
             if shifts:
                 seq += shifts.get(token, 0)
-            if kind == RUNNING:
+            if kind == JSON:
                 seqs[token] = seq
-                event: TaskEvent = StatusEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
-                )
+                event: TaskEvent = OutputEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), row[4])
+                add((token, event, None, row[5]))
+            elif kind == RUNNING:
+                seqs[token] = seq
+                event = StatusEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING)
                 add((token, event, None, 0))
             elif kind == END:
                 _, _, _, time_us, word, value, error, delay, ran_us = row

@@ -94,8 +94,9 @@ class Delivery(FlowControl):
         One thread publishes. Call check() afterwards.
         """
         produced = self.ledger.produced
-        for event in events:
-            produced[event.kind] += 1
+        of_kind: Counter[type[TaskEvent]] = Counter(map(type, events))
+        for kind, count in of_kind.items():
+            produced[kind.kind] += count
         if self._closed:
             self.ledger.discard(Counter(event.kind for event in events))
             self._backlog.batches += 1

@@ -32,6 +32,8 @@ BYTES: Final = 2**20
 
 #: Bytes of an event beside its text (rxtasks.observe.weight).
 _BASE: Final = 200
+#: Bytes of the text or value of an event that needs no weighing: LINES such events are within BYTES.
+_LIGHT: Final = BYTES // LINES - _BASE
 
 _E = TypeVar("_E", LogEvent, OutputEvent)
 
@@ -50,22 +52,37 @@ class _Ring(Generic[_E]):
     __slots__ = ("events", "lost", "size", "sizes")
 
     def __init__(self) -> None:
-        self.events: deque[_E] = deque()
-        #: The weight of each, and of all.
-        self.sizes: deque[int] = deque()
+        self.events: deque[_E] = deque(maxlen=LINES)
+        #: The weight of each, and of all. Not kept while all have been so light that LINES of them are within BYTES.
+        self.sizes: deque[int] | None = None
         self.size = 0
         #: Seq of the last event that had to go; 0 = none had to.
         self.lost = 0
 
     def add(self, event: _E, size: int) -> None:
+        events = self.events
+        if len(events) == LINES:
+            self.lost = events[0].seq
+        if self.sizes is None and 0 <= size <= _LIGHT:
+            events.append(event)
+        else:
+            self._weigh_in(event, size)
+
+    def _weigh_in(self, event: _E, size: int) -> None:
+        events, sizes = self.events, self.sizes
+        if sizes is None:
+            # As if each of those before had been as heavy as a light one may be.
+            sizes = self.sizes = deque([_BASE + _LIGHT] * len(events), LINES)
+            self.size = len(events) * (_BASE + _LIGHT)
+        if len(sizes) == LINES:
+            self.size -= sizes[0]
         weight = _BASE + size if size >= 0 else weigh(event)
-        self.events.append(event)
-        self.sizes.append(weight)
+        events.append(event)
+        sizes.append(weight)
         self.size += weight
-        while len(self.events) > LINES or (self.size > BYTES and len(self.events) > 1):
-            gone = self.events.popleft()
-            self.size -= self.sizes.popleft()
-            self.lost = gone.seq
+        while self.size > BYTES and len(events) > 1:
+            self.lost = events.popleft().seq
+            self.size -= sizes.popleft()
 
 
 class Tail:
@@ -79,10 +96,11 @@ class Tail:
 
     def add(self, event: TaskEvent, size: int = -1) -> None:
         """Keep `event` if it is a log or an output; `size` is its bytes, -1 = not known."""
-        if isinstance(event, LogEvent):
-            self.logs.add(event, size)
-        elif isinstance(event, OutputEvent):
-            self.outputs.add(event, size)
+        kind = type(event)
+        if kind is LogEvent:
+            self.logs.add(event, size)  # type: ignore[arg-type]
+        elif kind is OutputEvent:
+            self.outputs.add(event, size)  # type: ignore[arg-type]
 
     @property
     def lost(self) -> int:

@@ -12,11 +12,11 @@ import orjson
 
 from rxtasks.errors import ProtocolError
 from rxtasks.wire.jsondepth import MAX_DEPTH, deeper
-from rxtasks.wire.message import END, LOG, OUTPUT, PROGRESS, RUNNING
+from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, RUNNING
 
 __all__ = ["check_error", "check_rows"]
 
-_PLACES = {RUNNING: 4, END: 9, LOG: 9, PROGRESS: 8, OUTPUT: 6}
+_PLACES = {RUNNING: 4, END: 9, LOG: 9, PROGRESS: 8, OUTPUT: 6, JSON: 6}
 _ENDS = frozenset({"succeeded", "failed", "retrying", "scheduled", "cancelled"})
 
 
@@ -31,7 +31,14 @@ def check_rows(rows: list[list[Any]]) -> int:
     for row in rows:
         try:
             kind = row[0]
-            if kind == END:
+            if kind == JSON:
+                _, token, seq, us, value, size = row
+                if type(size) is not int:
+                    _refuse(row)
+                # Two hundred levels take four hundred bytes.
+                if size > 400 and (type(value) is dict or type(value) is list):
+                    nested.append(value)
+            elif kind == END:
                 _, token, seq, us, status, value, error, delay, ran = row
                 if status not in _ENDS or type(ran) is not int or (delay is not None and not _is_number(delay)):
                     _refuse(row)
@@ -59,7 +66,6 @@ def check_rows(rows: list[list[Any]]) -> int:
                 _, token, seq, us, value, size = row
                 if kind != OUTPUT or type(size) is not int:
                     _refuse(row)
-                # Two hundred levels take four hundred bytes.
                 blobs += _check_value(value, nested if size > 400 else [])
             if not (type(token) is type(seq) is type(us) is int):
                 _refuse(row)

@@ -10,6 +10,7 @@ Event rows (lists; the first four places are common)::
     [LOG,      token, seq, time_us, level, message, stream, fields, size]
     [PROGRESS, token, seq, time_us, current, total, message, data]
     [OUTPUT,   token, seq, time_us, value, size]
+    [JSON,     token, seq, time_us, json, size]            an OUTPUT of ["j", json]: most are, and they come in floods
 
 `token` names the claim under which the task runs. `seq` is final: the worker numbers rows when they leave its outbox,
 from the assignment's `first_seq`. A LOG row of token 0 and seq 0 belongs to the worker, not to a task. `status` in END
@@ -37,6 +38,7 @@ import attrs
 
 __all__ = [
     "END",
+    "JSON",
     "LOG",
     "OUTPUT",
     "PROGRESS",
@@ -75,6 +77,7 @@ END: Final = 1
 LOG: Final = 2
 PROGRESS: Final = 3
 OUTPUT: Final = 4
+JSON: Final = 5
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 

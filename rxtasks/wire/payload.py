@@ -83,6 +83,11 @@ def exact_json(value: Any, limit: int = INLINE_JSON) -> tuple[bytes, Any] | None
         return None
 
 
+#: Types of the values and keys of a dict in which nothing can be hidden.
+_FLAT: Final = frozenset({str, int, bool, float})
+_KEYS: Final = frozenset({str})
+
+
 def exact_bytes(value: list[Any] | dict[Any, Any], limit: int = INLINE_JSON) -> bytes | None:
     """Return what `exact_json` returns, without the copy: for small values it need not be made.
 
@@ -90,7 +95,10 @@ def exact_bytes(value: list[Any] | dict[Any, Any], limit: int = INLINE_JSON) -> 
     else; marshal's word for a tuple begins with "(". Where neither byte string occurs the value is exact.
     """
     try:
-        if b"(" not in marshal.dumps(value, 2):
+        flat = (
+            type(value) is dict and _FLAT.issuperset(map(type, value.values())) and _KEYS.issuperset(map(type, value))
+        )
+        if flat or b"(" not in marshal.dumps(value, 2):
             data = orjson.dumps(value, option=_JSON)
             if len(data) <= 2 * MAX_DEPTH and len(data) <= limit and b"null" not in data:
                 return data

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from rxtasks.wire.credit import UNIT, event_cost
-from rxtasks.wire.message import END, LOG, OUTPUT, PROGRESS, RUNNING, Assignment
+from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, RUNNING, Assignment
 from rxtasks.worker.values import encode_value
 
 if TYPE_CHECKING:
@@ -110,7 +110,11 @@ class Lane:
         box = self._box
         form, blob, size = encode_value(value, "output", in_process=box.in_process)
         cost = 1 if size <= UNIT else event_cost(size, self.window)
-        row: Row = [OUTPUT, self, 0, box.now(), form, size]
+        row: Row
+        if form[0] == "j":
+            row = [JSON, self, 0, box.now(), form[1], size]
+        else:
+            row = [OUTPUT, self, 0, box.now(), form, size]
         with box.lock:
             if self.spent + cost > self.granted - self.reserve and not box.wait(self, cost, breakable=True):
                 raise RuntimeError("a value was emitted in a finalizer or signal handler while no credit was left")

@@ -24,6 +24,7 @@ from rxtasks.wire.codec import Decoder, Encoder
 from rxtasks.wire.credit import ReceiveCredit, event_cost
 from rxtasks.wire.message import (
     END,
+    JSON,
     LOG,
     OUTPUT,
     PROGRESS,
@@ -89,7 +90,9 @@ class Finished:
     def outputs(self) -> list[Any]:
         found: list[Any] = []
         for index, row in enumerate(self.rows):
-            if row[0] == OUTPUT:
+            if row[0] == JSON:
+                found.append(row[4])
+            elif row[0] == OUTPUT:
                 found.append(row[4][1] if row[4][0] == "j" else loads(self.blobs[index][0]))
         return found
 
@@ -348,7 +351,7 @@ class Process:
             if found:
                 task.blobs[len(task.rows)] = found
             task.rows.append(row)
-            if row[0] in (LOG, OUTPUT):
+            if row[0] in (LOG, OUTPUT, JSON):
                 self.receive[token].accept(event_cost(row[-1], self.window))
         if self.credit:
             for token in {row[1] for row in events.rows if row[1]}:
@@ -439,4 +442,17 @@ def gone(pid: int, timeout: float = 5.0) -> bool:
         os.close(fd)
 
 
-__all__ = ["END", "LOG", "OUTPUT", "PROGRESS", "RUNNING", "Finished", "Gone", "Process", "alive", "gone", "worker"]
+__all__ = [
+    "END",
+    "JSON",
+    "LOG",
+    "OUTPUT",
+    "PROGRESS",
+    "RUNNING",
+    "Finished",
+    "Gone",
+    "Process",
+    "alive",
+    "gone",
+    "worker",
+]

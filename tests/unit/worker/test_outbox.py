@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rxtasks.errors import PayloadError, StoreError
 from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.credit import ReceiveCredit, event_cost
-from rxtasks.wire.message import END, LOG, OUTPUT, PROGRESS, RUNNING, Assignment, Request
+from rxtasks.wire.message import END, JSON, LOG, PROGRESS, RUNNING, Assignment, Request
 from rxtasks.worker.outbox import WORKER_LINES, Outbox
 
 SOON = 5.0
@@ -63,7 +63,7 @@ def test_rows_are_numbered_when_they_leave() -> None:
     one.end("succeeded", ["j", 1])
     assert [] == held.rows and 1 == held.woken
     held.box.flush()
-    assert [(RUNNING, 1, 1), (RUNNING, 2, 10), (LOG, 1, 2), (PROGRESS, 1, 3), (OUTPUT, 2, 11), (END, 1, 4)] == [
+    assert [(RUNNING, 1, 1), (RUNNING, 2, 10), (LOG, 1, 2), (PROGRESS, 1, 3), (JSON, 2, 11), (END, 1, 4)] == [
         tuple(row[:3]) for row in held.rows
     ]
     assert [2, 2, None, None] == held.rows[3][4:]
@@ -125,7 +125,7 @@ def test_a_task_without_credit_waits_for_it() -> None:
     thread = threading.Thread(target=chatter)
     thread.start()
     assert held.came(4)
-    assert [0, 1, 2, 3] == [row[4][1] for row in held.rows]
+    assert [0, 1, 2, 3] == [row[4] for row in held.rows]
     held.box.grant(1, 4)
     held.box.grant(1, 3)
     assert not done.is_set()
@@ -195,7 +195,7 @@ def test_close_lets_go_of_whoever_waits() -> None:
     assert not thread.is_alive()
     lane.end("succeeded")
     held.box.flush()
-    assert [OUTPUT] == [row[0] for row in held.rows]
+    assert [JSON] == [row[0] for row in held.rows]
 
 
 def test_values_are_snapshots() -> None:
@@ -210,9 +210,9 @@ def test_values_are_snapshots() -> None:
     with pytest.raises(PayloadError, match="output"):
         lane.output(threading.Lock())
     held.box.flush()
-    assert ["j", {"a": [1]}] == held.rows[0][4]
+    assert {"a": [1]} == held.rows[0][4]
     assert "p" == held.rows[1][4][0] and "p" == held.rows[2][4][0] and 2 == len(held.blobs)
-    assert [len(blob) for blob in held.blobs] == [row[4][1] for row in held.rows[1:]]
+    assert [len(blob) for blob in held.blobs] == [row[4] for row in held.rows[1:]]
 
 
 def test_objects_are_handed_over_in_one_process() -> None:
@@ -227,7 +227,7 @@ def test_objects_are_handed_over_in_one_process() -> None:
     value["a"].append(2)
     assert rows[0][4][1] is value and {"a": [1]} == rows[0][4][4]
     assert rows[1][4][1] is lock and 4 == len(rows[1][4])
-    assert ["j", 5] == rows[2][4]
+    assert 5 == rows[2][4]
 
 
 def test_the_workers_own_log_is_bounded() -> None:

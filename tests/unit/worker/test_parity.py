@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rxtasks.lifecycle.signals import Cancelled, Retry
-from rxtasks.wire.message import END, LOG, OUTPUT, PROGRESS, Assignment
+from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, Assignment
 from rxtasks.wire.outcome import shown_value
 from rxtasks.worker.context import TaskContext
 from rxtasks.worker.executor import Executor
@@ -120,6 +120,8 @@ def shown(rows: list[list[Any]]) -> list[Any]:
                 continue
         if row[0] == LOG:
             body = row[4:8]
+        if row[0] == JSON:
+            row = [OUTPUT, *row[1:4], ["j", row[4]], row[5]]
         if row[0] == OUTPUT:
             body = [_value(row[4])]
         if row[0] == END:
