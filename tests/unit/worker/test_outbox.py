@@ -212,7 +212,7 @@ def test_values_are_snapshots() -> None:
     held.box.flush()
     assert {"a": [1]} == held.rows[0][4]
     assert "p" == held.rows[1][4][0] and "p" == held.rows[2][4][0] and 2 == len(held.blobs)
-    assert [len(blob) for blob in held.blobs] == [row[4] for row in held.rows[1:]]
+    assert [len(blob) for blob in held.blobs] == [row[4][1] for row in held.rows[1:]]
 
 
 def test_objects_are_handed_over_in_one_process() -> None:
