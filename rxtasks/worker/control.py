@@ -99,8 +99,10 @@ class Control:
                 lost(f"a handler closed its descriptors: {error}")
             for fd, events in ready:
                 if fd == alarm:
-                    self.armed = False
+                    # In this order: who finds `armed` set counts on the on_alarm() to come. Cleared after that, an alarm
+                    # could be lost that was set meanwhile and has rung by then.
                     self._alarm.clear()
+                    self.armed = False
                     runtime.on_alarm()
                 else:
                     runtime.on_channel(bool(events & ~select.EPOLLOUT))
