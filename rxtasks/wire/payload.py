@@ -83,9 +83,8 @@ def exact_json(value: Any, limit: int = INLINE_JSON) -> tuple[bytes, Any] | None
         return None
 
 
-#: Types of the values and keys of a dict in which nothing can be hidden.
-_FLAT: Final = frozenset({str, int, bool, float})
-_KEYS: Final = frozenset({str})
+#: Bytes of JSON in which nothing can be nested too deep.
+_SHALLOW: Final = 2 * MAX_DEPTH
 
 
 def exact_bytes(value: list[Any] | dict[Any, Any], limit: int = INLINE_JSON) -> bytes | None:
@@ -95,12 +94,10 @@ def exact_bytes(value: list[Any] | dict[Any, Any], limit: int = INLINE_JSON) -> 
     else; marshal's word for a tuple begins with "(". Where neither byte string occurs the value is exact.
     """
     try:
-        flat = (
-            type(value) is dict and _FLAT.issuperset(map(type, value.values())) and _KEYS.issuperset(map(type, value))
-        )
-        if flat or b"(" not in marshal.dumps(value, 2):
+        # find() instead of `in`: a third of its time.
+        if marshal.dumps(value, 2).find(b"(") < 0:
             data = orjson.dumps(value, option=_JSON)
-            if len(data) <= 2 * MAX_DEPTH and len(data) <= limit and b"null" not in data:
+            if len(data) <= _SHALLOW and len(data) <= limit and data.find(b"null") < 0:
                 return data
     except (TypeError, ValueError, RecursionError, MemoryError):
         return None
