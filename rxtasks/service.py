@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import os
-import sys
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,19 +17,17 @@ import attrs
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
 from rxtasks.errors import SettingsError, UnknownTask
+from rxtasks.fitting import make_setup, make_specs, make_store
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.lifecycle.task import TaskRecord, TaskRequest
-from rxtasks.machine import usable_cpus
+from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.view import ServiceView
 
 # The rooms that do the work, and reactivex with them, are imported when the first engine is made: importing this module
 # costs an application no more than its own names do.
 if TYPE_CHECKING:
-    from reactivex import Observable
-
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
-    from rxtasks.isolation.base import Setup
     from rxtasks.observe.bus import TaskEventBus
     from rxtasks.observe.ledger import LedgerReport
     from rxtasks.observe.tracker import TaskTracker
@@ -42,115 +38,6 @@ if TYPE_CHECKING:
 __all__ = ["ServiceView", "TaskService"]
 
 _EXITS = ("finish", "drain", "force")
-
-
-class ServiceView:
-    """A service seen with options: its submits carry them. `with_options` makes one."""
-
-    def __init__(self, service: TaskService, changes: dict[str, Any]) -> None:
-        merge_options(DEFAULT_OPTIONS, changes)
-        self._service = service
-        self._changes = changes
-
-    def with_options(self, **options: Any) -> ServiceView:
-        """Return a view whose submits carry these TaskOptions fields too.
-
-        Raises:
-            SettingsError: there is no such option, or a value is out of its range.
-        """
-        return ServiceView(self._service, {**self._changes, **options})
-
-    def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
-        """Run `fn(*args, **kwargs)` as a task and return its tracker. The first submit starts the service.
-
-        Raises:
-            ServiceStopped: the service has stopped.
-            PayloadError: an argument cannot travel; names it.
-            QueueFull: max_queue tasks wait.
-            UnknownHandler, SettingsError: `fn` or an option cannot be met.
-        """
-        return self._service._engine_now().submit(fn, args, kwargs, self._changes)
-
-    async def asubmit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
-        """Do as submit, off the event loop where the store may wait for a disk."""
-        tracker: TaskTracker = await self._service._off_loop(lambda: self.submit(fn, *args, **kwargs))
-        return tracker
-
-    def push(self, request: TaskRequest) -> TaskTracker:
-        """Run the request as a task and return its tracker; pushing an id again returns the task that has it."""
-        return self._service._engine_now().push(request, self._changes)
-
-    async def apush(self, request: TaskRequest) -> TaskTracker:
-        """Do as push, off the event loop where the store may wait for a disk."""
-        tracker: TaskTracker = await self._service._off_loop(lambda: self.push(request))
-        return tracker
-
-    def create(self, request: TaskRequest) -> TaskTracker:
-        """Store the request without queueing it; push it later to run it."""
-        return self._service._engine_now().push(request, self._changes, hold=True)
-
-    def schedule(
-        self,
-        fn: Callable[..., Any] | str,
-        /,
-        *args: Any,
-        at: datetime | timedelta | None = None,
-        cron: str | None = None,
-    ) -> TaskTracker:
-        """Run `fn(*args)` at a time (aware datetime, or timedelta from now).
-
-        Raises:
-            SettingsError: neither or both of at and cron, a naive time, or cron with a store that cannot repeat.
-        """
-        if (at is None) == (cron is None):
-            raise SettingsError("schedule takes at= or cron=, and not both")
-        if isinstance(at, timedelta):
-            at = datetime.now(UTC) + at
-        when: dict[str, Any] = {"run_at": at} if at is not None else {"cron": cron}
-        return self.with_options(**when).submit(fn, *args)
-
-    def defer(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Observable[Any]:
-        """Return a cold Observable of the result: submits at each subscribe, cancels on dispose."""
-        from rxtasks.engine.deferred import DeferredTask
-
-        return DeferredTask(lambda: self.submit(fn, *args, **kwargs))
-
-    def map(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        ordered: bool = True,
-        buffersize: int | None = None,
-        on_failure: str = "raise",
-    ) -> Observable[Any]:
-        """Return a cold Observable of `fn(*items)` for the items of the iterables, as zip takes them.
-
-        Items are pulled as results are emitted: at most `buffersize` (4 a worker slot, at least 64) are submitted and not
-        yet emitted. A failure ends the stream with the error, its item's index in a note and in its cause; with
-        on_failure="emit" the error is emitted in the item's place. Disposing cancels what is outstanding.
-
-        Raises:
-            SettingsError: an argument is out of its range.
-        """
-        from rxtasks.engine.mapping import MapStream
-
-        if on_failure not in ("raise", "emit"):
-            raise SettingsError(f'map: on_failure is "raise" or "emit", not {on_failure!r}')
-        if not iterables:
-            raise SettingsError("map takes a function and at least one iterable")
-        if buffersize is None:
-            buffersize = max(64, 4 * self._service._slots())
-        if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
-            raise SettingsError(f"map: buffersize is a whole number from 1, not {buffersize!r}")
-        return MapStream(
-            self._service._engine_now,
-            fn,
-            iterables,
-            ordered=ordered,
-            buffersize=buffersize,
-            emit_failures=on_failure == "emit",
-            changes=self._changes,
-        )
 
 
 class TaskService(ServiceView):
@@ -200,14 +87,13 @@ class TaskService(ServiceView):
             raise SettingsError(f"retain is a whole number from 0, not {retain!r}")
         self._settings: Settings = make_settings(settings)
         self._clock = SystemClock()
-        self._fell_back: str | None = None
-        self._specs = self._make_specs(workers, isolation, concurrency, fallback)
+        self._specs, self._fell_back = make_specs(workers, isolation, concurrency, fallback)
         self._modules = [modules] if isinstance(modules, str) else list(modules)
-        self._setup = _make_setup(self._modules, initializer, tuple(initargs), self._specs)
+        self._setup = make_setup(self._modules, initializer, tuple(initargs), self._specs)
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
-        self._store = self._make_store(store)
+        self._store = make_store(store, retain=retain, max_queue=self._settings.max_queue)
         self._on_exit = on_exit or ("drain" if self._store.durable else "finish")
         self._life = threading.RLock()
         self._engine: TaskEngine | None = None
@@ -215,44 +101,6 @@ class TaskService(ServiceView):
         super().__init__(self, {})
 
     # -- what it is made of --------------------------------------------------------------------------------------------
-
-    def _make_specs(
-        self, workers: int | Sequence[WorkerSpec] | None, isolation: str, concurrency: int, fallback: Any
-    ) -> list[WorkerSpec]:
-        from rxtasks.pool.info import ISOLATIONS, WorkerSpec
-
-        if workers is None or (isinstance(workers, int) and not isinstance(workers, bool)):
-            count = usable_cpus() if workers is None else workers
-            if count < 0:
-                raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
-            if isolation not in ISOLATIONS:
-                raise SettingsError(f"isolation is one of {', '.join(ISOLATIONS)}, not {isolation!r}")
-            specs = [WorkerSpec(count, isolation, concurrency=concurrency)] if count else []
-        elif isinstance(workers, Sequence) and all(isinstance(spec, WorkerSpec) for spec in workers):
-            specs = list(workers)
-        else:
-            raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
-        return [_inline_has_one(self._available(spec, fallback)) for spec in specs]
-
-    def _available(self, spec: WorkerSpec, fallback: Any) -> WorkerSpec:
-        """Return the spec, or what stands in for it where its isolation does not exist (W-16)."""
-        if spec.isolation != "process" or _has_processes():
-            return spec
-        others = ("thread",) if fallback is None else (fallback,) if isinstance(fallback, str) else tuple(fallback)
-        for other in others:
-            if other in ("thread", "inline"):
-                self._fell_back = f"worker processes do not exist on {sys.platform}: {other} workers are used instead"
-                return attrs.evolve(spec, isolation=other)
-        raise SettingsError(f"worker processes do not exist on {sys.platform}, and fallback= allows nothing else")
-
-    def _make_store(self, store: str | Store) -> Store:
-        if isinstance(store, str):
-            if store == "memory":
-                from rxtasks.stores.memory import MemoryStore
-
-                return MemoryStore(retain=self._retain, max_queue=self._settings.max_queue)
-            raise SettingsError(f"store is 'memory' or a store object, not {store!r}")
-        return store
 
     def _slots(self) -> int:
         return sum(spec.count * spec.concurrency for spec in self._specs)
@@ -513,31 +361,6 @@ class TaskService(ServiceView):
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event published before has been taken by its subscribers; False: the time was over first."""
         return self._engine_now().flush(timeout)
-
-
-def _inline_has_one(spec: WorkerSpec) -> WorkerSpec:
-    """An inline worker is every caller's thread: there is one, and it never has to wait for itself."""
-    return attrs.evolve(spec, count=1, concurrency=1000) if spec.isolation == "inline" else spec
-
-
-def _has_processes() -> bool:
-    return hasattr(os, "pidfd_open") and sys.platform == "linux"
-
-
-def _make_setup(
-    modules: list[str], initializer: Callable[..., Any] | None, initargs: tuple[Any, ...], specs: list[WorkerSpec]
-) -> Setup:
-    if initializer is None and initargs:
-        raise SettingsError("initargs= needs an initializer=")
-    if initializer is not None and not callable(initializer):
-        raise SettingsError(f"initializer is a function, not {initializer!r}")
-    from rxtasks.isolation.base import Setup
-    from rxtasks.wire.payload import dump_value
-
-    blob: bytes | None = None
-    if initializer is not None and any(spec.isolation == "process" for spec in specs):
-        blob = dump_value((initializer, initargs), what="initializer")
-    return Setup(modules, initializer, initargs, blob)
 
 
 def _stop_at_exit(reference: weakref.ref[TaskService]) -> None:

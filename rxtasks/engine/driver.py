@@ -166,7 +166,7 @@ class Driver(Host):
         #: When this turn began (monotonic).
         self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
-        self._spins = usable_cpus() > 1 and not os.environ.get("NOSPIN")
+        self._spins = usable_cpus() > 1
         self._receiver = Receiver(256 * 1024)
         self._recording = Recording(settings.record) if settings.record else None
         #: This is a copy in a forked child of the parent: nothing runs here.

@@ -1,0 +1,108 @@
+"""What a service is made of, from what its caller asked for: kinds of workers, the store, what workers are set up with."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+
+from rxtasks.errors import SettingsError
+from rxtasks.machine import usable_cpus
+
+if TYPE_CHECKING:
+    from rxtasks.isolation.base import Setup
+    from rxtasks.pool.info import WorkerSpec
+    from rxtasks.stores.base import Store
+
+__all__ = ["make_setup", "make_specs", "make_store"]
+
+
+def make_specs(
+    workers: int | Sequence[WorkerSpec] | None, isolation: str, concurrency: int, fallback: Any
+) -> tuple[list[WorkerSpec], str | None]:
+    """Return the kinds of workers, and a sentence on what was taken instead of what was asked for, if anything (W-16).
+
+    Raises:
+        SettingsError: something is out of its range, or does not exist here and has no fallback.
+    """
+    from rxtasks.pool.info import ISOLATIONS, WorkerSpec
+
+    if workers is None or (isinstance(workers, int) and not isinstance(workers, bool)):
+        count = usable_cpus() if workers is None else workers
+        if count < 0:
+            raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
+        if isolation not in ISOLATIONS:
+            raise SettingsError(f"isolation is one of {', '.join(ISOLATIONS)}, not {isolation!r}")
+        specs = [WorkerSpec(count, isolation, concurrency=concurrency)] if count else []
+    elif isinstance(workers, Sequence) and all(isinstance(spec, WorkerSpec) for spec in workers):
+        specs = list(workers)
+    else:
+        raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
+    said: str | None = None
+    made = []
+    for spec in specs:
+        other = _available(spec, fallback)
+        if other is not spec:
+            said = f"worker processes do not exist on {sys.platform}: {other.isolation} workers are used instead"
+        made.append(_inline_has_one(other))
+    return made, said
+
+
+def _available(spec: WorkerSpec, fallback: Any) -> WorkerSpec:
+    """Return the spec, or what stands in for it where its isolation does not exist."""
+    if spec.isolation != "process" or _has_processes():
+        return spec
+    others = ("thread",) if fallback is None else (fallback,) if isinstance(fallback, str) else tuple(fallback)
+    for other in others:
+        if other in ("thread", "inline"):
+            return attrs.evolve(spec, isolation=other)
+    raise SettingsError(f"worker processes do not exist on {sys.platform}, and fallback= allows nothing else")
+
+
+def make_store(store: str | Store, *, retain: int, max_queue: int | None) -> Store:
+    """Return the store that `store` names, or itself.
+
+    Raises:
+        SettingsError: there is no such store.
+    """
+    if isinstance(store, str):
+        if store == "memory":
+            from rxtasks.stores.memory import MemoryStore
+
+            return MemoryStore(retain=retain, max_queue=max_queue)
+        raise SettingsError(f"store is 'memory' or a store object, not {store!r}")
+    return store
+
+
+def _inline_has_one(spec: WorkerSpec) -> WorkerSpec:
+    """An inline worker is every caller's thread: there is one, and it never has to wait for itself."""
+    return attrs.evolve(spec, count=1, concurrency=1000) if spec.isolation == "inline" else spec
+
+
+def _has_processes() -> bool:
+    return hasattr(os, "pidfd_open") and sys.platform == "linux"
+
+
+def make_setup(
+    modules: list[str], initializer: Callable[..., Any] | None, initargs: tuple[Any, ...], specs: list[WorkerSpec]
+) -> Setup:
+    """Return what each worker is set up with.
+
+    Raises:
+        SettingsError: initargs without an initializer, or one that cannot be called.
+        PayloadError: the initializer or its arguments cannot travel.
+    """
+    if initializer is None and initargs:
+        raise SettingsError("initargs= needs an initializer=")
+    if initializer is not None and not callable(initializer):
+        raise SettingsError(f"initializer is a function, not {initializer!r}")
+    from rxtasks.isolation.base import Setup
+    from rxtasks.wire.payload import dump_value
+
+    blob: bytes | None = None
+    if initializer is not None and any(spec.isolation == "process" for spec in specs):
+        blob = dump_value((initializer, initargs), what="initializer")
+    return Setup(modules, initializer, initargs, blob)

@@ -1,0 +1,139 @@
+"""A service seen with options: submit, push, map and their kin, which carry them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rxtasks.errors import SettingsError
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
+from rxtasks.lifecycle.task import TaskRequest
+
+# reactivex and the rooms that need it are imported when the first engine is made.
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+    from rxtasks.engine.engine import TaskEngine
+    from rxtasks.observe.tracker import TaskTracker
+
+__all__ = ["ServiceView", "Submitting"]
+
+
+class Submitting(Protocol):
+    """What stands behind a view."""
+
+    def _engine_now(self) -> TaskEngine: ...
+
+    def _off_loop(self, call: Callable[[], Any]) -> Awaitable[Any]: ...
+
+    def _slots(self) -> int: ...
+
+
+class ServiceView:
+    """A service seen with options: its submits carry them. `with_options` makes one."""
+
+    def __init__(self, service: Submitting, changes: dict[str, Any]) -> None:
+        merge_options(DEFAULT_OPTIONS, changes)
+        self._service = service
+        self._changes = changes
+
+    def with_options(self, **options: Any) -> ServiceView:
+        """Return a view whose submits carry these TaskOptions fields too.
+
+        Raises:
+            SettingsError: there is no such option, or a value is out of its range.
+        """
+        return ServiceView(self._service, {**self._changes, **options})
+
+    def submit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
+        """Run `fn(*args, **kwargs)` as a task and return its tracker. The first submit starts the service.
+
+        Raises:
+            ServiceStopped: the service has stopped.
+            PayloadError: an argument cannot travel; names it.
+            QueueFull: max_queue tasks wait.
+            UnknownHandler, SettingsError: `fn` or an option cannot be met.
+        """
+        return self._service._engine_now().submit(fn, args, kwargs, self._changes)
+
+    async def asubmit(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> TaskTracker:
+        """Do as submit, off the event loop where the store may wait for a disk."""
+        tracker: TaskTracker = await self._service._off_loop(lambda: self.submit(fn, *args, **kwargs))
+        return tracker
+
+    def push(self, request: TaskRequest) -> TaskTracker:
+        """Run the request as a task and return its tracker; pushing an id again returns the task that has it."""
+        return self._service._engine_now().push(request, self._changes)
+
+    async def apush(self, request: TaskRequest) -> TaskTracker:
+        """Do as push, off the event loop where the store may wait for a disk."""
+        tracker: TaskTracker = await self._service._off_loop(lambda: self.push(request))
+        return tracker
+
+    def create(self, request: TaskRequest) -> TaskTracker:
+        """Store the request without queueing it; push it later to run it."""
+        return self._service._engine_now().push(request, self._changes, hold=True)
+
+    def schedule(
+        self,
+        fn: Callable[..., Any] | str,
+        /,
+        *args: Any,
+        at: datetime | timedelta | None = None,
+        cron: str | None = None,
+    ) -> TaskTracker:
+        """Run `fn(*args)` at a time (aware datetime, or timedelta from now).
+
+        Raises:
+            SettingsError: neither or both of at and cron, a naive time, or cron with a store that cannot repeat.
+        """
+        if (at is None) == (cron is None):
+            raise SettingsError("schedule takes at= or cron=, and not both")
+        if isinstance(at, timedelta):
+            at = datetime.now(UTC) + at
+        when: dict[str, Any] = {"run_at": at} if at is not None else {"cron": cron}
+        return self.with_options(**when).submit(fn, *args)
+
+    def defer(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Observable[Any]:
+        """Return a cold Observable of the result: submits at each subscribe, cancels on dispose."""
+        from rxtasks.engine.deferred import DeferredTask
+
+        return DeferredTask(lambda: self.submit(fn, *args, **kwargs))
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        ordered: bool = True,
+        buffersize: int | None = None,
+        on_failure: str = "raise",
+    ) -> Observable[Any]:
+        """Return a cold Observable of `fn(*items)` for the items of the iterables, as zip takes them.
+
+        Items are pulled as results are emitted: at most `buffersize` (4 a worker slot, at least 64) are submitted and not
+        yet emitted. A failure ends the stream with the error, its item's index in a note and in its cause; with
+        on_failure="emit" the error is emitted in the item's place. Disposing cancels what is outstanding.
+
+        Raises:
+            SettingsError: an argument is out of its range.
+        """
+        from rxtasks.engine.mapping import MapStream
+
+        if on_failure not in ("raise", "emit"):
+            raise SettingsError(f'map: on_failure is "raise" or "emit", not {on_failure!r}')
+        if not iterables:
+            raise SettingsError("map takes a function and at least one iterable")
+        if buffersize is None:
+            buffersize = max(64, 4 * self._service._slots())
+        if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
+            raise SettingsError(f"map: buffersize is a whole number from 1, not {buffersize!r}")
+        return MapStream(
+            self._service._engine_now,
+            fn,
+            iterables,
+            ordered=ordered,
+            buffersize=buffersize,
+            emit_failures=on_failure == "emit",
+            changes=self._changes,
+        )
