@@ -395,7 +395,7 @@ class Driver(Host):
         while True:
             while stimuli:
                 stimuli = self._step(stimuli, now)
-            self._woke = outlet.wake() and self._spins
+            self._woke = outlet.wake() and self._spins and not self._core.recorder.claims
             if outlet.held > _PUT_OFF:
                 self._hand_over()
             full = outlet.full

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import sys
@@ -53,7 +52,6 @@ def main(arguments: list[str] | None = None) -> None:
         runtime.outbox.flush()
         channel.send(StartFailed(describe(error).to_dict()))
         _leave(runtime, 1)
-    gc.freeze()
     channel.send(Ready(os.getpid(), PROTOCOL, sys.version.split()[0], default_registry.names()))
     try:
         runtime.serve()
