@@ -259,6 +259,7 @@ class TaskService(ServiceView):
 
         Raises:
             SettingsError: there is no such status.
+            UnknownTask: `after` is not known, or not held any more (retain): where to go on cannot be told.
         """
         wanted: TaskStatus | None = None
         if status is not None:
@@ -266,6 +267,8 @@ class TaskService(ServiceView):
                 wanted = TaskStatus(status)
             except ValueError:
                 raise SettingsError(f"there is no status {status!r}; statuses: {', '.join(TaskStatus)}") from None
+        if after is not None and self._store.get(after) is None:
+            raise UnknownTask(after)
         before: int | None = None
         if older_than is not None:
             seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than

@@ -131,6 +131,8 @@ def test_records_are_found_listed_and_deleted(made: TaskService) -> None:
     assert [bad.task_id] == [r.task_id for r in made.list("failed")] == [r.task_id for r in made.list(name="bad one")]
     assert [good.task_id] == [r.task_id for r in made.list(tag="tagged")] == [r.task_id for r in made.list(limit=1)]
     assert [bad.task_id] == [r.task_id for r in made.list(after=good.task_id)]
+    with pytest.raises(UnknownTask):  # not from the beginning again: who pages would never come to an end
+        made.list(after="nobody")
     assert [] == made.list(older_than=3600)
     with pytest.raises(SettingsError, match="no status 'done'"):
         made.list("done")
