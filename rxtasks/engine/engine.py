@@ -207,7 +207,9 @@ class TaskEngine(RxSubject[Any]):
 
     def accept(self, envelope: Envelope) -> TaskTracker:
         """Put the envelope into the store and return its tracker."""
-        self._check_alive()
+        driver = self.driver
+        if self._stopping or driver.forked or driver.failed is not None:
+            self._check_alive()
         task_id = envelope.task_id
         trackers = self.outlet.trackers
         tracker = trackers.get(task_id)

@@ -128,8 +128,16 @@ class MemoryStore:
         )
         if task.hold:
             row.status = TaskStatus.CREATED
-        else:
-            self._queue(row, task.due_us, TaskStatus.SCHEDULED)
+            return None
+        if not task.due_us:
+            queue = self._queues.get((options.queue, options.isolation, options.priority))
+            if queue is not None:  # what _queue does, for the newest of all
+                self._pending += 1
+                row.place = 1
+                row.queue = queue
+                queue.append(row)
+                return None
+        self._queue(row, task.due_us, TaskStatus.SCHEDULED)
         return None
 
     def _queue(self, row: _Row, due_us: int, timed: TaskStatus) -> None:
