@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from rxtasks.errors import ProtocolError
 from rxtasks.isolation.quickio import Receiver, send, write
 from rxtasks.wire.codec import Decoder, Encoder
 from rxtasks.wire.message import Assign, Command, Message, Report
+from rxtasks.wire.outgoing import Outgoing
 
 __all__ = ["Channel"]
 
@@ -47,8 +47,7 @@ class Channel:
         self._receiver = receiver
         self._encoder = Encoder()
         self._decoder = Decoder()
-        self._waiting: deque[memoryview | bytes | Iterator[bytes]] = deque()
-        self._urgent: deque[Message] = deque()
+        self._outgoing = Outgoing(self._encoder)
         self._sent: Callable[[Command], None] | None = None
         self._received: Callable[[Report], None] | None = None
         self._closed: Callable[[Exception | None], None] | None = None
@@ -83,12 +82,8 @@ class Channel:
             return
         if self._sent is not None:
             self._sent(message)
-        if self._waiting:
-            if type(message) is Assign or not isinstance(self._waiting[-1], Iterator):
-                self._waiting.append(self._encoder.encode_parts(message))
-            else:
-                # Something large is on its way: go between two of its parts.
-                self._urgent.append(message)
+        if self._outgoing:
+            self._outgoing.put(message, urgent=type(message) is not Assign)
             return
         first, rest = self._encoder.encode_first(message)
         try:
@@ -100,10 +95,7 @@ class Channel:
             self.open = False
             return
         if count < len(first) or rest is not None:
-            # What the socket did not take, and the parts of something large.
-            self._waiting.append(memoryview(first)[count:])
-            if rest is not None:
-                self._waiting.append(rest)
+            self._outgoing.put_rest(memoryview(first)[count:], rest)
             self.write()
 
     def tokens(self, count: int) -> None:
@@ -123,37 +115,21 @@ class Channel:
 
     def write(self) -> None:
         """Write until the socket is full or nothing waits."""
-        waiting = self._waiting
-        blocked = bool(waiting)
+        blocked = bool(self._outgoing)
         try:
-            while waiting:
-                head = waiting[0]
-                if isinstance(head, Iterator):
-                    frame = self._draw(head)
-                    if frame is None:
-                        waiting.popleft()
-                    else:
-                        waiting.appendleft(frame)
-                    continue
-                count = send(self._sock, self._fd, head)
-                if count == len(head):
-                    waiting.popleft()
-                else:
-                    waiting[0] = memoryview(head)[count:]
+            self._outgoing.write(self._send)
         except BlockingIOError:
             self.on_blocked(True)
             return
         except OSError:
             # The other end is gone: its exit tells the rest.
             self.open = False
-            waiting.clear()
+            self._outgoing.clear()
         if blocked:
             self.on_blocked(False)
 
-    def _draw(self, frames: Iterator[bytes]) -> bytes | None:
-        if self._urgent:
-            return b"".join(self._encoder.encode(self._urgent.popleft()))
-        return next(frames, None)
+    def _send(self, data: bytes | memoryview) -> int:
+        return send(self._sock, self._fd, data)
 
     # -- up ------------------------------------------------------------------------------------------------------------
 
@@ -212,8 +188,7 @@ class Channel:
     def close(self, error: Exception | None = None) -> None:
         """Close every descriptor; no error if closed already."""
         self.open = False
-        self._waiting.clear()
-        self._urgent.clear()
+        self._outgoing.clear()
         self._sock.close()
         self._fd = -1
         for fd in (self._token_write, self._token_read):

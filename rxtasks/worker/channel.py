@@ -11,13 +11,12 @@ import os
 import threading
 from _socket import MSG_DONTWAIT
 from _socket import socket as Socket  # what socket.socket is made of, without 4 ms of imports
-from collections import deque
-from collections.abc import Iterator
 from typing import NoReturn
 
 from rxtasks.errors import ProtocolError
 from rxtasks.wire.codec import Decoder, Encoder
 from rxtasks.wire.message import Ack, Heartbeat, Message
+from rxtasks.wire.outgoing import Outgoing
 from rxtasks.worker.children import kill_everything
 
 __all__ = ["Channel"]
@@ -37,8 +36,7 @@ class Channel:
         self._buffer = memoryview(bytearray(_READ))
         # Reentrant: a finalizer that prints may come while this thread is sending.
         self.lock = threading.RLock()
-        self._waiting: deque[bytes | memoryview | Iterator[bytes]] = deque()
-        self._urgent: deque[Message] = deque()
+        self._outgoing = Outgoing(self._encoder)
         #: True while something waits for the socket.
         self.blocked = False
 
@@ -50,13 +48,14 @@ class Channel:
         """
         with self.lock:
             if self.blocked:
-                if type(message) in _URGENT and isinstance(self._waiting[-1], Iterator):
-                    self._urgent.append(message)
-                else:
-                    self._waiting.append(self._encoder.encode_parts(message))
+                self._outgoing.put(message, urgent=type(message) in _URGENT)
                 return
             self.blocked = True  # a reentrant send queues behind this one
-            self._waiting.append(self._encoder.encode_parts(message))
+            try:
+                self._outgoing.put(message)
+            except BaseException:
+                self.blocked = False
+                raise
             self._write()
 
     def write(self) -> bool:
@@ -67,32 +66,16 @@ class Channel:
             return not self.blocked
 
     def _write(self) -> None:
-        waiting, send = self._waiting, self._sock.send
         try:
-            while waiting:
-                head = waiting[0]
-                if isinstance(head, Iterator):
-                    frame = self._draw(head)
-                    if frame is None:
-                        waiting.popleft()
-                    else:
-                        waiting.appendleft(frame)
-                    continue
-                count = send(head, MSG_DONTWAIT)
-                if count == len(head):
-                    waiting.popleft()
-                else:
-                    waiting[0] = memoryview(head)[count:]
+            self._outgoing.write(self._send)
         except BlockingIOError:
             return
         except OSError as error:
             lost(f"its channel cannot be written: {error.strerror}")
         self.blocked = False
 
-    def _draw(self, frames: Iterator[bytes]) -> bytes | None:
-        if self._urgent:
-            return b"".join(self._encoder.encode(self._urgent.popleft()))
-        return next(frames, None)
+    def _send(self, data: bytes | memoryview) -> int:
+        return self._sock.send(data, MSG_DONTWAIT)
 
     def read(self) -> list[Message]:
         """Return the messages that are there; does not return when the channel has ended."""
