@@ -18,7 +18,7 @@ from rxtasks.engine.driver import Outlet
 from rxtasks.errors import ServiceStopped, WorkerCrashed
 from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.events import LogEvent, TaskEvent
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
@@ -64,18 +64,7 @@ class ServiceOutlet(Outlet):
     def publish(self, instruction: Publish) -> None:
         """Settle the outcomes and take the events over for delivery."""
         trackers = self.trackers
-        echo = self._echo
-        find = trackers.get
-        batches = self._delivery._backlog.batches
-        task_id, tracker = "", None
-        for event, size in zip(instruction.events, instruction.sizes, strict=True):
-            if event.task_id != task_id:  # mostly many events of one task come in a row
-                task_id = event.task_id
-                tracker = find(task_id)
-            if tracker is not None:
-                tracker.observe(event, size, batches)
-            if type(event) is LogEvent and event.level in echo.levels:
-                echo.put(event)
+        self._observe(instruction.events, instruction.sizes)
         ended, retain = self.ended, self._retain
         settled: list[tuple[str, Outcome, Any]] = []
         failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]] = []
@@ -114,6 +103,30 @@ class ServiceOutlet(Outlet):
         if self.waiters and not trackers and not self.sinks:
             with self._idle:
                 self._idle.notify_all()
+
+    def _observe(self, events: list[TaskEvent], sizes: list[int]) -> None:
+        """Let trackers take note of their events; many logs or outputs of one task in a row at once."""
+        find, levels = self.trackers.get, self._echo.levels
+        batches = self._delivery._backlog.batches
+        at, count = 0, len(events)
+        while at < count:
+            event = events[at]
+            task_id = event.task_id
+            kind = type(event)
+            tracker = find(task_id)
+            end = at + 1
+            if kind is OutputEvent or kind is LogEvent:
+                while end < count and type(events[end]) is kind and events[end].task_id == task_id:
+                    end += 1
+                if tracker is not None:
+                    tracker.observe_run(events[at:end], sizes[at:end], batches)
+                if kind is LogEvent:
+                    for line in events[at:end]:
+                        if line.level in levels:  # type: ignore[attr-defined]
+                            self._echo.put(line)  # type: ignore[arg-type]
+            elif tracker is not None:
+                tracker.observe(event, sizes[at], batches)
+            at = end
 
     @property
     def held(self) -> int:

@@ -68,6 +68,18 @@ class _Ring(Generic[_E]):
         else:
             self._weigh_in(event, size)
 
+    def extend(self, events: list[_E], sizes: list[int]) -> None:
+        """Do as add for each."""
+        if self.sizes is not None or min(sizes) < 0 or max(sizes) > _LIGHT:
+            for event, size in zip(events, sizes, strict=True):
+                self.add(event, size)
+            return
+        held = self.events
+        gone = len(held) + len(events) - LINES
+        if gone > 0:
+            self.lost = (held[gone - 1] if gone <= len(held) else events[gone - len(held) - 1]).seq
+        held.extend(events)
+
     def _weigh_in(self, event: _E, size: int) -> None:
         events, sizes = self.events, self.sizes
         if sizes is None:
@@ -101,6 +113,10 @@ class Tail:
             self.logs.add(event, size)  # type: ignore[arg-type]
         elif kind is OutputEvent:
             self.outputs.add(event, size)  # type: ignore[arg-type]
+
+    def add_run(self, events: list[Any], sizes: list[int]) -> None:
+        """Keep `events`, logs only or outputs only; `sizes` are their bytes, -1 = not known."""
+        (self.logs if type(events[0]) is LogEvent else self.outputs).extend(events, sizes)
 
     @property
     def lost(self) -> int:

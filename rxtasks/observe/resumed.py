@@ -54,6 +54,7 @@ _SHARED = frozenset(
         "_join",
         "_on_stream",
         "observe",
+        "observe_run",
         "settle",
         "note_status",
     }

@@ -253,6 +253,17 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             tail.add(event, size)
         self._last_seq = event.seq
 
+    def observe_run(self, events: list[TaskEvent], sizes: list[int], batches: int) -> None:
+        """Do as observe for each of `events`: logs only, or outputs only, in order; `sizes` are their bytes."""
+        if batches != self._batch:
+            self._before_batch = self._last_seq
+            self._batch = batches
+        tail = self._tail
+        if tail is None:
+            tail = self._tail = Tail()
+        tail.add_run(events, sizes)
+        self._last_seq = events[-1].seq
+
     def _keep_between(self) -> None:
         """Put the last status to those between: another one comes. In this order: who looks meanwhile misses none."""
         last = self._last
