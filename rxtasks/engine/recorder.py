@@ -96,9 +96,15 @@ class Recorder:
         events, sizes = batch.events, batch.sizes
         size_taken = 0
         fault: str | None = None
+        last = -1
+        claim: Claim | None = None
         for token, event, end, size in occurrences:
-            claim = claims.get(token)
-            if claim is None or claim.worker is not worker:
+            if token != last:  # mostly many of one task come in a row
+                last = token
+                claim = claims.get(token)
+                if claim is not None and claim.worker is not worker:
+                    claim = None
+            if claim is None:
                 self.fenced += 1
                 continue
             seq = event.seq
@@ -121,17 +127,22 @@ class Recorder:
                 else:
                     self._ended(claim, change, event, end, now)
                     ended.append((claim, event, end))
+                    last = -1
             elif type(event) is ProgressEvent:
                 claim.progress = event
             elif size >= 0:
                 credit = claim.credit
                 if credit is None:
                     credit = claim.credit = ReceiveCredit(self._settings.credit)
-                try:
-                    credit.accept(1 if size <= UNIT else event_cost(size, credit.window))
-                except ProtocolError as error:
-                    fault = f"task {event.task_id}: {error}"
-                    break
+                cost = 1 if size <= UNIT else event_cost(size, credit.window)
+                if credit.accepted + cost <= credit.granted:
+                    credit.accepted += cost  # what accept() does
+                else:
+                    try:
+                        credit.accept(cost)
+                    except ProtocolError as error:
+                        fault = f"task {event.task_id}: {error}"
+                        break
                 self._owed[token] = claim
                 size_taken += size
             # Used up only by an event that is taken: one that is refused leaves no gap.

@@ -67,10 +67,17 @@ class EventAssembler:
         held, seqs, shifts = self._held, self._seqs, self._shifts
         worker_id = self.worker_id
         blobs = iter(message.blobs)
-        for row in message.rows:
+        rows = message.rows
+        at, count = 0, len(rows)
+        while at < count:
+            row = rows[at]
             kind = row[0]
             token = row[1]
             task = held.get(token)
+            if kind == JSON and task is not None:
+                at = self._outputs(task, rows, at, occurrences)
+                continue
+            at += 1
             if task is None:
                 self._without_task(row, blobs)
                 continue
@@ -82,13 +89,11 @@ class EventAssembler:
             seq = row[2]
             if shifts:
                 seq += shifts.get(token, 0)
-            if kind == JSON:
+            if kind == RUNNING:
                 seqs[token] = seq
-                event: TaskEvent = OutputEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), row[4])
-                add((token, event, None, row[5]))
-            elif kind == RUNNING:
-                seqs[token] = seq
-                event = StatusEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING)
+                event: TaskEvent = StatusEvent(
+                    task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
+                )
                 add((token, event, None, 0))
             elif kind == END:
                 _, _, _, time_us, word, value, error, delay, ran_us = row
@@ -145,6 +150,21 @@ class EventAssembler:
             else:
                 raise ProtocolError(f"unknown kind of event row {kind!r}")
         return occurrences
+
+    def _outputs(self, task: Assignment, rows: list[list[Any]], at: int, occurrences: list[Occurrence]) -> int:
+        """Take the JSON row at `at` and those of the same task that follow it; return where the next row is."""
+        token, task_id, attempt, worker_id = task.token, task.task_id, task.attempt, self.worker_id
+        shift = self._shifts.get(token, 0)
+        add, count, seq = occurrences.append, len(rows), 0
+        while at < count:
+            row = rows[at]
+            if row[0] != JSON or row[1] != token:
+                break
+            seq = row[2] + shift
+            add((token, OutputEvent(task_id, seq, attempt, worker_id, utc_from_us(row[3]), row[4]), None, row[5]))
+            at += 1
+        self._seqs[token] = seq
+        return at
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:
         if row[0] == LOG and row[1] == 0 and self._log is not None:
