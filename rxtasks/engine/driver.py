@@ -30,7 +30,7 @@ from typing import Any, ClassVar
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
 from rxtasks.engine.core import Core
-from rxtasks.engine.readiness import make_readiness
+from rxtasks.engine.readiness import Readiness, make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
 from rxtasks.errors import StoreError
@@ -137,6 +137,11 @@ class Outlet:
 class Driver(Host):
     """Runs a core on a thread of its own."""
 
+    #: Made by start(): an engine that is never started holds no descriptor. Nobody needs them before: what is posted
+    #: waits in the inbox, and only a thread that sleeps is woken.
+    _readiness: Readiness
+    _wakeup: Wakeup
+
     def __init__(
         self, core: Core, store: Store, outlet: Outlet, settings: Settings, setup: Setup, clock: Clock, name: str
     ) -> None:
@@ -152,9 +157,6 @@ class Driver(Host):
         self._asleep = False
         self._arrived = False
         self._done = False
-        self._readiness = make_readiness()
-        self._wakeup = Wakeup()
-        self._readiness.watch(self._wakeup.fd, selectors.EVENT_READ, self._woken, edge=self._wakeup.edge)
         self._later: list[tuple[int, int, Callable[[], list[Stimulus]]]] = []
         self._numbers = itertools.count(1)
         self._tickets: dict[int, Callable[[Any], None]] = {}
@@ -168,7 +170,7 @@ class Driver(Host):
         self._random = random.Random()
         self._spins = usable_cpus() > 1
         self._receiver = Receiver(256 * 1024)
-        self._recording = Recording(settings.record) if settings.record else None
+        self._recording: Recording | None = None
         #: This is a copy in a forked child of the parent: nothing runs here.
         self.forked = False
         self.thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -176,8 +178,15 @@ class Driver(Host):
     # -- any thread ----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the thread."""
-        self.thread.start()
+        """Open what the thread needs, and start it.
+
+        Raises:
+            OSError, RuntimeError: there is no room for another descriptor or thread; nothing was started.
+        """
+        with contextlib.ExitStack() as undo:
+            self._open(undo)
+            self.thread.start()
+            undo.pop_all()
         reference = weakref.ref(self)
 
         def forked() -> None:
@@ -186,6 +195,17 @@ class Driver(Host):
                 driver.after_fork()
 
         os.register_at_fork(after_in_child=forked)
+
+    def _open(self, undo: contextlib.ExitStack) -> None:
+        """Open every descriptor of the driver's own; `undo` closes them."""
+        readiness = self._readiness = make_readiness()
+        undo.callback(readiness.close)
+        wakeup = self._wakeup = Wakeup()
+        undo.callback(wakeup.close)
+        readiness.watch(wakeup.fd, selectors.EVENT_READ, self._woken, edge=wakeup.edge)
+        if self.settings.record:
+            recording = self._recording = Recording(self.settings.record)
+            undo.callback(recording.close)
 
     def post(self, stimulus: Stimulus) -> None:
         """Hand a stimulus to the core."""

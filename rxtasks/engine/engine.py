@@ -47,7 +47,7 @@ from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import CancelAsked, CommandAsked, PauseAsked, ScaleAsked, StopAsked
 from rxtasks.reactive.subject import RxSubject, log_problem
-from rxtasks.stores.base import Change, Envelope, Store
+from rxtasks.stores.base import Change, Claim, Envelope, Store
 from rxtasks.wire.message import Define
 from rxtasks.wire.outcome import Outcome
 from rxtasks.wire.payload import dump_value
@@ -235,7 +235,7 @@ class TaskEngine(RxSubject[Any]):
             self.driver.arrived()
             return self.track(other)
         if not self._started and not envelope.hold:
-            self.start(wait=False)
+            self._start_for(task_id)
         self.driver.arrived()
         if desk is not None:
             desk.work_for(tracker)
@@ -255,10 +255,30 @@ class TaskEngine(RxSubject[Any]):
             sinks.pop(task_id, None)
             raise
         if not self._started:
-            self.start(wait=False)
+            self._start_for(task_id)
         self.driver.arrived()
         if self._desk is not None:
             self._desk.run(task_id, lambda: task_id not in sinks)
+
+    def _start_for(self, task_id: str) -> None:
+        """Start for the first task. Where that is impossible it is no task: it is not in the store any more.
+
+        Raises:
+            OSError, RuntimeError: as start().
+        """
+        try:
+            self.start(wait=False)
+        except (OSError, RuntimeError):
+            claim = self.store.claim_one(task_id)
+            if claim is None:  # somebody else could start, and it runs
+                return
+            self.outlet.trackers.pop(task_id, None)
+            self.outlet.sinks.pop(task_id, None)
+            if self._desk is not None:
+                self._desk.forget(task_id)
+            self._end_unstarted(claim, None)
+            self.store.delete(task_id)
+            raise
 
     def track(self, task_id: str, from_seq: int = 1) -> TaskTracker:
         """Return the tracker of a task.
@@ -325,6 +345,17 @@ class TaskEngine(RxSubject[Any]):
             if self.store.get(task_id) is None:
                 raise UnknownTask(task_id)
             return False
+        event, error = self._end_unstarted(claim, reason)
+        tracker = self.outlet.trackers.pop(task_id, None)
+        if tracker is not None:
+            tracker.observe(event)
+            tracker.settle(Outcome(TaskStatus.CANCELLED, None, None, event.error, None, error))
+        self.delivery.publish([event], 200)
+        return True
+
+    def _end_unstarted(self, claim: Claim, reason: str | None) -> tuple[StatusEvent, TaskCancelled]:
+        """End a task as cancelled while no core runs; return its event, to be published, and the error."""
+        task_id = claim.envelope.task_id
         error = TaskCancelled(reason)
         info, now = info_of(error), self._clock.wall_us()
         change = Change(
@@ -332,12 +363,7 @@ class TaskEngine(RxSubject[Any]):
         )
         event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.CANCELLED, None, info)
         self.store.commit([change], [event], lambda refused, failure: None)
-        tracker = self.outlet.trackers.pop(task_id, None)
-        if tracker is not None:
-            tracker.observe(event)
-            tracker.settle(Outcome(TaskStatus.CANCELLED, None, None, info, None, error))
-        self.delivery.publish([event], 200)
-        return True
+        return event, error
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
@@ -351,13 +377,18 @@ class TaskEngine(RxSubject[Any]):
 
         Raises:
             WorkerStartError: a worker could not start; the engine is stopped then.
+            OSError, RuntimeError: no descriptor or no thread can be had; it has not been started.
         """
         with self._life:
             if self._stopping:
                 raise ServiceStopped("this engine has stopped; start() the service for a new one")
             if not self._started:
                 self._started = True
-                self.driver.start()
+                try:
+                    self.driver.start()
+                except BaseException:
+                    self._started = False
+                    raise
                 if self._on_start is not None:
                     self._on_start()
         if not wait:

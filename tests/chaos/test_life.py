@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,6 +77,63 @@ def test_starts_and_stops_leave_nothing(isolation: str, count: int) -> None:
         if number == 2:
             before = leftovers()
     assert before == leftovers()
+
+
+@pytest.mark.parametrize("end", ["kept", "stopped", "dropped"])
+def test_services_that_are_never_started_hold_nothing(end: str, tmp_path: Path) -> None:
+    """W-10: subscribing and touching the engine opens no descriptor that only an end of a start would close."""
+    with service(1) as (warm, _):
+        assert 2 == warm.submit(add, 1, 1).result(LONG)
+    before = leftovers()
+    kept: list[TaskService] = []
+    for number in range(20):
+        tasks = TaskService(workers=1, echo=None, record=str(tmp_path / f"{number}.jsonl"))
+        tasks.events.subscribe(print)
+        assert not tasks.engine.started
+        if end == "stopped":
+            tasks.stop()
+        if end != "dropped":
+            kept.append(tasks)
+    del tasks
+    assert before == leftovers()
+
+
+def test_what_is_asked_before_the_start_is_done_by_it() -> None:
+    """E-06: what is posted to an engine that does not run yet waits for its thread."""
+    tasks = TaskService(workers=1, isolation="thread", echo=None)
+    witness = Witness(tasks)
+    tasks.pause()
+    tracker = tasks.submit(add, 1, 2)
+    witness.wait(lambda: [event for event in witness.pool if event.kind == "pool_paused"])
+    assert TaskStatus.PENDING == tracker.status
+    tasks.resume()
+    assert 3 == tracker.result(LONG)
+    tasks.stop()
+    witness.check()
+
+
+@pytest.mark.parametrize("part", ["make_readiness", "Wakeup", "Recording"])
+def test_a_start_without_descriptors_raises_and_can_be_tried_again(
+    part: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """R24: submit raises, takes nothing in and leaves nothing open; the next one starts the service."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    with service(1) as (warm, _):
+        assert 2 == warm.submit(add, 1, 1).result(LONG)
+    before = leftovers()
+    tasks = TaskService(workers=1, echo=None, record=str(tmp_path / "run.jsonl"))
+    with monkeypatch.context() as patch:
+        patch.setattr(f"rxtasks.engine.driver.{part}", refuse)
+        with pytest.raises(OSError, match="too many open files"):
+            tasks.submit(add, 1, 2)
+        assert [] == tasks.list()
+        assert before == leftovers()
+    assert 3 == tasks.submit(add, 1, 2).result(LONG)
+    assert 1 == len(tasks.list())
+    tasks.stop()
 
 
 def test_an_idle_pool_stops_at_once() -> None:
