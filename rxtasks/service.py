@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import builtins
 import threading
 import warnings
@@ -98,6 +97,8 @@ class TaskService(ServiceView):
         self._life = threading.RLock()
         self._engine: TaskEngine | None = None
         self._stopped = False
+        #: Stops it at the end of the interpreter; gone when it is stopped or collected before.
+        self._at_exit: weakref.finalize[..., TaskService] | None = None
         super().__init__(self, {})
 
     # -- what it is made of --------------------------------------------------------------------------------------------
@@ -132,10 +133,17 @@ class TaskService(ServiceView):
             return self._engine
 
     def _on_start(self) -> None:
-        atexit.register(_stop_at_exit, weakref.ref(self))
+        # Not atexit itself, which keeps a place for each entry that it was ever given.
+        self._forget_exit()
+        self._at_exit = weakref.finalize(self, _stop_at_exit, weakref.ref(self))
         if self._fell_back is not None:
             warnings.warn(self._fell_back, RuntimeWarning, stacklevel=2)
             self._engine_now().outlet.tell("warning", None, self._fell_back)
+
+    def _forget_exit(self) -> None:
+        at_exit, self._at_exit = self._at_exit, None
+        if at_exit is not None:
+            at_exit.detach()
 
     def start(self) -> Self:
         """Start the workers and wait until each is ready; idempotent; after a stop, anew.
@@ -167,6 +175,7 @@ class TaskService(ServiceView):
 
                 return StopReport()
             self._stopped = True
+            self._forget_exit()
         return engine.stop(force=force, timeout=timeout, waiting=waiting)
 
     def __enter__(self) -> Self:
@@ -367,7 +376,7 @@ class TaskService(ServiceView):
 
 
 def _stop_at_exit(reference: weakref.ref[TaskService]) -> None:
-    """At interpreter exit: as drain, then force; never a hang."""
+    """At interpreter exit: as drain, then force; never a hang. Of a service that is collected nothing is left to stop."""
     service = reference()
     if service is not None and service._engine is not None and not service._stopped:
         service._stop(timeout=min(service._settings.drain_timeout, 10.0))

@@ -22,7 +22,6 @@ import random
 import selectors
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -34,6 +33,7 @@ from rxtasks.engine.readiness import Readiness, make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
 from rxtasks.errors import StoreError
+from rxtasks.forking import no_longer, put_right
 from rxtasks.isolation.base import Host, Reader, Setup, Worker
 from rxtasks.isolation.kinds import make_worker
 from rxtasks.isolation.quickio import Receiver, give_way
@@ -185,16 +185,10 @@ class Driver(Host):
         """
         with contextlib.ExitStack() as undo:
             self._open(undo)
+            put_right(self)
+            undo.callback(no_longer, self)
             self.thread.start()
             undo.pop_all()
-        reference = weakref.ref(self)
-
-        def forked() -> None:
-            driver = reference()
-            if driver is not None and not driver._done:
-                driver.after_fork()
-
-        os.register_at_fork(after_in_child=forked)
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Open every descriptor of the driver's own; `undo` closes them."""
@@ -551,6 +545,7 @@ class Driver(Host):
         self._wakeup.close()
         if self._recording is not None:
             self._recording.close()
+        no_longer(self)
         self._outlet.finished(self.failed)
         self._answer_all()
 
@@ -571,6 +566,8 @@ class Driver(Host):
 
         The lock may have been held at the fork, and the descriptors' numbers become others': neither is touched again.
         """
+        if self._done:
+            return
         self.forked = self._done = True
         self._wakeup.after_fork()
         for worker in self.workers.values():

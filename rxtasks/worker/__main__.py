@@ -13,6 +13,7 @@ import select
 import sys
 from typing import Any
 
+from rxtasks.forking import put_right
 from rxtasks.wire.message import PROTOCOL, Configure, Message, Ready, StartFailed
 from rxtasks.worker import kernel
 from rxtasks.worker.channel import Channel
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> None:
     channel = Channel(channel_fd)
     configure, early = _greeting(channel)
     runtime = Runtime(channel, tokens, configure)
-    os.register_at_fork(after_in_child=runtime.after_fork)
+    put_right(runtime)
     for message in early:
         runtime.inbox.take(message)
     runtime.control.start()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
+import os
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +100,42 @@ def test_services_that_are_never_started_hold_nothing(end: str, tmp_path: Path) 
             kept.append(tasks)
     del tasks
     assert before == leftovers()
+
+
+def kept_by_the_interpreter() -> tuple[int, int]:
+    """Return how many exit functions and how many finalizers there are."""
+    gc.collect()
+    return atexit._ncallbacks(), len(weakref.finalize._registry)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("end", ["stopped", "dropped", "failed"])
+def test_starts_leave_nothing_with_the_interpreter(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-10: neither at its forks nor at its exit is anything called for a service that is over."""
+    hooks: list[object] = []
+    register = os.register_at_fork
+
+    def count(**kinds: Any) -> None:
+        hooks.append(kinds)
+        register(**kinds)
+
+    modules = ["no_such_module_at_all"] if end == "failed" else []
+    tasks = TaskService(workers=1, isolation="thread", echo=None, modules=modules)
+    before = (0, 0)
+    for number in range(6):
+        if end == "failed":
+            with pytest.raises(WorkerStartError):
+                tasks.start()
+        else:
+            tasks.start()
+            assert 3 == tasks.submit(add, 1, 2).result(LONG)
+            tasks.stop()
+        if end != "stopped":
+            tasks = TaskService(workers=1, isolation="thread", echo=None, modules=modules)
+        if number == 0:
+            before = kept_by_the_interpreter()
+            monkeypatch.setattr(os, "register_at_fork", count)
+    assert before == kept_by_the_interpreter()
+    assert [] == hooks
 
 
 def test_what_is_asked_before_the_start_is_done_by_it() -> None:
