@@ -6,11 +6,13 @@ be given to it. One entry serves everything here, and holds nothing alive.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
+from collections.abc import Iterable
 from typing import Final, Protocol
 
-__all__ = ["Forked", "no_longer", "put_right"]
+__all__ = ["Forked", "close_copies", "no_longer", "put_right"]
 
 
 class Forked(Protocol):
@@ -32,6 +34,13 @@ def put_right(thing: Forked) -> None:
 def no_longer(thing: Forked) -> None:
     """Undo put_right; no error if it was not called."""
     _forked.discard(thing)
+
+
+def close_copies(fds: Iterable[int]) -> None:
+    """Close these descriptors in a forked child; one that is closed already (or -1) keeps no other open."""
+    for fd in fds:
+        with contextlib.suppress(OSError):
+            os.close(fd)
 
 
 def _in_child() -> None:

@@ -11,6 +11,7 @@ import os
 import threading
 from typing import Final
 
+from rxtasks.forking import close_copies
 from rxtasks.isolation.quickio import write
 
 __all__ = ["Wakeup"]
@@ -55,15 +56,14 @@ class Wakeup:
     def close(self) -> None:
         """Close it; no error if it is closed already."""
         with self._lock:
-            self._close()
+            for fd in self._take():
+                os.close(fd)
 
     def after_fork(self) -> None:
         """In a forked child: close the copy. The lock may have been held at the fork."""
         self._lock = threading.Lock()
-        with contextlib.suppress(OSError):
-            self._close()
+        close_copies(self._take())
 
-    def _close(self) -> None:
+    def _take(self) -> set[int]:
         fds, self.fd, self._write = {self.fd, self._write}, -1, -1
-        for fd in fds - {-1}:
-            os.close(fd)
+        return fds - {-1}

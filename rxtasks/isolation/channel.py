@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable
 
 from rxtasks.errors import ProtocolError
+from rxtasks.forking import close_copies
 from rxtasks.isolation.quickio import Receiver, send, write
 from rxtasks.wire.codec import Decoder, Encoder
 from rxtasks.wire.message import Assign, Command, Message, Report
@@ -199,3 +200,11 @@ class Channel:
         self._sent = self._received = None
         if closed is not None:
             closed(error)
+
+    def after_fork(self) -> None:
+        """In a forked child: close the copies, whatever has become of each, and tell nobody."""
+        self.open = False
+        self._closed = None
+        fds = (self._sock.detach(), self._token_write, self._token_read)
+        self._fd = self._token_write = self._token_read = -1
+        close_copies(fds)

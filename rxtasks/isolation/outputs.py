@@ -14,6 +14,7 @@ import os
 import selectors
 from collections.abc import Callable
 
+from rxtasks.forking import close_copies
 from rxtasks.isolation.base import Host, Reader
 from rxtasks.pool.words import Stimulus
 
@@ -171,8 +172,7 @@ class Outputs:
 
     def after_fork(self) -> None:
         """In a forked child: close the copies."""
-        for fd in self._names:
-            os.close(fd)
+        close_copies(self._names)
         self._names.clear()
 
 

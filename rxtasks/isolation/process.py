@@ -15,6 +15,7 @@ end; then the core hears of it. Everything is opened close-on-exec, and closed i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import socket
@@ -68,40 +69,44 @@ class ProcessWorker(Worker):
         Raises:
             OSError: no process or no descriptor can be had.
         """
+        with contextlib.ExitStack() as failed:
+            # Whatever fails, the process is killed and reaped, and what was opened is closed.
+            self._spawn(failed)
+            failed.pop_all()
+
+    def _spawn(self, failed: contextlib.ExitStack) -> None:
+        """Start and greet; `failed` undoes it."""
+        failed.callback(self._forget)
+        with contextlib.ExitStack() as theirs:
+            ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            failed.callback(ours.close)
+            theirs.callback(their_end.close)
+            token_read, token_write = _pipe(failed, failed, os.O_NONBLOCK)
+            out_read, out_write = _pipe(failed, theirs)
+            err_read, err_write = _pipe(failed, theirs)
+            command = command_line(str(their_end.fileno()), str(token_read), str(os.getpid()))
+            handle = ProcessHandle(command, (their_end.fileno(), token_read), out_write, err_write)
+            failed.callback(handle.reap)
         host = self._host
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        opened: list[int] = []
-        try:
-            token_read, token_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-            opened += [token_read, token_write]
-            out_read, out_write = os.pipe2(os.O_CLOEXEC)
-            opened += [out_read, out_write]
-            err_read, err_write = os.pipe2(os.O_CLOEXEC)
-            opened += [err_read, err_write]
-            command = command_line(str(theirs.fileno()), str(token_read), str(os.getpid()))
-            self._handle = ProcessHandle(command, (theirs.fileno(), token_read), out_write, err_write)
-        except BaseException:
-            for fd in opened:
-                os.close(fd)
-            ours.close()
-            theirs.close()
-            raise
-        theirs.close()
-        os.close(out_write)
-        os.close(err_write)
-        self.pid = self._handle.pid
+        self._handle = handle
+        self.pid = handle.pid
         channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._receiver)
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
+        for fd in (out_read, err_read, channel.fileno(), handle.pidfd):
+            failed.callback(host.unwatch, fd)
         self._outputs = Outputs(out_read, err_read, self._written, self._runs, self._reported, host)
         self._outputs.on_rest = self._rest
         self._outputs.awaits = self._awaits
         channel.on_blocked = self._blocked
         channel.send(configure(self, host, sys_path=list(sys.path)))
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
-        if self._handle.pidfd >= 0:
-            host.watch(self._handle.pidfd, selectors.EVENT_READ, self._exited)
+        if handle.pidfd >= 0:
+            host.watch(handle.pidfd, selectors.EVENT_READ, self._exited)
         else:
             host.later(0.0, lambda: self._exited(0))
+
+    def _forget(self) -> None:
+        self._handle = self._channel = self._outputs = self._proxy = None
 
     # -- down ----------------------------------------------------------------------------------------------------------
 
@@ -241,8 +246,16 @@ class ProcessWorker(Worker):
     def after_fork(self) -> None:
         """In a forked child of the parent: close the copies, so that the worker's end of file is not held back."""
         if self._channel is not None:
-            self._channel.close()
+            self._channel.after_fork()
         if self._outputs is not None:
             self._outputs.after_fork()
-        if self._handle is not None and self._handle.pidfd >= 0:
-            os.close(self._handle.pidfd)
+        if self._handle is not None:
+            self._handle.after_fork()
+
+
+def _pipe(reads: contextlib.ExitStack, writes: contextlib.ExitStack, flags: int = 0) -> tuple[int, int]:
+    """Return the ends of a new pipe, which these close."""
+    read, write = os.pipe2(os.O_CLOEXEC | flags)
+    reads.callback(os.close, read)
+    writes.callback(os.close, write)
+    return read, write

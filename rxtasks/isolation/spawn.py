@@ -12,6 +12,7 @@ from pathlib import Path
 
 import attrs
 
+from rxtasks.forking import close_copies
 from rxtasks.worker.children import descendants
 
 __all__ = ["Exit", "ProcessHandle", "command_line"]
@@ -64,6 +65,10 @@ class ProcessHandle:
             self.pidfd = os.pidfd_open(self.pid)
         except ProcessLookupError:  # reaped already: SIGCHLD is ignored in this process
             self.pidfd = -1
+        except BaseException:
+            self.pidfd = -1
+            self.reap()
+            raise
 
     def exited(self) -> Exit | None:
         """Return how it ended, or None while it lives. Until `reap` it stays a zombie: its pid is not reused."""
@@ -115,7 +120,7 @@ class ProcessHandle:
                         self._strays[pid] = os.pidfd_open(pid)
 
     def reap(self) -> None:
-        """End what is left of its group, then collect it; call after it has exited."""
+        """End what is left of it and of its group, then collect it and close every descriptor."""
         self.kill_tree(True)
         self._popen.wait()
         for pidfd in self._strays.values():
@@ -124,6 +129,12 @@ class ProcessHandle:
         if self.pidfd >= 0:
             os.close(self.pidfd)
             self.pidfd = -1
+
+    def after_fork(self) -> None:
+        """In a forked child: close the copies; the process is the parent's."""
+        close_copies((*self._strays.values(), self.pidfd))
+        self._strays.clear()
+        self.pidfd = -1
 
 
 def _signal(pidfd: int, number: int) -> None:

@@ -176,6 +176,25 @@ def test_a_start_without_descriptors_raises_and_can_be_tried_again(
     tasks.stop()
 
 
+def test_a_worker_that_cannot_be_had_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-04, W-10: descriptors run out as a worker starts: its process is ended, and after a while there is another."""
+    opened = os.pidfd_open
+    refused: list[int] = []
+
+    def refuse_one(pid: int) -> int:
+        if not refused:
+            refused.append(pid)
+            raise OSError(errno.EMFILE, "too many open files")
+        return opened(pid)
+
+    with service(1) as (tasks, witness):
+        monkeypatch.setattr(os, "pidfd_open", refuse_one)
+        tasks.scale(2)
+        witness.wait(lambda: 2 == tasks.status().idle, "the second worker")
+        with pytest.raises(ProcessLookupError):
+            os.kill(refused[0], 0)
+
+
 def test_an_idle_pool_stops_at_once() -> None:
     """W-05: an idle pool stops in under a second."""
     tasks = TaskService(workers=2, echo=None)
