@@ -19,32 +19,57 @@ from __future__ import annotations
 
 import threading
 
+from rxtasks.forking import put_right
 from rxtasks.worker.capture.tap import Tap, WorkerLog
 
 __all__ = ["Tap", "WorkerLog", "acquire", "release"]
 
-_lock = threading.Lock()
-_shared: Tap | None = None
-_users = 0
+
+class _Shared:
+    """The tap of this process, and how many use it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._tap: Tap | None = None
+        self._users = 0
+        #: A fork may have caught another thread as it put the tap in or took it out.
+        self._torn = False
+        put_right(self)
+
+    def acquire(self) -> Tap:
+        with self.lock:
+            # One for the life of the process: streams of it that somebody kept lead to the tasks of later users too.
+            tap = self._tap
+            if tap is None:
+                tap = self._tap = Tap(None)
+            if self._users == 0:
+                if self._torn:
+                    tap.uninstall()
+                    self._torn = False
+                tap.install()
+            self._users += 1
+            return tap
+
+    def release(self) -> None:
+        with self.lock:
+            self._users -= 1
+            if self._users == 0 and self._tap is not None:
+                self._tap.uninstall()
+
+    def after_fork(self) -> None:
+        """In a forked child: whoever held the lock is not here."""
+        self.lock = threading.Lock()
+        self._torn = self._users == 0
+
+
+_shared = _Shared()
 
 
 def acquire() -> Tap:
     """Return the tap of this process, set for its first user. Pair with release()."""
-    global _shared, _users
-    with _lock:
-        # One for the life of the process: streams of it that somebody kept lead to the tasks of later users too.
-        if _shared is None:
-            _shared = Tap(None)
-        if _users == 0:
-            _shared.install()
-        _users += 1
-        return _shared
+    return _shared.acquire()
 
 
 def release() -> None:
     """Give up one use of the tap; the last one takes it out."""
-    global _users
-    with _lock:
-        _users -= 1
-        if _users == 0 and _shared is not None:
-            _shared.uninstall()
+    _shared.release()

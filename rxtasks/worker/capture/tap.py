@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from rxtasks.forking import put_right
 from rxtasks.worker.capture import warned
 from rxtasks.worker.capture.lines import Lines
 from rxtasks.worker.capture.records import Records
@@ -51,6 +52,12 @@ class Tap:
         self._records = Records(self)
         self._lines = Lines(self)
         self._warned = warned.Warned(self)
+        put_right(self)
+
+    def after_fork(self) -> None:
+        """In a forked child: whoever held a lock is not here."""
+        self.setting = threading.RLock()
+        self._lock = threading.RLock()
 
     def install(self) -> None:
         """Set the taps."""

@@ -123,3 +123,54 @@ tap.begin()
 print(before == (sys.stdout, sys.stderr, warnings.showwarning))
 """
     assert "True\n" == output_of(program)
+
+
+_FORK_IN_THE_MIDST = """
+import logging, os, signal
+from rxtasks import LogEvent, TaskService
+from rxtasks.worker.capture.warned import Warned
+
+capture.release()
+logging.getLogger().addHandler(logging.NullHandler())
+setting, joining = threading.Event(), threading.Event()
+install = Warned.install
+
+def install_and_stay(warned):
+    install(warned)
+    if threading.current_thread() is setter:
+        setting.set()
+        threading.Event().wait()
+
+def join_and_stay():
+    with tap._lock:
+        joining.set()
+        threading.Event().wait()
+
+def speak():
+    logging.getLogger("x").warning("said")
+    print("out")
+
+Warned.install = install_and_stay
+setter = threading.Thread(target=capture.acquire, daemon=True)
+setter.start()
+threading.Thread(target=join_and_stay, daemon=True).start()
+setting.wait()
+joining.wait()
+child = os.fork()
+if child == 0:
+    signal.alarm(20)
+    lines = []
+    for isolation in ("inline", "thread"):
+        with TaskService(1, isolation=isolation, echo=None) as own:
+            own.events.subscribe(lambda event: isinstance(event, LogEvent) and lines.append(event.message))
+            own.submit(speak).result(15)
+    os.write(1, f"{lines} {sys.stdout is sys.__stdout__}\\n".encode())
+    os._exit(0)
+os.write(1, f"ended with {os.waitpid(child, 0)[1]}\\n".encode())
+os._exit(0)
+"""
+
+
+def test_a_child_forked_while_another_thread_sets_the_taps_has_taps_of_its_own() -> None:
+    """E-10, W-10: no lock of a thread that is not there is waited for, and what was half done makes no line twice."""
+    assert "['said', 'out', 'said', 'out'] True\nended with 0\n" == output_of(_FORK_IN_THE_MIDST)
