@@ -1,7 +1,9 @@
 """Ending tasks from outside: cancel, time limits, and what a dead worker leaves behind (pure).
 
 Cancel: the handler is asked at once; after `grace` its process tree gets SIGTERM, one second later SIGKILL (W-09).
-Time limit: at `timeout` the handler is asked to checkpoint; after `grace` the tree is killed the same way (W-08).
+Time limit: at `timeout` the handler is asked to checkpoint; after `grace` the tree is killed the same way (W-08). It
+counts from the report that the attempt has begun, and until that comes from the assignment: a handler that lets its worker
+report nothing is timed out too. The report only moves the limit; a timer that comes before it is set again.
 
 What a dead worker held, from the last assignment back (Exited.unstarted of them were not begun):
 
@@ -126,14 +128,26 @@ class Ender:
 
     def on_soft(self, claim: Claim, now: Now, out: list[Instruction]) -> None:
         """The soft timeout is over: ask for a checkpoint."""
-        if claim.worker is not None and now.mono_ns >= claim.soft_ns:
-            out.append(SendCommand(claim.worker.worker_id, Checkpoint(self.command(), claim.token)))
-            self._timers.at(now.mono_ns + int(claim.envelope.options.grace * _SECOND), "hard", claim.token)
+        if claim.worker is None:
+            return
+        if now.mono_ns < claim.soft_ns:
+            self._timers.at(claim.soft_ns, "soft", claim.token)
+            return
+        out.append(SendCommand(claim.worker.worker_id, Checkpoint(self.command(), claim.token)))
+        self._timers.at(now.mono_ns + int(claim.envelope.options.grace * _SECOND), "hard", claim.token)
 
     def on_hard(self, claim: Claim, now: Now, out: list[Instruction]) -> None:
         """The time after the soft timeout is over too."""
-        if now.mono_ns < claim.soft_ns + int(claim.envelope.options.grace * _SECOND):
-            return  # set for an assignment that was given back
+        if claim.worker is None:
+            return
+        hard_ns = claim.soft_ns + int(claim.envelope.options.grace * _SECOND)
+        if now.mono_ns < hard_ns:
+            # It was asked too early: the report that it has begun came behind that.
+            if now.mono_ns < claim.soft_ns:
+                self._timers.at(claim.soft_ns, "soft", claim.token)
+            else:
+                self._timers.at(hard_ns, "hard", claim.token)
+            return
         if claim.ending is None:
             claim.ending = Ending("timeout", None, now.mono_ns)
         self.kill_for(claim, now, out)

@@ -124,6 +124,8 @@ class Recorder:
                 if end is None:
                     claim.attempt = change.attempt = event.attempt
                     claim.started_us = change.started_us = now.wall_us
+                    if claim.soft_ns and claim.ending is None:
+                        claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
                     self._ended(claim, change, event, end, now)
                     ended.append((claim, event, end))

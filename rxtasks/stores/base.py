@@ -78,7 +78,7 @@ class Claim:
     credit: Any = None
     #: Why it is being ended from outside (engine.ending.Ending), None = it is not.
     ending: Any = None
-    #: When its soft timeout is over (monotonic); set with each assignment.
+    #: When its soft timeout is over (monotonic); set with each assignment, and anew when the attempt is known to have begun.
     soft_ns: int = 0
     started_us: int | None = None
     progress: ProgressEvent | None = None

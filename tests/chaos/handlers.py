@@ -68,6 +68,11 @@ def hold_gil(seconds: int, ctx: TaskContext) -> str:
     return "done"
 
 
+def hold_gil_at_once(seconds: int) -> None:
+    """Keep the interpreter to itself from the start: not even the report that this has begun gets out."""
+    ctypes.PyDLL(None).sleep(seconds)
+
+
 # -- deaths ------------------------------------------------------------------------------------------------------------
 
 

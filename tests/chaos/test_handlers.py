@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 
 import pytest
 
-from rxtasks import TaskCancelled, TaskFailed, WorkerCrashed
+from rxtasks import TaskCancelled, TaskFailed, TaskTimeout, WorkerCrashed
 from tests.chaos import handlers
 from tests.chaos.conftest import Pool
 from tests.chaos.handlers import add
@@ -152,6 +153,20 @@ def test_cancel_ends_a_handler_that_holds_the_interpreter() -> None:
             held.result(LONG)
         assert time.monotonic() - begin < 5
         assert watched.gone(5)
+        assert 3 == tasks.submit(add, 1, 2).result(LONG)
+
+
+@pytest.mark.parametrize("handler", [handlers.hold_gil, handlers.hold_gil_at_once])
+def test_a_time_limit_ends_a_handler_that_holds_the_interpreter(handler: Callable[..., object]) -> None:
+    """W-08: whether or not its worker could report that it has begun, the limit comes, and no sooner than it says."""
+    with service(1) as (tasks, _):
+        begin = time.monotonic()
+        held = tasks.with_options(timeout=0.3, grace=0.2).submit(handler, 1000)
+        with pytest.raises(TaskTimeout) as caught:
+            held.result(LONG)
+        assert 0.5 <= time.monotonic() - begin < 5
+        assert caught.value.elapsed >= 0.3
+        assert (0, 0) == (tasks.get(held.task_id).crashes, tasks.get(held.task_id).interruptions)
         assert 3 == tasks.submit(add, 1, 2).result(LONG)
 
 

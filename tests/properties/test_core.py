@@ -28,6 +28,7 @@ from rxtasks.testing.invariants import Violation
 from rxtasks.testing.script import OPTIONS, play_all
 from rxtasks.testing.simulation import Simulation
 from rxtasks.testing.simworker import Run, SimulatedWorker
+from rxtasks.wire.message import Ack
 
 POOLS = (
     [WorkerSpec(2)],
@@ -164,6 +165,94 @@ def test_a_cancel_that_crosses_a_retry_is_kept() -> None:
     worker.end(_begun(worker), TaskStatus.RETRYING)
     assert sim.ask(lambda ticket: CancelAsked(ticket, task, None, None)) is True
     worker.flush(9)
+    assert TaskStatus.CANCELLED is sim.checker.outcomes[task].status
+    sim.settle()
+
+
+def _asked(worker: SimulatedWorker) -> int:
+    """Return how many commands (requests for a checkpoint) the worker has acknowledged, and forget them."""
+    found = [report for report in worker.out if isinstance(report, Ack)]
+    for report in found:
+        worker.out.remove(report)
+    return len(found)
+
+
+_LIMITED = TaskOptions(timeout=1.0, grace=2.0)
+
+
+def test_a_time_limit_counts_from_the_report_that_the_attempt_has_begun() -> None:
+    """W-08: the whole of timeout and grace is the attempt's, however late it began after its assignment."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    task = sim.submit(_LIMITED)
+    sim.advance(900 * _MS)
+    worker.begin()
+    worker.flush(1)
+    sim.advance(990 * _MS)
+    assert 0 == _asked(worker)
+    sim.advance(20 * _MS)
+    assert 1 == _asked(worker)
+    sim.advance(1_980 * _MS)
+    assert (0, False) == (_asked(worker), worker.killed)
+    sim.advance(20 * _MS)
+    assert worker.killed
+    worker.exit()
+    error = sim.checker.outcomes[task].error
+    assert error is not None and "TASK_TIMEOUT" == error.code
+    assert error.details is not None and error.details["elapsed"] >= 3.0
+    sim.settle()
+
+
+@pytest.mark.parametrize("late_ms", [1_500, 2_500])
+def test_a_begin_that_is_reported_after_the_limit_moves_it(late_ms: int) -> None:
+    """W-08: also when a checkpoint has been asked for; it is asked for again, and the hard limit comes once."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    sim.submit(_LIMITED)
+    sim.advance(late_ms * _MS)
+    assert 1 == _asked(worker)
+    worker.begin()
+    worker.flush(1)
+    sim.advance(990 * _MS)
+    assert 0 == _asked(worker)
+    sim.advance(1_990 * _MS)
+    assert not worker.killed
+    sim.advance(30 * _MS)
+    assert worker.killed
+    worker.exit()
+    sim.settle()
+
+
+def test_an_attempt_whose_begin_is_never_reported_is_timed_out() -> None:
+    """W-08: a handler that holds the interpreter lets nothing out: then the limit counts from the assignment."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    sim.submit(_LIMITED)
+    worker.begin()
+    sim.advance(990 * _MS)
+    assert 0 == _asked(worker)
+    sim.advance(20 * _MS)
+    assert 1 == _asked(worker)
+    sim.advance(1_980 * _MS)
+    assert not worker.killed
+    sim.advance(20 * _MS)
+    assert worker.killed
+    worker.exit()
+    sim.settle()
+
+
+def test_a_cancel_is_not_put_off_by_a_begin_that_is_reported_late() -> None:
+    """W-09: what is being ended already gets no more time."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    task = sim.submit(_LIMITED)
+    run = _begun(worker)
+    assert sim.ask(lambda ticket: CancelAsked(ticket, task, None, None)) is True
+    worker.flush(9)
+    assert run.cancelled
+    sim.advance(2_010 * _MS)
+    assert worker.killed
+    worker.exit()
     assert TaskStatus.CANCELLED is sim.checker.outcomes[task].status
     sim.settle()
 
