@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
-import os
 import random
 import selectors
 import threading
