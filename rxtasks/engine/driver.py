@@ -23,55 +23,33 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
+from rxtasks.engine.boundary import Outlet
 from rxtasks.engine.core import Core
+from rxtasks.engine.doing import Doing
 from rxtasks.engine.readiness import Readiness, make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
-from rxtasks.errors import StoreError
 from rxtasks.forking import no_longer, put_right
-from rxtasks.isolation.base import Host, Reader, Setup, Worker
-from rxtasks.isolation.kinds import make_worker
-from rxtasks.isolation.quickio import Receiver, give_way
+from rxtasks.isolation.base import Reader, Setup
+from rxtasks.isolation.quickio import give_way
 from rxtasks.lifecycle.task import new_id
 from rxtasks.machine import usable_cpus
 from rxtasks.pool.words import (
-    Announce,
-    Answer,
-    Claimed,
-    ClaimFailed,
-    ClaimTasks,
-    CloseWorker,
-    CommitBatch,
-    CommitFailed,
-    Committed,
     DeliveryChanged,
-    Finished,
-    KillWorker,
     Now,
-    PoolReady,
-    Publish,
-    SendAssign,
-    SendCommand,
     Spares,
-    Spawned,
-    SpawnFailed,
-    SpawnWorker,
     Stimulus,
-    SweepStore,
-    Swept,
-    TakeBack,
-    TakenBack,
     Tick,
     WorkArrived,
 )
 from rxtasks.stores.base import Store
 from rxtasks.wire.message import Command
 
-__all__ = ["Driver", "Outlet"]
+__all__ = ["Driver"]
 
 #: Most nanoseconds of one sleep; a clock that jumps is noticed after that.
 _LONGEST = 60_000_000_000
@@ -83,57 +61,7 @@ _LINGER = 0.000_025
 _PUT_OFF = 8
 
 
-class Outlet:
-    """Where the driver hands results: delivery, trackers, the pool's stream."""
-
-    @property
-    def full(self) -> bool:
-        """Subscribers are behind by more than the buffer."""
-        raise NotImplementedError
-
-    def publish(self, instruction: Publish) -> None:
-        """Settle the outcomes and take the events over for delivery."""
-        raise NotImplementedError
-
-    @property
-    def held(self) -> int:
-        """How many events wait to be handed over."""
-        raise NotImplementedError
-
-    def wake(self) -> bool:
-        """Wake who waits for an outcome; return whether anybody did."""
-        raise NotImplementedError
-
-    def hand_over(self) -> bool:
-        """Hand the events of this turn to delivery; return whether there is something to `check`."""
-        raise NotImplementedError
-
-    def announce(self, instruction: Announce) -> None:
-        """Show an event of the pool."""
-        raise NotImplementedError
-
-    def lost(self, worker: Worker, error: str | None) -> None:
-        """A worker is gone: end its stream."""
-        raise NotImplementedError
-
-    def ready(self, error: str | None) -> None:
-        """The first start is over."""
-        raise NotImplementedError
-
-    def log(self, worker_id: str, level: str, message: str, stream: str) -> None:
-        """Show a line that belongs to no task."""
-        raise NotImplementedError
-
-    def check(self, now_ns: int) -> int | None:
-        """Look after subscribers that block; return when to look again."""
-        raise NotImplementedError
-
-    def finished(self, failure: BaseException | None) -> None:
-        """The driver is at its end; `failure` is what brought it down, None = it was stopped."""
-        raise NotImplementedError
-
-
-class Driver(Host):
+class Driver(Doing):
     """Runs a core on a thread of its own."""
 
     #: Made by start(): an engine that is never started holds no descriptor. Nobody needs them before: what is posted
@@ -144,21 +72,16 @@ class Driver(Host):
     def __init__(
         self, core: Core, store: Store, outlet: Outlet, settings: Settings, setup: Setup, clock: Clock, name: str
     ) -> None:
+        super().__init__(store, outlet, clock)
         self.settings = settings
         self.setup = setup
-        self.workers: dict[str, Worker] = {}
         self.failed: BaseException | None = None
         self._core = core
-        self._store = store
-        self._outlet = outlet
-        self._clock = clock
         self._inbox: deque[Stimulus | Callable[[], list[Stimulus]]] = deque()
         self._asleep = False
         self._arrived = False
-        self._done = False
         self._later: list[tuple[int, int, Callable[[], list[Stimulus]]]] = []
         self._numbers = itertools.count(1)
-        self._tickets: dict[int, Callable[[Any], None]] = {}
         self._check_ns: int | None = None
         #: Handing over a few events has been put off once.
         self._behind = False
@@ -168,7 +91,6 @@ class Driver(Host):
         self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
         self._spins = usable_cpus() > 1
-        self._receiver = Receiver(256 * 1024)
         self._recording: Recording | None = None
         #: This is a copy in a forked child of the parent: nothing runs here.
         self.forked = False
@@ -431,105 +353,6 @@ class Driver(Host):
     def _woken(self, events: int) -> list[Stimulus]:
         self._wakeup.seen()
         return []
-
-    # -- doing what the core says --------------------------------------------------------------------------------------
-
-    def _claim_tasks(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
-        try:
-            claims = self._store.claim(do.lane, do.limit, self._clock.wall_us())
-            outcomes.append(Claimed(do.lane, do.limit, claims, self._store.next_due()))
-        except StoreError as error:
-            outcomes.append(ClaimFailed(do.lane, str(error)))
-
-    def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
-        worker = make_worker(do.worker_id, do.spec, self, self._receiver)
-        try:
-            worker.spawn()
-        except OSError as error:
-            outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))
-            return
-        self.workers[do.worker_id] = worker
-        outcomes.append(Spawned(do.worker_id, worker.pid))
-
-    def _send_assign(self, do: SendAssign, outcomes: list[Stimulus]) -> None:
-        worker = self.workers.get(do.worker_id)
-        if worker is not None:
-            worker.assign(do.defines, do.tasks)
-
-    def _send_command(self, do: SendCommand, outcomes: list[Stimulus]) -> None:
-        worker = self.workers.get(do.worker_id)
-        if worker is not None:
-            worker.send(do.command)  # type: ignore[arg-type]
-
-    def _take_back(self, do: TakeBack, outcomes: list[Stimulus]) -> None:
-        worker = self.workers.get(do.worker_id)
-        count, settled = (0, True) if worker is None else worker.take_back()
-        outcomes.append(TakenBack(do.worker_id, count, settled))
-
-    def _kill_worker(self, do: KillWorker, outcomes: list[Stimulus]) -> None:
-        worker = self.workers.get(do.worker_id)
-        if worker is not None:
-            worker.kill(do.force)
-
-    def _close_worker(self, do: CloseWorker, outcomes: list[Stimulus]) -> None:
-        worker = self.workers.pop(do.worker_id, None)
-        if worker is not None:
-            worker.free()
-            self._outlet.lost(worker, do.error)
-
-    def _commit_batch(self, do: CommitBatch, outcomes: list[Stimulus]) -> None:
-        batch = do.batch
-        thread = threading.get_ident()
-
-        def done(refused: list[int], error: BaseException | None) -> None:
-            outcome = Committed(batch, refused) if error is None else CommitFailed(batch, str(error))
-            if threading.get_ident() == thread:
-                outcomes.append(outcome)
-            else:
-                self.post(outcome)
-
-        try:
-            self._store.commit(do.changes, do.events, done)
-        except StoreError as error:
-            outcomes.append(CommitFailed(batch, str(error)))
-
-    def _publish(self, do: Publish, outcomes: list[Stimulus]) -> None:
-        self._outlet.publish(do)
-
-    def _announce(self, do: Announce, outcomes: list[Stimulus]) -> None:
-        self._outlet.announce(do)
-
-    def _answer(self, do: Answer, outcomes: list[Stimulus]) -> None:
-        answered = self._tickets.pop(do.ticket, None)
-        if answered is not None:
-            answered(do.value)
-
-    def _sweep_store(self, do: SweepStore, outcomes: list[Stimulus]) -> None:
-        claims = [claim for task_id in self._store.close() if (claim := self._store.claim_one(task_id)) is not None]
-        outcomes.append(Swept(claims))
-
-    def _pool_ready(self, do: PoolReady, outcomes: list[Stimulus]) -> None:
-        self._outlet.ready(do.error)
-
-    def _finished(self, do: Finished, outcomes: list[Stimulus]) -> None:
-        self._done = True
-
-    _do: ClassVar[dict[type[Any], Callable[[Driver, Any, list[Stimulus]], None]]] = {
-        ClaimTasks: _claim_tasks,
-        SpawnWorker: _spawn_worker,
-        SendAssign: _send_assign,
-        SendCommand: _send_command,
-        TakeBack: _take_back,
-        KillWorker: _kill_worker,
-        CloseWorker: _close_worker,
-        CommitBatch: _commit_batch,
-        Publish: _publish,
-        Announce: _announce,
-        Answer: _answer,
-        SweepStore: _sweep_store,
-        PoolReady: _pool_ready,
-        Finished: _finished,
-    }
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from rxtasks.clock import Clock, utc_from_us
-from rxtasks.engine.driver import Outlet
 from rxtasks.errors import ServiceStopped, WorkerCrashed
 from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
@@ -31,8 +30,8 @@ from rxtasks.wire.outcome import Outcome
 __all__ = ["ServiceOutlet"]
 
 
-class ServiceOutlet(Outlet):
-    """The outlet of one start of a service."""
+class ServiceOutlet:
+    """The `Outlet` of one start of a service (rxtasks.engine.boundary)."""
 
     def __init__(self, delivery: Delivery, pool: WorkerPool, echo: Echo, clock: Clock, retain: int) -> None:
         self._delivery = delivery

@@ -1,0 +1,159 @@
+"""Doing what the core says: each instruction is one call, and its outcome, where it has one, is a stimulus.
+
+Nothing is decided here. What cannot be done says so in its outcome; an instruction to a worker that is gone is no error (R3).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from rxtasks.clock import Clock
+from rxtasks.engine.boundary import Outlet
+from rxtasks.errors import StoreError
+from rxtasks.isolation.base import Host, Worker
+from rxtasks.isolation.kinds import make_worker
+from rxtasks.isolation.quickio import Receiver
+from rxtasks.pool.words import (
+    Announce,
+    Answer,
+    Claimed,
+    ClaimFailed,
+    ClaimTasks,
+    CloseWorker,
+    CommitBatch,
+    CommitFailed,
+    Committed,
+    Finished,
+    KillWorker,
+    PoolReady,
+    Publish,
+    SendAssign,
+    SendCommand,
+    Spawned,
+    SpawnFailed,
+    SpawnWorker,
+    Stimulus,
+    SweepStore,
+    Swept,
+    TakeBack,
+    TakenBack,
+)
+from rxtasks.stores.base import Store
+
+__all__ = ["Doing"]
+
+
+class Doing(Host):
+    """The part of the driver that acts."""
+
+    def __init__(self, store: Store, outlet: Outlet, clock: Clock) -> None:
+        self.workers: dict[str, Worker] = {}
+        self._store = store
+        self._outlet = outlet
+        self._clock = clock
+        self._done = False
+        self._tickets: dict[int, Callable[[Any], None]] = {}
+        self._receiver = Receiver(256 * 1024)
+
+    def post(self, stimulus: Stimulus) -> None:
+        """Hand a stimulus to the core, from any thread."""
+        raise NotImplementedError
+
+    def _claim_tasks(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
+        try:
+            claims = self._store.claim(do.lane, do.limit, self._clock.wall_us())
+            outcomes.append(Claimed(do.lane, do.limit, claims, self._store.next_due()))
+        except StoreError as error:
+            outcomes.append(ClaimFailed(do.lane, str(error)))
+
+    def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
+        worker = make_worker(do.worker_id, do.spec, self, self._receiver)
+        try:
+            worker.spawn()
+        except OSError as error:
+            outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))
+            return
+        self.workers[do.worker_id] = worker
+        outcomes.append(Spawned(do.worker_id, worker.pid))
+
+    def _send_assign(self, do: SendAssign, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            worker.assign(do.defines, do.tasks)
+
+    def _send_command(self, do: SendCommand, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            worker.send(do.command)  # type: ignore[arg-type]
+
+    def _take_back(self, do: TakeBack, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        count, settled = (0, True) if worker is None else worker.take_back()
+        outcomes.append(TakenBack(do.worker_id, count, settled))
+
+    def _kill_worker(self, do: KillWorker, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            worker.kill(do.force)
+
+    def _close_worker(self, do: CloseWorker, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.pop(do.worker_id, None)
+        if worker is not None:
+            worker.free()
+            self._outlet.lost(worker, do.error)
+
+    def _commit_batch(self, do: CommitBatch, outcomes: list[Stimulus]) -> None:
+        batch = do.batch
+        thread = threading.get_ident()
+
+        def done(refused: list[int], error: BaseException | None) -> None:
+            outcome = Committed(batch, refused) if error is None else CommitFailed(batch, str(error))
+            if threading.get_ident() == thread:
+                outcomes.append(outcome)
+            else:
+                self.post(outcome)
+
+        try:
+            self._store.commit(do.changes, do.events, done)
+        except StoreError as error:
+            outcomes.append(CommitFailed(batch, str(error)))
+
+    def _publish(self, do: Publish, outcomes: list[Stimulus]) -> None:
+        self._outlet.publish(do)
+
+    def _announce(self, do: Announce, outcomes: list[Stimulus]) -> None:
+        self._outlet.announce(do)
+
+    def _answer(self, do: Answer, outcomes: list[Stimulus]) -> None:
+        answered = self._tickets.pop(do.ticket, None)
+        if answered is not None:
+            answered(do.value)
+
+    def _sweep_store(self, do: SweepStore, outcomes: list[Stimulus]) -> None:
+        claims = [claim for task_id in self._store.close() if (claim := self._store.claim_one(task_id)) is not None]
+        outcomes.append(Swept(claims))
+
+    def _pool_ready(self, do: PoolReady, outcomes: list[Stimulus]) -> None:
+        self._outlet.ready(do.error)
+
+    def _finished(self, do: Finished, outcomes: list[Stimulus]) -> None:
+        self._done = True
+
+    _do: ClassVar[dict[type[Any], Callable[[Doing, Any, list[Stimulus]], None]]] = {
+        ClaimTasks: _claim_tasks,
+        SpawnWorker: _spawn_worker,
+        SendAssign: _send_assign,
+        SendCommand: _send_command,
+        TakeBack: _take_back,
+        KillWorker: _kill_worker,
+        CloseWorker: _close_worker,
+        CommitBatch: _commit_batch,
+        Publish: _publish,
+        Announce: _announce,
+        Answer: _answer,
+        SweepStore: _sweep_store,
+        PoolReady: _pool_ready,
+        Finished: _finished,
+    }
