@@ -167,6 +167,9 @@ class Core(Losses):
             self.recorder.hold(claim)
         self.due_us = stimulus.next_due_us
         self.dispatcher.claimed(stimulus.lane, stimulus.asked, stimulus.claims)
+        if self.pool.stopping:  # claimed as the stop came: nobody will run them
+            for claim in self.dispatcher.empty():
+                self.ender.stopped(claim, self._now)
 
     def _claim_failed(self, stimulus: ClaimFailed) -> None:
         self.dispatcher.not_claimed(stimulus.lane)

@@ -22,7 +22,7 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.timers import Timers
-from rxtasks.pool.words import CancelAsked, Publish, ScaleAsked, StopAsked
+from rxtasks.pool.words import CancelAsked, Claimed, Publish, ScaleAsked, StopAsked
 from rxtasks.stores.memory import MemoryStore
 from rxtasks.testing.invariants import Violation
 from rxtasks.testing.script import OPTIONS, play_all
@@ -294,6 +294,23 @@ def test_a_stop_gives_unstarted_tasks_back_and_lets_running_ones_finish() -> Non
     assert sim.finished
     assert TaskStatus.SUCCEEDED is sim.checker.outcomes[first].status
     assert [second] == sim.store.waiting()
+
+
+def test_what_is_claimed_as_a_stop_comes_ends_with_it() -> None:
+    """W-05 R24: a claim that the core hears of behind the stop does not wait for what still runs."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    sim.submit(TaskOptions())
+    _begun(worker)
+    sim.slow = True
+    late = sim.submit(TaskOptions())
+    (lane,) = sim.core.pool.lanes
+    claims = sim.store.claim(lane, 1, sim.wall_us)
+    sim.slow = False
+    sim.stop_asked = True
+    sim.turn([StopAsked(False, 60 * _SECOND, "fail"), Claimed(lane, 1, claims, None)])
+    assert TaskStatus.FAILED is sim.checker.outcomes[late].status
+    sim.settle()
 
 
 def test_a_forced_stop_kills_at_once_and_fails_what_ran() -> None:
