@@ -146,6 +146,10 @@ class Outputs:
                 break
             taken += len(chunk)
             data.append(chunk)
+            if not final:
+                # Once only: as soon as the pipe is empty the worker may end this attempt and begin the next one, and
+                # what is read after that is the next one's. The selector calls again, behind the reports.
+                break
         if not taken and not (final and data[0]):
             return []
         if self._names[fd] == "stderr":

@@ -106,3 +106,23 @@ def test_a_report_that_never_comes_is_waited_for_once(pipes: Pipes) -> None:
     pipes.put("four\n")
     pipes.host.pass_time()
     assert (True, "stdout", "three") == pipes.said[-1]
+
+
+def test_what_the_next_attempt_writes_while_the_pipe_is_read_is_not_the_last_one_s(
+    pipes: Pipes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-10: as soon as the pipe is empty the worker may begin the next task; its output is read behind the reports."""
+    pipes.runs = True
+    read = os.read
+
+    def read_and_be_overtaken(fd: int, count: int) -> bytes:
+        data = read(fd, count)
+        if data == b"first\n":
+            os.write(pipes.write, b"second\n")
+        return data
+
+    monkeypatch.setattr(os, "read", read_and_be_overtaken)
+    pipes.put("first\n")
+    assert pipes.said == [(True, "stdout", "first")]
+    pipes.host.readers[pipes.read](1)
+    assert pipes.said[1:] == [(True, "stdout", "second")]
