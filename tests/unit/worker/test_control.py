@@ -28,6 +28,10 @@ class Heard:
     def on_alarm(self) -> None:
         self.alarms.release()
 
+    def on_channel(self, readable: bool) -> None:
+        """The test is over and has closed the channel: end the thread."""
+        raise SystemExit
+
 
 @pytest.fixture
 def channel() -> Iterator[int]:
