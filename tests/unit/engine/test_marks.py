@@ -1,0 +1,35 @@
+"""A caller's mark comes behind what was published before it."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from rxtasks.clock import SystemClock
+from rxtasks.engine.driver import Driver
+
+
+def test_events_that_were_put_off_are_handed_over_before_a_mark() -> None:
+    """E-06: flush() marks the place in the core's order; events of a turn that wait for the next one come before it."""
+    order: list[str] = []
+
+    class Outlet:
+        held = 1
+
+        def hand_over(self) -> bool:
+            order.append("events")
+            return False
+
+    def mark() -> list[Any]:
+        order.append("mark")
+        return []
+
+    driver: Any = Driver.__new__(Driver)
+    driver.__dict__.update(
+        _outlet=Outlet(), _clock=SystemClock(), _now_ns=0, _arrived=False, full=False, _check_ns=None, _inbox=None
+    )
+    driver._inbox = deque([mark])
+    driver._until = lambda: 2**62
+    driver._wait = lambda until: []
+    assert driver._gather() == []
+    assert order == ["events", "mark"]
