@@ -16,23 +16,28 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
-#: Seconds that rows of a running handler may wait.
+#: Seconds that what a running handler says may wait.
 FLUSH_DELAY: Final = 0.003
+#: Seconds for which a task may run before the parent hears that it does and this thread reads the channel: waking it
+#: costs the handler 0.1 ms of the interpreter, which each task of a few milliseconds would pay.
+LONG_DELAY: Final = 0.010
 
 
 class Control:
     """Owns the epoll descriptor on which the control thread sleeps.
 
-    `armed` and `reads` are read without a lock by the main thread, on its way from task to task.
+    `armed`, `soon` and `reads` are read without a lock by the main thread, on its way from task to task.
     """
 
     def __init__(self, runtime: Runtime, channel: int, beat: float) -> None:
         self._runtime = runtime
         self._channel = channel
         self._beat = beat
-        self._alarm = Alarm(FLUSH_DELAY)
+        self._alarm = Alarm(LONG_DELAY, FLUSH_DELAY)
         #: The alarm is set, or has rung and is about to be seen.
         self.armed = False
+        #: It is set to the shorter of its times.
+        self.soon = False
         #: This thread reads the channel.
         self.reads = False
         self._mask = 0
@@ -49,10 +54,16 @@ class Control:
         """Start the thread."""
         threading.Thread(target=self._run, name="rxtasks-control", daemon=True).start()
 
-    def arm(self) -> None:
-        """Have the control thread look in 3 ms."""
+    def arm(self, soon: bool) -> None:
+        """Have the control thread look in 10 ms, or 3 if `soon`."""
         self.armed = True
-        self._alarm.arm()
+        if soon:
+            self.soon = True
+        self._alarm.arm(soon)
+
+    def put_off(self) -> None:
+        """Nothing waits now: the next arm() sets the alarm anew, and so puts off one that has not rung."""
+        self.armed = self.soon = False
 
     # -- which thread reads; under the runtime's role lock --
 
@@ -99,10 +110,10 @@ class Control:
                 lost(f"a handler closed its descriptors: {error}")
             for fd, events in ready:
                 if fd == alarm:
-                    # In this order: who finds `armed` set counts on the on_alarm() to come. Cleared after that, an alarm
+                    # In this order: who finds them set counts on the on_alarm() to come. Cleared after that, an alarm
                     # could be lost that was set meanwhile and has rung by then.
                     self._alarm.clear()
-                    self.armed = False
+                    self.armed = self.soon = False
                     runtime.on_alarm()
                 else:
                     runtime.on_channel(bool(events & ~select.EPOLLOUT))
@@ -121,4 +132,4 @@ class Control:
         if self._statm >= 0:
             os.close(self._statm)
             self._statm = -1
-        self.armed = True  # nobody listens: never set it again
+        self.armed = self.soon = True  # nobody listens: never set it again

@@ -55,12 +55,15 @@ def spare_the_parent() -> None:
 
 
 class Alarm:
-    """A descriptor that becomes readable `seconds` after arm(): a timerfd, or where there is none a pipe, at once."""
+    """A descriptor that becomes readable some time after arm(): a timerfd, or where there is none a pipe, at once.
 
-    def __init__(self, seconds: float) -> None:
+    Args:
+        delays: in seconds; arm() names one of them by its place.
+    """
+
+    def __init__(self, *delays: float) -> None:
         self._write = -1
-        whole = int(seconds)
-        self._setting = struct.pack("@qqqq", 0, 0, whole, int((seconds - whole) * 1e9))
+        self._settings = [struct.pack("@qqqq", 0, 0, int(delay), int(delay % 1 * 1e9)) for delay in delays]
         self.fd = -1 if _libc is None else _libc.timerfd_create(_CLOCK_MONOTONIC, _TFD_NONBLOCK_CLOEXEC)
         if self.fd >= 0:
             settime = _libc.timerfd_settime
@@ -71,10 +74,10 @@ class Alarm:
             os.set_blocking(self.fd, False)
             os.set_blocking(self._write, False)
 
-    def arm(self) -> None:
-        """Start the time."""
+    def arm(self, which: int) -> None:
+        """Start the time, anew where it runs already."""
         if self._write < 0:
-            self._settime(self.fd, 0, self._setting, None)
+            self._settime(self.fd, 0, self._settings[which], None)
         else:
             with contextlib.suppress(BlockingIOError):
                 os.write(self._write, b"\0")

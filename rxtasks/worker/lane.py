@@ -21,6 +21,8 @@ Row = list[Any]
 #: The kind of a progress row that was overwritten before it left.
 GONE: Final = -1
 
+#: Microseconds since the last flush after which the end of an attempt is one.
+PACE_US: Final = 2000
 #: Types of values that take no room to speak of.
 _SMALL: Final = frozenset({type(None), bool, int, float})
 
@@ -63,7 +65,7 @@ class Lane:
         """Say that the attempt runs."""
         box = self._box
         with box.lock:
-            box.add([RUNNING, self, 0, box.now()], 0)
+            box.add_begun([RUNNING, self, 0, box.now()])
 
     def log(self, level: str, message: str, stream: str, fields: dict[str, Any] | None = None) -> bool:
         """Put a log line, waiting for credit; return False if the lane is closed. All is clean and within limits."""
@@ -165,7 +167,8 @@ class Lane:
                 box.blobs.append(error_blob)
                 weight += len(error_blob) >> 10
             known = self.seq > self.first
-            box.add([END, self, 0, box.now(), status, value, error, delay, ran_us], weight)
-            if known:
-                # Above it is known to run, and gets what is written to descriptors 1 and 2: its end goes first.
-                box.flush()
+            now = box.now()
+            box.add([END, self, 0, now, status, value, error, delay, ran_us], weight)
+            if known or now - box.flushed_us >= PACE_US:
+                # Known to run above, it gets what is written to descriptors 1 and 2: its end goes first.
+                box.flush_ended()

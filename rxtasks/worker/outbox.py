@@ -6,8 +6,9 @@
     handler ── lane.progress (latest wins) ───┼─> rows ── flush: number, drop overwritten progress ──> sink
     executor ── lane.running / end ───────────┘
 
-Rows wait so that many leave together. With a `wake` they wait until somebody calls flush(): wake() is called when the
-first one comes, and a flush happens by itself at 256 rows or about 64 KiB. Without one each put is a flush.
+Rows wait so that many leave together. With a `wake` they wait until somebody calls flush(): wake(soon) is called when the
+first one comes, `soon` for all but the news that a task runs. A flush happens by itself at 256 rows or about 64 KiB, and at
+the end of an attempt if the last one is 2 ms ago. Without a `wake` each put is a flush.
 
 Bounds: logs and outputs by their task's credit, statuses and results by the assignments, progress by one row a task,
 lines of the worker's own log by WORKER_LINES (then dropped and counted).
@@ -48,7 +49,8 @@ class Outbox:
         in_process: values are handed over as objects.
         clock: stamps the rows.
         ask: sends a Request up; without one, requests are answered at once (nothing is stored).
-        wake: called when rows wait for a flush; without one each put is a flush.
+        wake: called with `soon` when rows wait for a flush; without one each put is a flush.
+        calm: called after the flush at the end of an attempt.
         lock: the reentrant lock to use, where the sink has one: two would deadlock when a finalizer prints.
         ready: says whether the sink takes rows now; while not, rows wait here and progress is overwritten.
     """
@@ -60,7 +62,8 @@ class Outbox:
         in_process: bool,
         clock: Clock | None = None,
         ask: Callable[[Request], None] | None = None,
-        wake: Callable[[], None] | None = None,
+        wake: Callable[[bool], None] | None = None,
+        calm: Callable[[], None] = lambda: None,
         ready: Callable[[], bool] | None = None,
         lock: Any = None,
     ) -> None:
@@ -69,6 +72,11 @@ class Outbox:
         self.now = (clock or SystemClock()).wall_us
         self._ask = ask
         self._wake = wake
+        self._calm = calm
+        #: wake(True) was called since the last flush.
+        self._hurried = False
+        #: When that was.
+        self.flushed_us = self.now()
         self._ready = ready
         self.lock = threading.RLock() if lock is None else lock
         self._changed = threading.Condition(self.lock)
@@ -122,8 +130,25 @@ class Outbox:
             self.flush()
             if self.gone > FLUSH_ROWS:
                 self._compact()
-        elif count == 1:
-            wake()
+        elif not self._hurried:
+            self._hurried = True
+            wake(True)
+
+    def add_begun(self, row: Row) -> None:
+        """Append the row that says that an attempt runs: of all the least urgent. The lock is held."""
+        rows = self.rows
+        rows.append(row)
+        wake = self._wake
+        if wake is None or len(rows) >= FLUSH_ROWS:
+            self.flush()
+        elif len(rows) == 1:
+            wake(False)
+
+    def flush_ended(self) -> None:
+        """Flush at the end of an attempt. The lock is held."""
+        self.flush()
+        if not self.rows:
+            self._calm()
 
     def wait(self, lane: Lane, cost: int, *, breakable: bool) -> bool:
         """Wait until `lane` has `cost` units; return False where it must not wait. The lock is held.
@@ -138,7 +163,7 @@ class Outbox:
                 raise Cancelled(lane.reason)
             self.flush()
             if self._wake is not None:
-                self._wake()
+                self._wake(True)
             self._waiting += 1
             try:
                 self._changed.wait()
@@ -159,6 +184,8 @@ class Outbox:
         try:
             rows, blobs, conflated = self.rows, self.blobs, self.conflated
             self.rows, self.blobs, self.conflated, self._kib = [], [], 0, 0
+            self._hurried = False
+            self.flushed_us = self.now()
             if self.gone:
                 rows = [row for row in rows if row[0] >= 0]
                 self.gone = 0
@@ -245,7 +272,7 @@ class Outbox:
                 finally:
                     self.flushing = before
                 if self._wake is not None:
-                    self._wake()
+                    self._wake(True)
                 while not state[0]:
                     if lane.cancelled:
                         raise Cancelled(lane.reason)
@@ -274,4 +301,5 @@ class Outbox:
         self._sink = lambda rows, blobs, conflated: None
         self._ready = None
         self._wake = None
+        self._calm = lambda: None
         self._ask = None

@@ -5,7 +5,8 @@
     main thread                                     control thread
     -----------                                     --------------
     idle: reads the channel itself                  asleep but for heartbeats
-    busy: a token, a task, a token, a task ...      3 ms after a row was put: flush, and from now on read the channel
+    busy: a token, a task, a token, a task ...      3 ms after a task has said something, or 10 ms after it began:
+          flushes between two tasks every 2 ms      flush, and from now on read the channel
     done: takes the channel back, flushes           asleep again
 
 So a short task costs no switch between threads, and during a long one commands are seen, rows leave and hearts beat.
@@ -72,6 +73,7 @@ class Runtime:
             clock=clock,
             ask=channel.send,
             wake=self._wake,
+            calm=self.control.put_off,
             ready=self._ready,
             lock=channel.lock,
         )
@@ -115,7 +117,7 @@ class Runtime:
                 self._idle()
                 continue
             if not control.armed:
-                control.arm()
+                control.arm(soon=False)
             if self.channel.blocked:
                 self._wait_writable()
             try:
@@ -231,9 +233,10 @@ class Runtime:
 
     # -- either thread -------------------------------------------------------------------------------------------------
 
-    def _wake(self) -> None:
-        if not self.control.armed:
-            self.control.arm()
+    def _wake(self, soon: bool) -> None:
+        control = self.control
+        if not (control.soon if soon else control.armed):
+            control.arm(soon)
 
     def _ready(self) -> bool:
         return not self.channel.blocked
@@ -244,7 +247,7 @@ class Runtime:
     # -- control thread ------------------------------------------------------------------------------------------------
 
     def on_alarm(self) -> None:
-        """3 ms have passed since a row was put: send what waits; read the channel while the main thread is busy."""
+        """Send what waits, and read the channel while the main thread is busy."""
         self.outbox.flush()
         with self._role:
             if self._busy or self.channel.blocked:

@@ -55,18 +55,18 @@ def test_an_alarm_set_while_the_last_one_is_being_cleared_is_heard(channel: int)
     def clear_late() -> None:
         if not interrupted.is_set():
             interrupted.set()
-            if not control.armed:
-                control.arm()
+            if not control.soon:
+                control.arm(soon=True)
             ready, _, _ = select.select([alarm.fd], [], [], SOON)
             assert ready
         clear()
 
     alarm.clear = clear_late  # type: ignore[method-assign]
     control.start()
-    control.arm()
+    control.arm(soon=True)
     assert heard.alarms.acquire(timeout=SOON)
-    if control.armed:
+    if control.soon:
         assert heard.alarms.acquire(timeout=SOON), "the alarm is taken for set, and will never ring"
-    control.arm()
+    control.arm(soon=False)
     assert heard.alarms.acquire(timeout=SOON)
     os.fstat(channel)

@@ -30,12 +30,20 @@ class Held:
         self.rows: list[list[Any]] = []
         self.blobs: list[bytes] = []
         self.conflated = 0
-        self.woken = 0
+        #: What wake() was told: soon, or not so soon.
+        self.woken: list[bool] = []
+        self.calmed = 0
+        self.now_us = 1_700_000_000_000_000
         self.news = threading.Condition()
-        self.box = Outbox(self.sink, in_process=False, wake=self.wake, **more)
+        clock: Any = self
+        self.box = Outbox(self.sink, in_process=False, wake=self.woken.append, calm=self.calm, clock=clock, **more)
 
-    def wake(self) -> None:
-        self.woken += 1
+    def wall_us(self) -> int:
+        """The clock of the rows: it stands still unless a test moves it."""
+        return self.now_us
+
+    def calm(self) -> None:
+        self.calmed += 1
 
     def sink(self, rows: list[list[Any]], blobs: list[bytes], conflated: int) -> None:
         self.rows += orjson.loads(orjson.dumps(rows))
@@ -61,7 +69,7 @@ def test_rows_are_numbered_when_they_leave() -> None:
     one.progress(2, 2, None, None)
     two.output([1])
     one.end("succeeded", ["j", 1])
-    assert [] == held.rows and 1 == held.woken
+    assert [] == held.rows and [False, True] == held.woken
     held.box.flush()
     assert [(RUNNING, 1, 1), (RUNNING, 2, 10), (LOG, 1, 2), (PROGRESS, 1, 3), (JSON, 2, 11), (END, 1, 4)] == [
         tuple(row[:3]) for row in held.rows
@@ -73,6 +81,38 @@ def test_rows_are_numbered_when_they_leave() -> None:
     one.output(9)
     held.box.flush()
     assert 6 == len(held.rows)
+
+
+def test_only_what_a_task_says_is_urgent() -> None:
+    """R5: that a task runs may be said later than what it says; each is asked for once between two flushes."""
+    held = Held()
+    one, two = held.box.open(assignment(1)), held.box.open(assignment(2))
+    one.running()
+    two.running()
+    assert [False] == held.woken
+    one.log("INFO", "a", "log")
+    two.progress(1, 2, None, None)
+    two.output(1)
+    assert [False, True] == held.woken
+    held.box.flush()
+    two.log("INFO", "b", "log")
+    assert [False, True, True] == held.woken
+    held.box.flush()
+    one.end("succeeded")
+    two.end("succeeded")
+    assert 8 == len(held.rows) and 2 == held.calmed
+
+
+def test_ends_leave_by_themselves_every_two_milliseconds() -> None:
+    """A worker that goes from task to task tells their ends meanwhile; those of shorter tasks leave together."""
+    held = Held()
+    for token in range(1, 21):
+        lane = held.box.open(assignment(token))
+        lane.running()
+        held.now_us += 500
+        lane.end("succeeded")
+        assert len(held.rows) == token // 4 * 8
+    assert 5 == held.calmed
 
 
 def test_progress_in_a_row_takes_one_place() -> None:
