@@ -236,7 +236,8 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             self._batch = batches
         if type(event) is StatusEvent:
             status = event.status
-            packed = (event.seq, event.attempt, event.worker_id, event.time, status.value, event.result, event.error)
+            # `_value_` is what `value` returns, without the call of a descriptor in Python.
+            packed = (event.seq, event.attempt, event.worker_id, event.time, status._value_, event.result, event.error)
             if self._first is None:
                 self._first = packed
             else:
