@@ -151,7 +151,7 @@ class Board:
                 return
             self._ready.discard(event.worker_id)
             self.workers_lost += 1
-            self._put(Line(event.time.timestamp(), "WARNING", worker, event.message or "the worker was lost"))
+            self._put(Line(event.time.timestamp(), "WARNING", worker, _lost(event.message)))
         elif event.kind in ("warning", "subscriber_failed", "subscriber_stalled", "over_limit"):
             self._put(Line(event.time.timestamp(), "WARNING", worker, event.message))
         elif event.kind == "log":
@@ -224,3 +224,7 @@ class Board:
         if len(self.lines) == LINES:
             self.lines_lost += 1
         self.lines.append(line)
+
+
+def _lost(why: str) -> str:
+    return f"the worker was lost: {why}" if why else "the worker was lost"

@@ -120,6 +120,7 @@ def test_a_task_that_runs_again_after_a_crash_is_counted_a_retry_is_not() -> Non
     Story(board, "T2").status(S.RUNNING).status(S.RETRYING).status(S.RUNNING).status(S.SUCCEEDED)
     Story(board, "T3").status(S.RUNNING).status(S.PENDING).status(S.RUNNING).status(S.SUCCEEDED)
     assert (board.run_again, board.workers_lost, board.succeeded) == (2, 1, 3)
+    assert any(line.message.startswith("the worker was lost") for line in board.lines)
     summary = lines(board, Facts(1.0, 1.5, 2, "process", chaos=True))
     assert "workers 1 worker lost, 2 tasks run again, 0 lost" in summary
 
