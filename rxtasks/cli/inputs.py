@@ -13,6 +13,7 @@ before, to count them and to say so at once where nothing matches.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -69,7 +70,8 @@ def _source(
     word: str, exclude: Excluder, lines: Iterable[str] | None
 ) -> tuple[Callable[[], Iterator[Input]], int | None]:
     if word == "-":
-        return (lambda: _lines(lines if lines is not None else sys.stdin)), None
+        standard = lines if lines is not None else _standard_input()
+        return (lambda: _lines(standard)), None
     if _exists(word):
         kept = [] if exclude.file(word) else [Input(word, word)]
         return (lambda: iter(kept)), len(kept)
@@ -104,6 +106,15 @@ def _json(text: str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def _standard_input() -> Iterable[str]:
+    if sys.stdin is None:
+        raise UsageMistake("standard input is closed, so - has nothing to read; give it a file or a pipe.")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Names of files are bytes; what is no UTF-8 among them is carried as os.fsdecode does.
+        sys.stdin.reconfigure(errors="surrogateescape")
+    return sys.stdin
+
+
 def _lines(lines: Iterable[str]) -> Iterator[Input]:
     for line in lines:
         text = line.rstrip("\r\n")
@@ -123,7 +134,9 @@ def _quoted(word: str) -> str:
 
 
 def _refuse(word: str) -> NoReturn:
-    if word[:1] in '{["':
+    if not word:
+        raise UsageMistake("an INPUT is empty (an unset variable of the shell?); empty text is JSON: '\"\"'.")
+    if word[0] in '{["':
         raise UsageMistake(f"{_quoted(word)} is no valid JSON and no path; quote it for the shell in single quotes.")
     raise UsageMistake(
         f"there is no path {_quoted(word)}, and it is no JSON; "

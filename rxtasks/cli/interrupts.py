@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
 from types import FrameType
@@ -32,11 +32,17 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Counts the signals of a run; a context manager that restores what was there before."""
+    """Counts the signals of a run; a context manager that restores what was there before.
 
-    def __init__(self, wake: SimpleQueue[Any]) -> None:
+    Args:
+        wake: Gets a token at each signal.
+        leave: Called before the third signal ends the process; must neither wait nor raise.
+    """
+
+    def __init__(self, wake: SimpleQueue[Any], leave: Callable[[], None]) -> None:
         self.count = 0
         self._wake = wake
+        self._leave = leave
         self._raise_at: int | None = None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -70,6 +76,7 @@ class Interrupts:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.count > 2:
+            self._leave()
             os._exit(130)
         self._wake.put(None)
         if self._raise_at is not None and self.count >= self._raise_at:

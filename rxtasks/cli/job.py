@@ -76,8 +76,9 @@ class Job:
         workers: How many the service has; the window grows with it.
         isolation: Where tasks run; inline ones run on the thread that submits them.
         kills: Busy workers to kill on the way.
-        mirror: Subscribes to the service's events for output; gets the service and a callable to say that the reader
-            is gone.
+        mirror: Subscribes to the service's events for output; gets the service and a callable to say why the output
+            takes no more.
+        leave: Called from a signal's handler just before the process ends without more ado.
     """
 
     def __init__(
@@ -91,7 +92,8 @@ class Job:
         isolation: str = "process",
         results: Results | None = None,
         kills: int = 0,
-        mirror: Callable[[TaskService, Callable[[], None]], None] | None = None,
+        mirror: Callable[[TaskService, Callable[[Exception], None]], None] | None = None,
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self.outcome = Outcome()
         self._service = service
@@ -101,6 +103,7 @@ class Job:
         self._window = WINDOW * max(1, workers)
         self._isolation = isolation
         self._mirror = mirror
+        self._leave = leave
         self._wake: SimpleQueue[Any] = SimpleQueue()
         self._goal = -1
         self._broken: BaseException | None = None
@@ -112,11 +115,11 @@ class Job:
         service, board, outcome = self._service, self._board, self.outcome
         board.total = self._inputs.total
         cpu = 0.0
-        with Interrupts(self._wake) as interrupts:
+        with Interrupts(self._wake, self._leave) as interrupts:
             service.events.subscribe(board.take, self._lost, self._closed)
             service.pool.subscribe(board.take_pool)
             if self._mirror is not None:
-                self._mirror(service, self._unread)
+                self._mirror(service, self._unwritten)
             started = time.monotonic()
             try:
                 self._aside(service.start, interrupts)
@@ -132,6 +135,8 @@ class Job:
                     self._chaos.stop()
                     outcome.kills = self._chaos.done
             self._finish(interrupts, started, cpu)
+        if outcome.error is None:
+            outcome.error = self._broken  # it broke as the last events came
         return outcome
 
     def on_end(self, number: int, event: StatusEvent) -> None:
@@ -266,9 +271,14 @@ class Job:
         if self._board.outstanding and not self._board.draining:
             self._lost(RuntimeError("the service ended before its tasks did"))
 
-    def _unread(self) -> None:
-        self.outcome.unread = self._board.unread = True
-        self._wake.put(None)
+    def _unwritten(self, error: Exception) -> None:
+        """Take from a delivery thread why the output takes no more: its reader has left, or it cannot be written."""
+        if isinstance(error, BrokenPipeError):
+            self.outcome.unread = self._board.unread = True
+            self._wake.put(None)
+        else:
+            reason = getattr(error, "strerror", None) or error
+            self._lost(RuntimeError(f"the events cannot be written to standard output: {reason}"))
 
     def _cpu(self) -> float:
         """Return the CPU seconds that the workers, living and ended, have used; of this process if they live in it."""

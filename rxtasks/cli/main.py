@@ -5,9 +5,13 @@ Nothing but click is imported before a command runs, so that `--help` and a mist
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
+
+from rxtasks.cli.streams import close_quietly, complete
 
 if TYPE_CHECKING:
     import click
@@ -23,34 +27,55 @@ INPUT not found included); 130 interrupted; 141 the reader of the output left.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; never raises for a user's mistake."""
     try:
-        import click
-    except ModuleNotFoundError:
-        print(
-            "rxtasks: the command line needs click and rich; install them with: pip install 'rxtasks[cli]'",
-            file=sys.stderr,
-        )
-        return 2
+        complete()
+        if any(find_spec(name) is None for name in ("click", "rich")):
+            print(
+                "rxtasks: the command line needs click and rich; install them with: pip install 'rxtasks[cli]'",
+                file=sys.stderr,
+            )
+            return 2
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        close_quietly()
+        return 141
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # No file was named, so it was one of the streams.
+        close_quietly()
+        with contextlib.suppress(OSError):
+            print(f"rxtasks: the output cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    import click
+
     from rxtasks.cli.usage import UsageMistake
 
     try:
         code = _command().main(
             args=None if arguments is None else list(arguments), prog_name="rxtasks", standalone_mode=False
         )
-        sys.stdout.flush()
         return int(code or 0)
+    except click.NoSuchOption as error:
+        advice = ""
+        if error.option_name[1:2].isdigit():
+            advice = " A negative number is an INPUT after --: rxtasks run TARGET -- -1"
+        click.UsageError(error.format_message() + advice, error.ctx).show()
+        return error.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except UsageMistake as error:
         print(f"rxtasks: {error}", file=sys.stderr)
         return 2
-    except (click.Abort, KeyboardInterrupt):
+    except click.Abort:
         return 130
-    except BrokenPipeError:
-        from rxtasks.cli.jsonlines import close_quietly
-
-        close_quietly()
-        return 141
 
 
 def _command() -> click.Group:
@@ -70,7 +95,10 @@ def _command() -> click.Group:
     @click.argument("target")
     @click.argument("inputs", nargs=-1, metavar="INPUT...")
     @click.option(
-        "--workers", type=click.IntRange(1), metavar="N", help="How many workers; one per usable CPU if not given."
+        "--workers",
+        type=click.IntRange(1, 1000),
+        metavar="N",
+        help="How many workers; one per usable CPU if not given, and never more than there are inputs.",
     )
     @click.option(
         "--isolation",

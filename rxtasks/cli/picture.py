@@ -18,20 +18,26 @@ __all__ = ["picture"]
 _ROWS = 16
 
 
-def picture(board: Board, seconds: float, height: int) -> RenderableType:
-    """Return what to show `seconds` after the start on a terminal of `height` lines."""
+#: Columns below which a running task has no bar and no words of its own.
+_NARROW = 60
+
+
+def picture(board: Board, seconds: float, width: int, height: int) -> RenderableType:
+    """Return what to show `seconds` after the start on a terminal of `width` columns and `height` lines."""
     rows = max(1, min(_ROWS, height - 4))
     running = sorted(board.running.copy().values(), key=lambda task: task.since)
     grid = Table.grid(padding=(0, 1))
-    for _ in range(4):
+    columns = (0, 2) if width < _NARROW else (0, 1, 2, 3)
+    for _ in columns:
         grid.add_column(no_wrap=True, overflow="ellipsis")
     now = time.monotonic()
     for task in running[:rows]:
-        grid.add_row(*_task(board, task, now))
+        cells = _task(board, task, now)
+        grid.add_row(*(cells[column] for column in columns))
     parts: list[RenderableType] = [grid]
     if len(running) > rows:
-        parts.append(Text(f"  and {len(running) - rows:,} more running", "dim"))
-    parts.append(_total(board, seconds, len(running)))
+        parts.append(Text(f"  and {len(running) - rows:,} more running", "dim", no_wrap=True, overflow="ellipsis"))
+    parts.append(_total(board, seconds, len(running), width))
     return Group(*parts)
 
 
@@ -49,7 +55,8 @@ def _task(board: Board, task: Running, now: float) -> tuple[RenderableType, ...]
     return name, bar, Text(f"{figure} {duration(now - task.since)}{again}".strip()), Text(words, "dim")
 
 
-def _total(board: Board, seconds: float, running: int) -> RenderableType:
+def _total(board: Board, seconds: float, running: int, width: int) -> RenderableType:
+    """Return the total line: always one line, its bar as long as there is room for, in steps so that it stays calm."""
     ended, total = board.ended, board.total
     rate = ended / seconds if seconds > 0 else 0.0
     words = [
@@ -63,10 +70,11 @@ def _total(board: Board, seconds: float, running: int) -> RenderableType:
         words.append("stopping")
     elif total is not None and ended and ended < total:
         words.append(f"{duration((total - ended) / rate)} left")
+    text = "  ".join(words)
+    room = min(30, (width - len("total ") - len(text) - 2) // 10 * 10)
+    if room <= 0 or total == 0:
+        return Text.assemble(("total ", "bold"), text, no_wrap=True, overflow="ellipsis")
     grid = Table.grid(padding=(0, 1))
-    grid.add_row(
-        Text("total", "bold"),
-        ProgressBar(total=total, completed=ended, width=30, pulse=total is None) if total != 0 else Text(""),
-        Text("  ".join(words)),
-    )
+    bar = ProgressBar(total=total, completed=ended, width=room, pulse=total is None)
+    grid.add_row(Text("total", "bold"), bar, Text(text, no_wrap=True, overflow="ellipsis"))
     return grid

@@ -1,27 +1,34 @@
-"""What `rxtasks run` does with its arguments (C-02)."""
+"""What `rxtasks run` does with its arguments (C-02).
+
+Everything that a run needs is imported here, before the target's directory comes first on sys.path: it may hold a file
+that has the name of a module of the standard library.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 import attrs
 
 from rxtasks.cli import target as targets
 from rxtasks.cli.board import Board
 from rxtasks.cli.inputs import Inputs, read_inputs
+from rxtasks.cli.job import Job
+from rxtasks.cli.jsonlines import mirror
 from rxtasks.cli.results import Results
+from rxtasks.cli.screen import Screen
+from rxtasks.cli.streams import apart
 from rxtasks.cli.summary import Facts, lines
 from rxtasks.cli.text import counted, cut, shown
 from rxtasks.cli.usage import UsageMistake
 from rxtasks.errors import SettingsError
 from rxtasks.machine import usable_cpus
-
-if TYPE_CHECKING:
-    from rxtasks.cli.job import Job
+from rxtasks.service import TaskService
 
 __all__ = ["INTERRUPTED", "UNREAD", "Request", "run"]
 
@@ -53,19 +60,26 @@ def run(request: Request) -> int:
     """
     if request.chaos and request.isolation != "process":
         raise UsageMistake("--chaos kills worker processes; use it with --isolation process.")
+    if not request.json:
+        return _run(request, sys.stdout, None)
+    with apart() as events:
+        return _run(request, sys.stderr, events)
+
+
+def _run(request: Request, out: TextIO, events: BinaryIO | None) -> int:
+    board = Board(shown(request.target.rpartition(":")[2]), request.log_level)
+    screen = Screen(board)
     target = targets.find(request.target)
     inputs, collect = _plan(request, target)
     workers = request.workers or usable_cpus()
+    if inputs.total is not None:
+        workers = min(workers, inputs.total)
     results = None if collect is None else Results()
-    job, board = _job(request, target, inputs, workers, results)
-
-    from rxtasks.cli.screen import Screen
-
-    with Screen(board):
+    job = _job(request, target, inputs, workers, results, board, screen, events)
+    with screen:
         outcome = job.run()
     if outcome.unread:
         return UNREAD
-    out = sys.stderr if request.json else sys.stdout
     failed = board.failed + board.cancelled + board.outstanding > 0
     if outcome.error is not None:
         for line in (str(outcome.error) or type(outcome.error).__name__).splitlines():
@@ -87,7 +101,8 @@ def run(request: Request) -> int:
         print(line, file=out)
     if outcome.kills < request.chaos and not outcome.interrupted:
         print(
-            f"rxtasks: --chaos killed only {counted(outcome.kills, 'worker')}: the tasks were too few or too short",
+            f"rxtasks: --chaos killed {outcome.kills:,} of {counted(request.chaos, 'worker')}: the tasks were too few"
+            " or too short",
             file=sys.stderr,
         )
     out.flush()
@@ -96,7 +111,7 @@ def run(request: Request) -> int:
 
 def _plan(request: Request, target: targets.Target) -> tuple[Inputs, Callable[..., Any] | None]:
     """Return the inputs and what collects, from the arguments or, without INPUT, from the target's module."""
-    collect = None if request.collect is None else targets.find(request.collect, "--collect").function
+    collect = None if request.collect is None else targets.find_collect(request.collect)
     words: Sequence[str] = request.inputs
     exclude = request.exclude
     if not words:
@@ -107,21 +122,24 @@ def _plan(request: Request, target: targets.Target) -> tuple[Inputs, Callable[..
             )
         words, exclude = defaults.inputs, exclude + defaults.exclude
         collect = collect or defaults.collect
+    target.refuse_misfit(request.target)
     return read_inputs(words, exclude), collect
 
 
 def _job(
-    request: Request, target: targets.Target, inputs: Inputs, workers: int, results: Results | None
-) -> tuple[Job, Board]:
-    from rxtasks.cli.job import Job
-    from rxtasks.cli.jsonlines import mirror
-    from rxtasks.service import TaskService
-
+    request: Request,
+    target: targets.Target,
+    inputs: Inputs,
+    workers: int,
+    results: Results | None,
+    board: Board,
+    screen: Screen,
+    events: BinaryIO | None,
+) -> Job:
     try:
         service = TaskService(workers, isolation=request.isolation, echo=None)
     except SettingsError as error:
         raise UsageMistake(shown(str(error))) from error
-    board = Board(shown(request.target.rpartition(":")[2]), request.log_level)
     job = Job(
         service,
         board,
@@ -131,10 +149,11 @@ def _job(
         isolation=request.isolation,
         results=results,
         kills=request.chaos,
-        mirror=mirror if request.json else None,
+        mirror=None if events is None else functools.partial(mirror, events),
+        leave=screen.abandon,
     )
     board.on_end = job.on_end
-    return job, board
+    return job
 
 
 def _collect(collect: Callable[..., Any], results: Results, out: TextIO) -> bool:

@@ -6,6 +6,8 @@ in the board's ring meanwhile, and the oldest are dropped and counted when it is
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import threading
 import time
@@ -38,11 +40,13 @@ class Screen:
         self._live: Live | None = None
         self._started = time.monotonic()
         self._next_report = self._started + _REPORT
+        if self._stream.isatty():
+            self._open_live()
         self._thread = threading.Thread(target=self._work, name="rxtasks-screen", daemon=True)
 
     def __enter__(self) -> Screen:
-        if self._stream.isatty():
-            self._open_live()
+        self._started = time.monotonic()
+        self._next_report = self._started + _REPORT
         self._thread.start()
         return self
 
@@ -50,10 +54,19 @@ class Screen:
         self._over.set()
         self._thread.join()
 
+    def abandon(self) -> None:
+        """Show the cursor again, and nothing else: the process is about to end without more ado."""
+        if self._live is not None:
+            with contextlib.suppress(OSError, ValueError):
+                os.write(self._stream.fileno(), b"\x1b[?25h\n")
+
     def _open_live(self) -> None:
         from rich.console import Console
         from rich.live import Live
 
+        from rxtasks.cli.picture import picture
+
+        self._picture = picture
         self._console = Console(file=self._stream, markup=False, highlight=False, emoji=False)
         if self._console.is_dumb_terminal:
             self._console = None
@@ -90,10 +103,9 @@ class Screen:
             else:
                 self._stream.write(plain(line) + "\n")
         if self._live is not None:
-            from rxtasks.cli.picture import picture
-
-            height = self._console.height if self._console is not None else 24
-            self._live.update(picture(self._board, time.monotonic() - self._started, height), refresh=True)
+            width, height = self._live.console.size
+            seconds = time.monotonic() - self._started
+            self._live.update(self._picture(self._board, seconds, width, height), refresh=True)
             return
         if time.monotonic() >= self._next_report:
             self._next_report += _REPORT

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any
@@ -15,8 +16,15 @@ import attrs
 
 from rxtasks.cli.text import cut, shown
 from rxtasks.cli.usage import UsageMistake
+from rxtasks.worker.handler import plan_handler
 
-__all__ = ["Defaults", "Target", "find"]
+__all__ = ["Defaults", "Target", "find", "find_collect"]
+
+_RESULTS = "list of results"
+
+
+class _Place:
+    """Stands for a TaskContext."""
 
 
 @attrs.frozen
@@ -40,15 +48,33 @@ class Target:
 
         A module offers it by three names: `default_inputs()`, which returns the INPUT words; `default_exclude`, the
         patterns of --exclude; and `default_collect`, the function of --collect. The last two may be absent.
+
+        Raises:
+            UsageMistake: one of them is not what it should be.
         """
         inputs = getattr(self.module, "default_inputs", None)
         if not callable(inputs):
             return None
-        return Defaults(
-            inputs=tuple(str(word) for word in inputs()),
-            exclude=tuple(getattr(self.module, "default_exclude", ())),
-            collect=getattr(self.module, "default_collect", None),
-        )
+        place = _short(self.module.__name__)
+        try:
+            words = _texts(inputs(), f"what default_inputs() of {place} returns")
+        except (Exception, SystemExit) as error:
+            if isinstance(error, UsageMistake):
+                raise
+            raise UsageMistake(f"default_inputs() of {place} failed: {_told(error)}.") from error
+        if not words:
+            raise UsageMistake(f"default_inputs() of {place} returns no INPUT.")
+        exclude = _texts(getattr(self.module, "default_exclude", ()), f"default_exclude of {place}")
+        collect = getattr(self.module, "default_collect", None)
+        if collect is not None:
+            if not callable(collect):
+                raise UsageMistake(f"default_collect of {place} is {_kind(collect)}, not a function.")
+            _refuse_misfit(collect, f"default_collect of {place}", _RESULTS)
+        return Defaults(inputs=words, exclude=exclude, collect=collect)
+
+    def refuse_misfit(self, spec: str) -> None:
+        """Raise UsageMistake if the function cannot be called with one INPUT; `spec` is how the user named it."""
+        _refuse_misfit(self.function, _short(spec), "INPUT")
 
 
 def find(spec: str, what: str = "TARGET") -> Target:
@@ -68,8 +94,33 @@ def find(spec: str, what: str = "TARGET") -> Target:
         except AttributeError:
             raise UsageMistake(f"{_short(place)} has no function '{_short(name)}'{_near(part, function)}.") from None
     if not callable(function):
-        raise UsageMistake(f"{_short(spec)} is {_article(type(function).__name__)}, not a function.")
+        raise UsageMistake(f"{_short(spec)} is {_kind(function)}, not a function.")
     return Target(module, function)
+
+
+def find_collect(spec: str) -> Callable[..., Any]:
+    """Return the function that --collect names; raises UsageMistake as `find`, or if it does not take one argument."""
+    function = find(spec, "--collect").function
+    _refuse_misfit(function, _short(spec), _RESULTS)
+    return function
+
+
+def _refuse_misfit(function: Callable[..., Any], name: str, argument: str) -> None:
+    """Raise UsageMistake if `function` cannot be called with one argument, beside a TaskContext.
+
+    A signature says nothing of what a decorator changes, so only that of the outermost callable counts; what has none
+    is let pass.
+    """
+    handler = plan_handler(function)
+    try:
+        signature = inspect.signature(handler.function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        return
+    args, kwargs = handler.inject((None,), {}, _Place())
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise UsageMistake(f"{name} cannot be called with one argument, the {argument}: {error}.") from None
 
 
 def _module(place: str, what: str) -> ModuleType:
@@ -85,7 +136,7 @@ def _module(place: str, what: str) -> ModuleType:
     if directory not in sys.path[:1]:
         sys.path.insert(0, directory)
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise UsageMistake(
@@ -95,10 +146,20 @@ def _module(place: str, what: str) -> ModuleType:
         raise _broken(name, error) from error
     except (Exception, SystemExit) as error:
         raise _broken(name, error) from error
+    found = getattr(module, "__file__", None)
+    if place.endswith(".py") and not (found and os.path.exists(found) and os.path.samefile(found, path)):
+        raise UsageMistake(
+            f"'{_short(place)}' cannot be imported: another module has the name '{_short(name)}'; rename the file."
+        )
+    return module
 
 
 def _broken(name: str, error: BaseException) -> UsageMistake:
-    """Say where in the module's own code its import failed."""
+    return UsageMistake(f"module '{_short(name)}' cannot be imported: {_told(error)}.")
+
+
+def _told(error: BaseException) -> str:
+    """Say what an error in the user's module was, and where in its own code."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
     where = ""
     if isinstance(error, SyntaxError):
@@ -106,9 +167,13 @@ def _broken(name: str, error: BaseException) -> UsageMistake:
     elif len(frames) > 1:
         where = f" ({frames[-1].filename}, line {frames[-1].lineno})"
     message = error.msg if isinstance(error, SyntaxError) else str(error)
-    return UsageMistake(
-        f"module '{_short(name)}' cannot be imported: {type(error).__name__}: {cut(shown(message), 300)}{shown(where)}."
-    )
+    return f"{type(error).__name__}: {cut(shown(message), 300)}{shown(where)}"
+
+
+def _texts(value: object, what: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise UsageMistake(f"{what} is {_kind(value)}, not a list of texts.")
+    return tuple(str(each) for each in value)
 
 
 def _near(name: str, owner: object) -> str:
@@ -117,7 +182,8 @@ def _near(name: str, owner: object) -> str:
     return f"; did you mean {' or '.join(near)}" if near else ""
 
 
-def _article(noun: str) -> str:
+def _kind(value: object) -> str:
+    noun = type(value).__name__
     return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 

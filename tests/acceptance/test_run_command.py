@@ -56,6 +56,10 @@ def busy(x):
 def steps(x, ctx: TaskContext):
     for _ in ctx.track(range(40), message="steps"): busy(0)
 
+def write_raw(x):
+    os.write(1, b"raw to 1\\n"); os.system("echo child to 1")
+def needs_two(x, y): return x
+
 def total(results):
     print("collected", len(results))
     return sum(results)
@@ -222,6 +226,11 @@ def test_what_a_task_prints_cannot_touch_the_terminal(run: Run) -> None:
         (("jobs:double", "1", "--isolation", "thread", "--chaos", "1"), "--chaos kills worker processes"),
         (("os:getpid",), "INPUT is missing"),
         (("jobs:double", "jobs.py", "--exclude", "*.py"), "--exclude leaves out every input"),
+        (("jobs:double", ""), "an INPUT is empty"),
+        (("jobs:double", "-1"), "A negative number is an INPUT after --"),
+        (("jobs:double", "1", "--workers", "99999999"), "--workers"),
+        (("jobs:needs_two", "1"), "one argument, the INPUT: missing a required argument: 'y'"),
+        (("jobs:double", "1", "--collect", "jobs:needs_two"), "one argument, the list of results: missing"),
         ((), "TARGET"),
     ],
 )
@@ -232,6 +241,114 @@ def test_a_mistake_is_exit_2_and_a_sentence(run: Run, words: tuple[str, ...], sa
     assert says in done.stderr and "Traceback" not in done.stderr
     sentences = [line for line in done.stderr.splitlines() if line.startswith(("rxtasks: ", "Error: "))]
     assert len(sentences) == 1
+
+
+def test_a_file_may_have_the_name_of_a_module_of_the_standard_library(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    """C-02: what lies beside the target is no trap; the target itself has to be renamed, and that is said."""
+    (tmp_path / "queue.py").write_text("def f(x): return x\n")
+    (tmp_path / "selectors.py").write_text("raise RuntimeError('not mine')\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        # -P, as where the command is a script: the current directory is on the path from the target on only.
+        python, *rest = command(*words)
+        return subprocess.run(
+            [python, "-P", *rest], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+        )
+
+    beside = run("jobs:double", "1", "--workers", "1")
+    assert (beside.returncode, beside.stderr) == (0, "")
+    itself = run("./queue.py:f", "1")
+    assert itself.returncode == 2
+    assert itself.stderr.count("\n") == 1 and "another module has the name 'queue'; rename the file" in itself.stderr
+
+
+def test_without_rich_or_click_it_says_what_to_install(tmp_path: Path) -> None:
+    """C-02: the command line is an extra; half of it (click is widely installed) is told too."""
+    for name in ("click", "rich"):
+        code = (
+            f"import sys; sys.modules[{name!r}] = None; from rxtasks.cli.main import main;"
+            "sys.exit(main(['run', 'os.path:basename', '1']))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith("install them with: pip install 'rxtasks[cli]'\n") and done.stderr.count("\n") == 1
+
+
+def test_an_interrupt_while_modules_are_loaded_is_no_traceback(tmp_path: Path) -> None:
+    """C-02: Ctrl-C in the first moments, as if it came while click is imported."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "rxtasks", "run"],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+# -- streams that are closed, full, or not UTF-8 --------------------------------------------------------------------
+
+
+@pytest.fixture
+def shell(command: Callable[..., list[str]], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    def call(redirection: str, *words: object) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command(*words)],
+            cwd=tmp_path,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    return call
+
+
+@pytest.mark.parametrize("more", [(), ("--json",)])
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_streams_may_be_closed(shell: Run, redirection: str, more: tuple[str, ...]) -> None:
+    """C-02: as a service manager or a cron job may start it; what would be written is not."""
+    done = shell(redirection, "jobs:double", 1, *more)
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False), done.stderr
+
+
+def test_standard_input_that_is_closed_cannot_be_read(shell: Run) -> None:
+    """C-02: one sentence."""
+    done = shell("<&-", "jobs:double", "-")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "standard input is closed" in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_full_disk_is_told_and_is_no_success(shell: Run, more: tuple[str, ...]) -> None:
+    """C-02: events or a summary that were lost are not passed over; no traceback."""
+    done = shell(">/dev/full", "jobs:double", 1, *more)
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_lines_of_standard_input_need_not_be_utf_8(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    """C-02: names of files are bytes."""
+    name = os.fsdecode(b"caf\xe9.txt")
+    (tmp_path / name).touch()
+    done = subprocess.run(
+        command("jobs:text", "-", "--collect", "jobs:show"),
+        cwd=tmp_path,
+        env={**environment(), "PYTHONIOENCODING": "utf-8:strict"},
+        input=os.fsencode(name) + b"\n1\n",
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == b"['str caf\\udce9.txt', 'int 1']"
 
 
 def test_help_and_version_are_quick(tmp_path: Path) -> None:
@@ -269,6 +386,17 @@ def test_json_is_one_event_per_line_and_nothing_else(run: Run) -> None:
     assert Counter(event.level for event in events if isinstance(event, LogEvent)) == {"WARNING": 3, "DEBUG": 3}
 
 
+@pytest.mark.parametrize("isolation", ["process", "thread", "inline"])
+def test_nothing_else_gets_between_the_lines_of_json(run: Run, tmp_path: Path, isolation: str) -> None:
+    """C-02: one event per line on stdout, whatever the module prints as it is imported and a task writes raw."""
+    (tmp_path / "loud.py").write_text("from jobs import *\nprint('loud at import')\n")
+    done = run("loud:write_raw", 1, "--json", "--isolation", isolation)
+    assert done.returncode == 0, done.stderr
+    events = [TaskEvent.from_json(line) for line in done.stdout.splitlines()]
+    assert isinstance(events[-1], StatusEvent) and events[-1].status == "succeeded"
+    assert "loud at import\n" in done.stderr and "raw to 1\n" in done.stderr and "child to 1\n" in done.stderr
+
+
 @pytest.mark.parametrize("hangs", [False, True])
 def test_a_reader_that_leaves_ends_the_run_quietly(start: Any, tmp_path: Path, hangs: bool) -> None:
     """C-02: `rxtasks run ... --json | head`; what still runs then is ended without a word."""
@@ -294,6 +422,12 @@ def test_a_reader_that_leaves_ends_the_run_quietly(start: Any, tmp_path: Path, h
 
 
 # -- many inputs ----------------------------------------------------------------------------------------------------
+
+
+def test_there_are_no_more_workers_than_inputs(run: Run) -> None:
+    """C-02: a worker that can have no task is not waited for."""
+    done = run("jobs:double", 1, 2, "--workers", 8)
+    assert done.returncode == 0 and " in 2 workers" in done.stdout
 
 
 def test_memory_does_not_grow_with_the_number_of_inputs(start: Any) -> None:

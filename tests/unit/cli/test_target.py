@@ -35,9 +35,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (tmp_path / "sub" / "inner_here.py").write_text("def f(x): return -x\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
     yield tmp_path
-    for name in set(sys.modules) - before:
+    for name in [name for name in sys.modules if name.endswith("_here")]:
         del sys.modules[name]
 
 
@@ -50,6 +49,60 @@ def test_the_current_directory_is_searched_first() -> None:
 def test_a_file_can_be_named() -> None:
     """C-02: TARGET file.py:function."""
     assert find("sub/inner_here.py:f").function(4) == -4
+
+
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("def default_inputs(): return 1 / 0", r"default_inputs\(\) of .* failed: ZeroDivisionError: .*line 1\)\.$"),
+        ("def default_inputs(): raise SystemExit(3)", r"default_inputs\(\) of .* failed: SystemExit: 3"),
+        ("def default_inputs(): return 5", "returns is an int, not a list of texts"),
+        ("def default_inputs(): return '*.c'", "returns is a str, not a list of texts"),
+        ("def default_inputs(): return []", "returns no INPUT"),
+        ("def default_inputs(): return ['1']\ndefault_exclude = '*.c'", "default_exclude of .* is a str, not a list"),
+        ("def default_inputs(): return ['1']\ndefault_collect = 5", "default_collect of .* is an int, not a function"),
+        ("def default_inputs(): return ['1']\ndef default_collect(): pass", "default_collect of .* cannot be called"),
+    ],
+)
+def test_what_a_module_offers_wrongly_is_one_sentence(here: Path, code: str, says: str) -> None:
+    """C-02: no traceback for a mistake in the three names."""
+    (here / "wrong_here.py").write_text(f"{code}\ndef f(x): return x\n")
+    target = find("wrong_here:f")
+    with pytest.raises(UsageMistake, match=says):
+        target.defaults()
+
+
+@pytest.mark.parametrize(
+    ("code", "fits"),
+    [
+        ("def f(x): ...", True),
+        ("def f(x, y=1, *rest, z=2, **more): ...", True),
+        ("def f(x, ctx: TaskContext): ...", True),
+        ("def f(ctx: TaskContext, x): ...", True),
+        ("def f(x, *, ctx: TaskContext): ...", True),
+        ("@task\ndef f(x, ctx: TaskContext): ...", True),
+        ("class f:\n    def __init__(self, x): ...", True),
+        ("class F:\n    def __call__(self, x): ...\nf = F()", True),
+        ("f = functools.partial(lambda x, y: ..., y=2)", True),
+        ("def gives_y(g): return functools.wraps(g)(lambda x: g(x, 1))\n@gives_y\ndef f(x, y): ...", True),
+        ("f = int", True),
+        ("def f(): ...", False),
+        ("def f(x, y): ...", False),
+        ("def f(*, x): ...", False),
+        ("def f(ctx: TaskContext): ...", False),
+        ("def f(x, y, ctx: TaskContext): ...", False),
+        ("@task\ndef f(x, y): ...", False),
+    ],
+)
+def test_a_function_that_cannot_take_one_input_is_refused(here: Path, code: str, fits: bool) -> None:
+    """C-02: a mistake in TARGET is one sentence, not one failed task for each input."""
+    (here / "fits_here.py").write_text(f"import functools\nfrom rxtasks import TaskContext, task\n{code}\n")
+    target = find("fits_here:f")
+    if fits:
+        target.refuse_misfit("fits_here:f")
+    else:
+        with pytest.raises(UsageMistake, match=r"^fits_here:f cannot be called with one argument, the INPUT: .*\.$"):
+            target.refuse_misfit("fits_here:f")
 
 
 def test_a_module_may_say_what_to_do_without_input() -> None:
