@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _EPILOG = """\b
-Exit codes: 0 every task succeeded; 1 a task failed; 2 wrong usage (TARGET or
-INPUT not found included); 130 interrupted; 141 the reader of the output left.
+Exit codes: 0 every task succeeded; 1 a task failed, or the output could not be
+written; 2 wrong usage (TARGET or INPUT not found included); 130 interrupted;
+141 the reader of the output left.
 """
 
 

@@ -20,6 +20,7 @@ from rxtasks.cli.board import Board
 from rxtasks.cli.inputs import Inputs, read_inputs
 from rxtasks.cli.job import Job
 from rxtasks.cli.jsonlines import mirror
+from rxtasks.cli.loggers import leave_to_events
 from rxtasks.cli.results import Results
 from rxtasks.cli.screen import Screen
 from rxtasks.cli.streams import apart
@@ -74,6 +75,8 @@ def _run(request: Request, out: TextIO, events: BinaryIO | None) -> int:
     workers = request.workers or usable_cpus()
     if inputs.total is not None:
         workers = min(workers, inputs.total)
+    if request.isolation != "process":
+        leave_to_events()
     results = None if collect is None else Results()
     job = _job(request, target, inputs, workers, results, board, screen, events)
     with screen:

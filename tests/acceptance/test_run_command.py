@@ -59,6 +59,9 @@ def steps(x, ctx: TaskContext):
 def write_raw(x):
     os.write(1, b"raw to 1\\n"); os.system("echo child to 1")
 def needs_two(x, y): return x
+def log_twice(x):
+    import logging, loguru
+    logging.getLogger("a").error("by logging\x1b[2J"); loguru.logger.warning("by loguru\x1b[2J")
 
 def total(results):
     print("collected", len(results))
@@ -207,6 +210,13 @@ def test_what_a_task_prints_cannot_touch_the_terminal(run: Run) -> None:
     done = run("jobs:chatty", 1)
     assert "stdout | one\\x1b[2J [red]two" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread", "inline"])
+def test_what_a_task_logs_is_shown_once_and_escaped(run: Run, isolation: str) -> None:
+    """C-06, E-05: also where the task shares this process with loggers that have handlers of their own."""
+    done = run("jobs:log_twice", 1, "--isolation", isolation)
+    assert [line.split(" | ")[1] for line in done.stderr.splitlines()] == ["by logging\\x1b[2J", "by loguru\\x1b[2J"]
 
 
 # -- a user's mistakes ----------------------------------------------------------------------------------------------

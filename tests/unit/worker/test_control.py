@@ -16,7 +16,11 @@ from rxtasks.worker.control import Control
 
 SOON = 20.0
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process workers need Linux")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="process workers need Linux"),
+    # Threads end by SystemExit here.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning"),
+]
 
 
 class Heard:
