@@ -1,11 +1,13 @@
 """What is known of a run: a fold of its events, read by the screen, the summary and the feeder.
 
-`take` runs on a delivery thread for each event of the run, so it does little and never waits: counters, a dict of
-the tasks that run now, and a ring of lines to show. Others only read; a read may be an event late.
+`take` runs on a delivery thread for each event of the run, so it does little: counters, a dict of the tasks that run
+now, and a ring of lines to show. When the ring is full it waits for `patience` at most, which holds up the tasks
+instead of losing their lines. Others only read; a read may be an event late.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from rxtasks.pool.events import WorkerEvent
 
 __all__ = ["LINES", "SEVERITY", "Board", "Line", "Running"]
 
-#: Lines that wait to be shown; a terminal that is slower loses the oldest, counted.
+#: Lines that wait to be shown; what takes them too slowly loses the oldest, counted.
 LINES = 10_000
 
 #: The least that a level's number must be for it to be shown, by name (those of loguru).
@@ -90,6 +92,12 @@ class Board:
         self.unread = False
         self.running: dict[str, Running] = {}
         self.lines: deque[Line] = deque(maxlen=LINES)
+        #: Set when half of the ring is full: whoever shows the lines is not to wait for its next turn.
+        self.pressed = threading.Event()
+        #: Seconds that a line waits for room in the ring before lines are dropped; 0 where nobody is to wait.
+        self.patience = 0.0
+        self._room = threading.Condition()
+        self._stuck = False
         self.lines_lost = 0
         self._least = SEVERITY[level]
         self.on_end = on_end
@@ -221,9 +229,27 @@ class Board:
     def _put(self, line: Line) -> None:
         if self.unread:
             return
-        if len(self.lines) == LINES:
+        waiting = len(self.lines)
+        if waiting == LINES // 2:
+            self.pressed.set()
+        elif waiting == LINES and not self._wait_for_room():
             self.lines_lost += 1
         self.lines.append(line)
+
+    def take_lines(self) -> list[Line]:
+        """Return the lines that wait to be shown, and make room for others."""
+        taken = [self.lines.popleft() for _ in range(len(self.lines))]
+        with self._room:
+            self._stuck = False
+            self._room.notify_all()
+        return taken
+
+    def _wait_for_room(self) -> bool:
+        """Say whether there is room in the ring within `patience`; at once if there was none the last time."""
+        with self._room:
+            if self.patience > 0 and not self._stuck:
+                self._stuck = not self._room.wait_for(lambda: len(self.lines) < LINES, self.patience)
+            return len(self.lines) < LINES
 
 
 def _lost(why: str) -> str:

@@ -48,12 +48,14 @@ def matches(pattern: str, exclude: Excluder | None = None) -> Iterator[str]:
     """Yield the paths that match `pattern`, sorted within each directory; `**` matches any depth of directories.
 
     Names that begin with a dot are matched only by a part of the pattern that does, as in a shell; `**` follows no
-    symbolic links to directories. A directory that cannot be read is passed over.
+    symbolic links to directories. A pattern that ends with a slash matches directories only. A directory that cannot be
+    read is passed over.
     """
     exclude = exclude or Excluder()
     root, parts = _split(os.path.expanduser(pattern))
+    directories = pattern.endswith("/")
     for path in _expand(root, parts, exclude):
-        if not exclude.file(path):
+        if not exclude.file(path) and (not directories or os.path.isdir(path)):
             yield path
 
 

@@ -1,7 +1,8 @@
 """Shows a run on standard error while it goes on: the tasks' lines, and on a terminal what runs now.
 
 One thread does all the writing, so that neither the tasks' events nor the feeder ever wait for a terminal: lines wait
-in the board's ring meanwhile, and the oldest are dropped and counted when it is full.
+in the board's ring meanwhile, and the oldest are dropped and counted when it is full. A file or a pipe is waited for, so
+that it has every line, but not for ever: its reader may have stopped (a pager).
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ __all__ = ["Screen"]
 
 #: Seconds between two looks at the board.
 _REFRESH = 0.2
+#: Seconds that tasks are held up for a file or a pipe that takes no lines; less than a subscriber may stall.
+_PATIENCE = 2.0
 #: Seconds between two plain lines about progress where there is no terminal.
 _REPORT = 10.0
 
@@ -35,13 +38,15 @@ class Screen:
     def __init__(self, board: Board, stream: TextIO | None = None) -> None:
         self._board = board
         self._stream = stream if stream is not None else sys.stderr
-        self._over = threading.Event()
+        self._over = False
         self._console: Console | None = None
         self._live: Live | None = None
         self._started = time.monotonic()
         self._next_report = self._started + _REPORT
         if self._stream.isatty():
             self._open_live()
+        else:
+            board.patience = _PATIENCE
         self._thread = threading.Thread(target=self._work, name="rxtasks-screen", daemon=True)
 
     def __enter__(self) -> Screen:
@@ -51,7 +56,8 @@ class Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._over = True
+        self._board.pressed.set()
         self._thread.join()
 
     def abandon(self) -> None:
@@ -84,7 +90,9 @@ class Screen:
         try:
             if self._live is not None:
                 self._live.start()
-            while not self._over.wait(_REFRESH):
+            while not self._over:
+                self._board.pressed.wait(_REFRESH)
+                self._board.pressed.clear()
                 self._show()
             self._show()
             if self._live is not None:
@@ -92,12 +100,11 @@ class Screen:
             self._stream.flush()
         except (OSError, ValueError):
             # The terminal is gone: the run goes on without it.
+            self._board.patience = 0.0
             return
 
     def _show(self) -> None:
-        waiting = self._board.lines
-        for _ in range(len(waiting)):
-            line = waiting.popleft()
+        for line in self._board.take_lines():
             if self._console is not None:
                 self._console.print(coloured(line), soft_wrap=True)
             else:

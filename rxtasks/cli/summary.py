@@ -38,7 +38,7 @@ def lines(board: Board, facts: Facts) -> list[str]:
     if facts.ledger is not None:
         rows.append(("ledger", _ledger(facts.ledger)))
     if board.lines_lost:
-        rows.append(("log", f"{counted(board.lines_lost, 'line')} not shown: the terminal was slower than the tasks"))
+        rows.append(("log", f"{counted(board.lines_lost, 'line')} not shown: standard error was slower than the tasks"))
     return [f"{word:<8}{text}" for word, text in rows]
 
 

@@ -59,6 +59,8 @@ def steps(x, ctx: TaskContext):
 def write_raw(x):
     os.write(1, b"raw to 1\\n"); os.system("echo child to 1")
 def needs_two(x, y): return x
+def many_lines(x):
+    for number in range(20_000): print(x, "line", number)
 def log_twice(x):
     import logging, loguru
     logging.getLogger("a").error("by logging\x1b[2J"); loguru.logger.warning("by loguru\x1b[2J")
@@ -210,6 +212,14 @@ def test_what_a_task_prints_cannot_touch_the_terminal(run: Run) -> None:
     done = run("jobs:chatty", 1)
     assert "stdout | one\\x1b[2J [red]two" in done.stderr
     assert "\x1b" not in done.stderr + done.stdout
+
+
+def test_a_file_gets_every_line(shell: Run, tmp_path: Path) -> None:
+    """C-06: lines are dropped for a terminal that is slow, not for `2>file`."""
+    done = shell("2>lines", "jobs:many_lines", 1, 2, 3)
+    assert done.returncode == 0 and "not shown" not in done.stdout
+    got = Counter(line.split(" | ")[1].split()[0] for line in (tmp_path / "lines").read_text().splitlines())
+    assert got == {"1": 20_000, "2": 20_000, "3": 20_000}
 
 
 @pytest.mark.parametrize("isolation", ["process", "thread", "inline"])

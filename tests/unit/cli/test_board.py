@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +17,7 @@ from rxtasks.lifecycle.status import TaskStatus as S
 from rxtasks.observe.ledger import Lane, LedgerReport
 from rxtasks.pool.events import WorkerEvent
 
+SOON = 20.0
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=UTC)
 
 
@@ -106,6 +108,27 @@ def test_the_ring_of_lines_drops_the_oldest_and_counts() -> None:
     for number in range(LINES + 5):
         story.log(str(number))
     assert (len(board.lines), board.lines_lost, board.lines[0].message) == (LINES, 5, "5")
+
+
+def test_a_full_ring_is_waited_for_where_there_is_patience() -> None:
+    """C-06: a file gets every line; nobody waits twice for a reader that has stopped."""
+    board = Board("f")
+    board.patience = SOON
+    for number in range(LINES):
+        board.say(str(number))
+    putting = threading.Thread(target=board.say, args=("the last",))
+    putting.start()
+    putting.join(0.1)
+    assert putting.is_alive() and board.pressed.is_set()
+    taken = board.take_lines()
+    putting.join(SOON)
+    taken += board.take_lines()
+    assert ([line.message for line in taken][-1], len(taken), board.lines_lost) == ("the last", LINES + 1, 0)
+
+    board.patience = 0.01
+    for number in range(LINES + 5):
+        board.say(str(number))
+    assert (len(board.lines), board.lines_lost) == (LINES, 5)
 
 
 def test_a_task_that_runs_again_after_a_crash_is_counted_a_retry_is_not() -> None:

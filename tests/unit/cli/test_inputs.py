@@ -58,6 +58,12 @@ def test_a_pattern_is_walked_sorted_and_counted() -> None:
     assert [item.value for item in inputs] == [item.label for item in inputs], "it can be walked again"
 
 
+def test_a_pattern_that_ends_with_a_slash_matches_directories_only() -> None:
+    """C-02: as in a shell."""
+    assert values("*/") == ["pkg", "site-packages"]
+    assert values("**/") == ["pkg", "pkg/deep", "site-packages"]
+
+
 def test_an_absolute_pattern_gives_absolute_paths(tree: Path) -> None:
     """C-02: what stands before the first wildcard stays as it is."""
     assert values(f"{tree}/pkg/*.py") == [f"{tree}/pkg/c.py"]
