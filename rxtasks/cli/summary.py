@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts", "lines"]
 
+#: CPU seconds below which their ratio to the wall clock tells nothing: the kernel counts them in ticks of 0.01 s.
+_TELLING = 0.1
+
 
 @attrs.frozen
 class Facts:
@@ -56,7 +59,7 @@ def _tasks(board: Board) -> str:
 def _time(facts: Facts) -> str:
     where = "this process" if facts.isolation in ("inline", "thread") else counted(facts.workers, "worker")
     text = f"{duration(facts.seconds)}, CPU {duration(facts.cpu_seconds)} in {where}"
-    if facts.seconds > 0 and facts.cpu_seconds > 0:
+    if facts.seconds > 0 and facts.cpu_seconds >= _TELLING:
         text += f", speed-up {facts.cpu_seconds / facts.seconds:.2f}"
     return text
 

@@ -179,6 +179,11 @@ def test_the_summary_has_time_and_speed_up(workers: int, text: str) -> None:
     assert summary[1] == f"time    10.0 s, CPU 18.5 s in {text}, speed-up 1.85"
 
 
+def test_a_run_too_short_for_the_clock_has_no_speed_up() -> None:
+    """C-02: one tick of CPU time in 2 ms is no speed-up of 5."""
+    assert lines(Board("f"), Facts(0.002, 0.01, 1, "process"))[1] == "time    0.00 s, CPU 0.01 s in 1 worker"
+
+
 def test_the_summary_has_the_ledger() -> None:
     """L-05: produced = delivered + conflated + dropped, over all lanes."""
     report = LedgerReport(Lane(6, 6), Lane(3, 2, 0, 1), Lane(1000, 10, 990), Lane())
