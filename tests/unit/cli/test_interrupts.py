@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import pty
 import subprocess
 import sys
+
+import pytest
 
 from rxtasks.cli.board import Board
 from rxtasks.cli.screen import Screen
@@ -29,10 +30,10 @@ def test_the_third_signal_ends_the_process_and_says_so_before() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "0\n1\n2\nleft\n", "")
 
 
-def test_a_terminal_that_is_abandoned_has_its_cursor_again() -> None:
+def test_a_terminal_that_is_abandoned_has_its_cursor_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """W-05: the shell of a user who has left by force is usable."""
     ours, theirs = pty.openpty()
     with open(theirs, "w", encoding="utf-8") as terminal, open(ours, "rb", buffering=0) as shown:
-        os.environ.setdefault("TERM", "xterm")
+        monkeypatch.setenv("TERM", "xterm")
         Screen(Board("f"), terminal).abandon()
         assert b"\x1b[?25h" in shown.read(64)
