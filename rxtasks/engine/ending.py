@@ -5,7 +5,8 @@ Time limit: at `timeout` the handler is asked to checkpoint; after `grace` the t
 counts from the report that the attempt has begun, and until that comes from the assignment: a handler that lets its worker
 report nothing is timed out too. The report only moves the limit; a timer that comes before it is set again.
 
-What a dead worker held, from the last assignment back (Exited.unstarted of them were not begun):
+What a dead worker held, from the last assignment back (Exited.unstarted of them were not begun; of those that were and
+of which it had not said so yet, it is said here first):
 
 - not begun: back to the queue, nothing counted;
 - the one for which it was killed: cancelled, or TaskTimeout (retried if the policy says so);
@@ -185,6 +186,8 @@ class Ender:
         return again
 
     def _bury(self, claim: Claim, worker: WorkerState, exited: Exited, suspect: bool, stopping: bool, now: Now) -> None:
+        if claim.status is not TaskStatus.RUNNING:
+            self._recorder.began(claim, now)
         ending = claim.ending
         if ending is not None and ending.kind == "cancel":
             self.cancelled(claim, ending.reason, now)

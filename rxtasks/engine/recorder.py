@@ -207,6 +207,14 @@ class Recorder:
 
     # -- what only the engine can say ----------------------------------------------------------------------------------
 
+    def began(self, claim: Claim, now: Now) -> None:
+        """Say that the attempt had begun, in the place of a worker that died before it could."""
+        transitions.check(claim.envelope.task_id, claim.status, _RUNNING)
+        claim.status = _RUNNING
+        claim.attempt += 1
+        claim.started_us = now.wall_us
+        self._say(claim, _RUNNING, None, now)
+
     def finish(self, claim: Claim, status: TaskStatus, error: TaskErrorInfo, cause: BaseException, now: Now) -> None:
         """End the task from outside with a terminal status."""
         transitions.check(claim.envelope.task_id, claim.status, status)

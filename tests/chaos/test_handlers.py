@@ -31,6 +31,26 @@ def test_os_exit_is_a_crash(shared: Pool, code: int) -> None:
     assert code == crash(shared, handlers.leave, code).exit_code
 
 
+def test_an_attempt_that_dies_at_once_is_told_whole(shared: Pool) -> None:
+    """E-04, W-07: an attempt had begun even where its worker died before it could say so."""
+    tasks, _ = shared
+    tracker = tasks.with_options(max_crashes=3).submit(handlers.leave, 7)
+    with pytest.raises(WorkerCrashed):
+        tracker.result(LONG)
+    told: list[tuple[int, int, str, bool]] = []
+    tracker.statuses.subscribe(lambda e: told.append((e.seq, e.attempt, e.status.value, e.error is not None)))
+    assert tasks.flush(LONG)
+    assert [
+        (1, 1, "running", False),
+        (2, 1, "pending", True),
+        (3, 2, "running", False),
+        (4, 2, "pending", True),
+        (5, 3, "running", False),
+        (6, 3, "failed", True),
+    ] == told
+    assert (3, 3) == (tasks.get(tracker.task_id).attempt, tasks.get(tracker.task_id).crashes)
+
+
 @pytest.mark.parametrize("code", [None, 0, 3, "text"])
 def test_sys_exit_fails_the_task_only(shared: Pool, code: object) -> None:
     """R7: SystemExit in a handler is a failure of its task, never retried."""
