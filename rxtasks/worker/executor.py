@@ -187,8 +187,12 @@ class Executor(Surroundings):
 
     def _prepare(self, attempt: Attempt) -> tuple[Handler, Any, Any]:
         """Return what is called, and with what."""
-        handler = self.functions.handler(attempt.assignment.function)
+        functions = self.functions
+        handler = functions.handler(attempt.assignment.function)
         args, kwargs = self._arguments(attempt, handler)
+        if functions.loaded and self.tap is not None:
+            functions.loaded = False
+            self.tap.begin()  # a module may set up logging as it is imported
         if self.hooks.per_task:
             self.hooks.around("before_task", attempt.context)
         if attempt.context._cancelled:

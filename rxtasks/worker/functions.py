@@ -30,6 +30,8 @@ class Functions:
         self.table: dict[str, Any] = {} if table is None else table
         self._registry = default_registry if registry is None else registry
         self._handlers: dict[str, Handler] = {}
+        #: Code was loaded since this was cleared: importing may have changed the process.
+        self.loaded = False
 
     def define(self, define: Define) -> None:
         """Make a key known."""
@@ -58,6 +60,7 @@ class Functions:
 
     def _callable(self, key: str, source: Any) -> Callable[..., Any]:
         if isinstance(source, Define):
+            self.loaded = True
             if source.ref is not None or source.blob is not None:
                 return load_callable(source)
         elif source is not None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -274,3 +276,20 @@ def test_a_loop_is_never_held_while_workers_are_busy() -> None:
         made.start()
         # The promise is 20 ms; a busy machine may hold the whole process for longer than that.
         assert asyncio.run(main(made)) < 0.2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process workers need Linux")
+def test_a_module_that_silences_loguru_as_it_is_imported_is_heard() -> None:
+    """E-05, E-10: the first task of a worker imports its handler's module; what it logs is an event all the same."""
+    program = """
+from rxtasks import TaskService
+from tests.acceptance.unheard import speak
+
+with TaskService(1, echo=None) as service:
+    for word in ("first", "second"):
+        tracker = service.submit(speak, word)
+        tracker.result(20)
+        print([line.message for line in tracker.log_tail])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SOON * 2)
+    assert ("", "['first']\n['second']\n") == (done.stderr, done.stdout)
