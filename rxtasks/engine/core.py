@@ -40,6 +40,7 @@ from rxtasks.pool.words import (
     Now,
     PauseAsked,
     Reported,
+    Run,
     ScaleAsked,
     SendCommand,
     Spares,
@@ -208,7 +209,9 @@ class Core(Losses):
     def _happened(self, stimulus: Happened) -> None:
         worker = self.pool.workers.get(stimulus.worker_id)
         if worker is None:
-            self.recorder.fenced += len(stimulus.occurrences)
+            self.recorder.fenced += sum(
+                len(occurrence.events) if isinstance(occurrence, Run) else 1 for occurrence in stimulus.occurrences
+            )
             return
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
@@ -225,7 +228,10 @@ class Core(Losses):
     def _free_slots(self, worker: WorkerState, stimulus: Happened) -> None:
         """Attempts ended here whose tasks another engine has taken over: their slots are free again."""
         claims, assigned = self.recorder.claims, worker.assigned
-        for token, _, end, _ in stimulus.occurrences:
+        for occurrence in stimulus.occurrences:
+            if isinstance(occurrence, Run):
+                continue
+            token, _, end, _ = occurrence
             if end is not None and token in assigned and token not in claims:
                 worker.load_us -= assigned.pop(token).load_us
                 if not assigned:

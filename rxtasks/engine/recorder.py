@@ -24,7 +24,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.state import WorkerState
-from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, SendCommand
+from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand
 from rxtasks.stores.base import Change, Claim
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
@@ -98,7 +98,13 @@ class Recorder:
         fault: str | None = None
         last = -1
         claim: Claim | None = None
-        for token, event, end, size in occurrences:
+        for occurrence in occurrences:
+            if isinstance(occurrence, Run):
+                fault = self._take_run(occurrence, worker)
+                if fault is not None:
+                    break
+                continue
+            token, event, end, size = occurrence
             if token != last:  # mostly many of one task come in a row
                 last = token
                 claim = claims.get(token)
@@ -154,6 +160,33 @@ class Recorder:
             sizes.append(size)
         batch.size += size_taken
         return fault
+
+    def _take_run(self, run: Run, worker: WorkerState) -> str | None:
+        """Do as take for each of the outputs; return the worker's fault, then none is taken."""
+        token, events, sizes = run
+        claim = self.claims.get(token)
+        if claim is None or claim.worker is not worker:
+            self.fenced += len(events)
+            return None
+        seq = events[0].seq
+        if seq != claim.next_seq:
+            return f"event seq {seq} of task {events[0].task_id} after {claim.next_seq - 1}"
+        credit = claim.credit
+        if credit is None:
+            credit = claim.credit = ReceiveCredit(self._settings.credit)
+        light = max(sizes) <= UNIT
+        cost = len(events) if light else sum([event_cost(size, credit.window) for size in sizes])
+        try:
+            credit.accept(cost)
+        except ProtocolError as error:
+            return f"task {events[0].task_id}: {error}"
+        self._owed[token] = claim
+        claim.next_seq = seq + len(events)
+        batch = self._batch
+        batch.events += events
+        batch.sizes += sizes
+        batch.size += sum(sizes) + _SMALL * len(events)
+        return None
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""

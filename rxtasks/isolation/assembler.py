@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count, repeat
 from typing import Any
 
 from rxtasks.clock import utc_from_us
@@ -16,8 +17,8 @@ from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.pool.words import End, Occurrence
-from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, RUNNING, Assignment, Events
+from rxtasks.pool.words import End, Occurrence, Run
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, Assignment, Events
 from rxtasks.wire.outcome import shown_value
 
 __all__ = ["EventAssembler"]
@@ -67,17 +68,10 @@ class EventAssembler:
         held, seqs, shifts = self._held, self._seqs, self._shifts
         worker_id = self.worker_id
         blobs = iter(message.blobs)
-        rows = message.rows
-        at, count = 0, len(rows)
-        while at < count:
-            row = rows[at]
+        for row in message.rows:
             kind = row[0]
             token = row[1]
             task = held.get(token)
-            if kind == JSON and task is not None:
-                at = self._outputs(task, rows, at, occurrences)
-                continue
-            at += 1
             if task is None:
                 self._without_task(row, blobs)
                 continue
@@ -126,6 +120,19 @@ class EventAssembler:
                     info,
                 )
                 add((token, event, _end((value, blob, error_blob, error_object, delay, ran_us)), 0))
+            elif kind == OUTPUTS:
+                _, _, _, times, values, sizes = row
+                seqs[token] = seq + len(times) - 1
+                outputs = map(
+                    OutputEvent,
+                    repeat(task.task_id),
+                    count(seq),
+                    repeat(task.attempt),
+                    repeat(worker_id),
+                    map(utc_from_us, times),
+                    values,
+                )
+                add(Run(token, list(outputs), sizes))
             elif kind == LOG:
                 seqs[token] = seq
                 _, _, _, time_us, level, text, stream, fields, size = row
@@ -150,21 +157,6 @@ class EventAssembler:
             else:
                 raise ProtocolError(f"unknown kind of event row {kind!r}")
         return occurrences
-
-    def _outputs(self, task: Assignment, rows: list[list[Any]], at: int, occurrences: list[Occurrence]) -> int:
-        """Take the JSON row at `at` and those of the same task that follow it; return where the next row is."""
-        token, task_id, attempt, worker_id = task.token, task.task_id, task.attempt, self.worker_id
-        shift = self._shifts.get(token, 0)
-        add, count, seq = occurrences.append, len(rows), 0
-        while at < count:
-            row = rows[at]
-            if row[0] != JSON or row[1] != token:
-                break
-            seq = row[2] + shift
-            add((token, OutputEvent(task_id, seq, attempt, worker_id, utc_from_us(row[3]), row[4]), None, row[5]))
-            at += 1
-        self._seqs[token] = seq
-        return at
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:
         if row[0] == LOG and row[1] == 0 and self._log is not None:

@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 
 from rxtasks.isolation.assembler import EventAssembler
 from rxtasks.lifecycle.events import TaskEvent
-from rxtasks.pool.words import Occurrence
+from rxtasks.pool.words import Occurrence, Run
 from rxtasks.reactive.subject import RxSubject
 from rxtasks.wire.message import Assign, Command, Events, Report
 
@@ -68,8 +68,9 @@ class WorkerProxyObservable(Observable[TaskEvent]):
         if self._occurrences is not None:
             self._occurrences(occurrences, report.conflated)
             return
-        for _, event, _, _ in occurrences:
-            self._subject._emit_next(event)
+        for occurrence in occurrences:
+            for event in occurrence.events if isinstance(occurrence, Run) else (occurrence[1],):
+                self._subject._emit_next(event)
 
     def _closed(self, error: Exception | None) -> None:
         if self._occurrences is not None:

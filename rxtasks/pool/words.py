@@ -42,9 +42,17 @@ class End(NamedTuple):
     ran_us: int
 
 
+class Run(NamedTuple):
+    """Outputs of one task that followed each other, at least one; `sizes` are their bytes."""
+
+    token: int
+    events: list[TaskEvent]
+    sizes: list[int]
+
+
 #: One event of a task as a worker reported it: claim token, event, end of the attempt or None, bytes of a log or output
-#: (-1: it takes no credit).
-Occurrence: TypeAlias = tuple[int, TaskEvent, End | None, int]
+#: (-1: it takes no credit). Or several outputs.
+Occurrence: TypeAlias = tuple[int, TaskEvent, End | None, int] | Run
 
 
 class WorkArrived(NamedTuple):

@@ -13,8 +13,9 @@ import attrs
 
 from rxtasks.clock import utc_from_us
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.events import LogEvent, ProgressEvent, StatusEvent
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.pool import words
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, End, Exited, Happened, Reported, SendAssign, Stimulus
 from rxtasks.testing.invariants import Violation
@@ -193,13 +194,17 @@ class SimulatedWorker:
         return utc_from_us(self.sim.wall_us)
 
     def log(self, run: Run, size: int) -> bool:
-        """Log so many bytes, if there is credit."""
+        """Log or emit so many bytes, if there is credit."""
         cost = event_cost(size, self.sim.settings.credit)
         if not self.able or not run.credit.can(cost):
             return False
         run.credit.spend(cost)
         task = run.assignment
-        event = LogEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), "INFO", "x")
+        event: TaskEvent
+        if size % 2:
+            event = LogEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), "INFO", "x")
+        else:
+            event = OutputEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), "x")
         run.seq += 1
         self.out.append((task.token, event, None, size))
         return True
@@ -276,7 +281,7 @@ class SimulatedWorker:
             count -= 1
             item = self.out.popleft()
             if isinstance(item, tuple):
-                happened.append(item)
+                _add(happened, item)
                 if item[2] is not None:
                     self.open.pop(item[0], None)
                     self.sim.checker.ended(self, item)
@@ -342,3 +347,15 @@ class SimulatedWorker:
                 return
             if not had and not self.queue:
                 return
+
+
+def _add(happened: list[Any], occurrence: Any) -> None:
+    """Append an occurrence; outputs of one task that follow each other make a Run, as in an EventAssembler."""
+    token, event, _, size = occurrence
+    if type(event) is not OutputEvent:
+        happened.append(occurrence)
+    elif happened and isinstance(happened[-1], words.Run) and happened[-1].token == token:
+        happened[-1].events.append(event)
+        happened[-1].sizes.append(size)
+    else:
+        happened.append(words.Run(token, [event], [size]))

@@ -109,8 +109,12 @@ def _value(draw: st.DrawFn, found: list[bytes]) -> list[Any]:
 def event_rows(draw: st.DrawFn) -> tuple[list[Any], list[bytes]]:
     """(row, its blobs) of any kind."""
     found: list[bytes] = []
-    kind = draw(st.sampled_from((m.RUNNING, m.END, m.LOG, m.PROGRESS, m.OUTPUT, m.JSON)))
-    row: list[Any] = [kind, draw(integers()), draw(integers()), draw(integers())]
+    kind = draw(st.sampled_from((m.RUNNING, m.END, m.LOG, m.PROGRESS, m.OUTPUT, m.OUTPUTS)))
+    row: list[Any] = [kind, draw(integers()), draw(integers())]
+    if kind == m.OUTPUTS:
+        run = draw(st.lists(st.tuples(integers(), json_values(6), integers()), min_size=1, max_size=5))
+        return [*row, *map(list, zip(*run, strict=True))], found
+    row.append(draw(integers()))
     if kind == m.END:
         row.append(draw(st.sampled_from(("succeeded", "failed", "retrying", "scheduled", "cancelled"))))
         row.append(None if draw(st.booleans()) else _value(draw, found))
@@ -125,8 +129,6 @@ def event_rows(draw: st.DrawFn) -> tuple[list[Any], list[bytes]]:
         row += [draw(numbers()), draw(optional(numbers())), draw(optional(texts())), draw(optional(json_objects()))]
     elif kind == m.OUTPUT:
         row += [_value(draw, found), draw(integers())]
-    elif kind == m.JSON:
-        row += [draw(json_values()), draw(integers())]
     return row, found
 
 

@@ -12,11 +12,11 @@ import orjson
 
 from rxtasks.errors import ProtocolError
 from rxtasks.wire.jsondepth import MAX_DEPTH, deeper
-from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, RUNNING
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING
 
 __all__ = ["check_error", "check_rows"]
 
-_PLACES = {RUNNING: 4, END: 9, LOG: 9, PROGRESS: 8, OUTPUT: 6, JSON: 6}
+_PLACES = {RUNNING: 4, END: 9, LOG: 9, PROGRESS: 8, OUTPUT: 6, OUTPUTS: 6}
 _ENDS = frozenset({"succeeded", "failed", "retrying", "scheduled", "cancelled"})
 
 
@@ -31,13 +31,16 @@ def check_rows(rows: list[list[Any]]) -> int:
     for row in rows:
         try:
             kind = row[0]
-            if kind == JSON:
-                _, token, seq, us, value, size = row
-                if type(size) is not int:
+            if kind == OUTPUTS:
+                _, token, seq, times, values, sizes = row
+                us = seq
+                if not (_are_numbers(times) and _are_numbers(sizes) and len(times) == len(sizes)):
+                    _refuse(row)
+                if type(values) is not list or len(values) != len(sizes):
                     _refuse(row)
                 # Two hundred levels take four hundred bytes.
-                if size > 400 and (type(value) is dict or type(value) is list):
-                    nested.append(value)
+                if max(sizes) > 400:
+                    nested.extend([value for value in values if type(value) is dict or type(value) is list])
             elif kind == END:
                 _, token, seq, us, status, value, error, delay, ran = row
                 if status not in _ENDS or type(ran) is not int or (delay is not None and not _is_number(delay)):
@@ -109,7 +112,13 @@ def check_error(error: Any, nested: list[Any]) -> int:
     return int(pickled)
 
 
+_INTEGERS = frozenset({int})
 _CODES = (type(None), str, int)
+
+
+def _are_numbers(values: Any) -> bool:
+    """Say whether `values` is a list of integers, of one at least."""
+    return type(values) is list and {*map(type, values)} == _INTEGERS
 
 
 def _is_number(value: Any) -> bool:

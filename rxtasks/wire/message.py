@@ -3,14 +3,14 @@
 Commands go down, reports come up. Each is an attrs class; `codec` turns them into frames and back. Two of them are
 hot (`Assign`, `Events`): they carry many tasks or many events each, `Events` as rows whose layout is below.
 
-Event rows (lists; the first four places are common)::
+Event rows (lists; the first three places are common)::
 
     [RUNNING,  token, seq, time_us]
     [END,      token, seq, time_us, status, value, error, delay, ran_us]
     [LOG,      token, seq, time_us, level, message, stream, fields, size]
     [PROGRESS, token, seq, time_us, current, total, message, data]
     [OUTPUT,   token, seq, time_us, value, size]
-    [JSON,     token, seq, time_us, json, size]            an OUTPUT of ["j", json]: most are, and they come in floods
+    [OUTPUTS,  token, seq, [time_us ..], [json ..], [size ..]]      as many OUTPUTs of ["j", json], from seq on
 
 `token` names the claim under which the task runs. `seq` is final: the worker numbers rows when they leave its outbox,
 from the assignment's `first_seq`. A LOG row of token 0 and seq 0 belongs to the worker, not to a task. `status` in END
@@ -38,9 +38,9 @@ import attrs
 
 __all__ = [
     "END",
-    "JSON",
     "LOG",
     "OUTPUT",
+    "OUTPUTS",
     "PROGRESS",
     "PROTOCOL",
     "RUNNING",
@@ -77,7 +77,8 @@ END: Final = 1
 LOG: Final = 2
 PROGRESS: Final = 3
 OUTPUT: Final = 4
-JSON: Final = 5
+#: Most outputs are JSON, and they come in floods: one list for each place costs either side half of one for each event.
+OUTPUTS: Final = 5
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from rxtasks.wire.credit import UNIT, event_cost
-from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, RUNNING, Assignment
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, Assignment
 from rxtasks.wire.payload import exact_bytes
 from rxtasks.worker.values import encode_value
 
@@ -111,20 +111,22 @@ class Lane:
             Cancelled: the task was cancelled while this waited.
         """
         box = self._box
-        row: Row
+        row: Row | None = None
         blob: bytes | None = None
+        json: Any = None
+        now = box.now()
         # What is most common first: encode_value would find the same.
         common = not box.in_process and (type(value) is dict or type(value) is list)
         exact = exact_bytes(value) if common else None
         if exact is not None:
             size = len(exact)
-            row = [JSON, self, 0, box.now(), orjson.Fragment(exact), size]
+            json = orjson.Fragment(exact)
         else:
             form, blob, size = encode_value(value, "output", in_process=box.in_process)
             if form[0] == "j":
-                row = [JSON, self, 0, box.now(), form[1], size]
+                json = form[1]
             else:
-                row = [OUTPUT, self, 0, box.now(), form, size]
+                row = [OUTPUT, self, 0, now, form, size]
         cost = 1 if size <= UNIT else event_cost(size, self.window)
         with box.lock:
             if self.spent + cost > self.granted - self.reserve and not box.wait(self, cost, breakable=True):
@@ -132,7 +134,16 @@ class Lane:
             if self.closed:
                 return
             self.spent += cost
-            if blob is not None:
+            if row is None:
+                last = box.rows[-1] if box.rows else None
+                if last is not None and last[1] is self and last[0] == OUTPUTS:
+                    last[3].append(now)
+                    last[4].append(json)
+                    last[5].append(size)
+                    box.grew(size >> 10)
+                    return
+                row = [OUTPUTS, self, 0, [now], [json], [size]]
+            elif blob is not None:
                 box.blobs.append(blob)
             box.add(row, size >> 10)
 

@@ -7,7 +7,7 @@
     executor ── lane.running / end ───────────┘
 
 Rows wait so that many leave together. With a `wake` they wait until somebody calls flush(): wake(soon) is called when the
-first one comes, `soon` for all but the news that a task runs. A flush happens by itself at 256 rows or about 64 KiB, and at
+first one comes, `soon` for all but the news that a task runs. A flush happens by itself at 256 events or about 64 KiB, and at
 the end of an attempt if the last one is 2 ms ago. Without a `wake` each put is a flush.
 
 Bounds: logs and outputs by their task's credit, statuses and results by the assignments, progress by one row a task,
@@ -26,14 +26,14 @@ from typing import Any, Final
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.signals import Cancelled
-from rxtasks.wire.message import LOG, Assignment, Request
+from rxtasks.wire.message import LOG, OUTPUTS, Assignment, Request
 from rxtasks.worker.lane import Lane, Row
 
 __all__ = ["Lane", "Outbox"]
 
 Sink = Callable[[list[Row], list[bytes], int], None]
 
-#: Rows after which a flush happens by itself.
+#: Events after which a flush happens by itself.
 FLUSH_ROWS: Final = 256
 #: KiB of texts and values after which a flush happens by itself.
 FLUSH_KIB: Final = 64
@@ -87,6 +87,8 @@ class Outbox:
         #: Progress rows overwritten since the last flush, and of them those that still lie in `rows`.
         self.conflated = 0
         self.gone = 0
+        #: Events in `rows`, and KiB of their texts and values.
+        self._count = 0
         self._kib = 0
         self.flushing = False
         self._worker_lines = 0
@@ -121,12 +123,11 @@ class Outbox:
 
     def add(self, row: Row, kib: int) -> None:
         """Append a row. The lock is held."""
-        rows = self.rows
-        rows.append(row)
+        self.rows.append(row)
+        self._count += 1
         self._kib += kib
-        count = len(rows)
         wake = self._wake
-        if wake is None or count >= FLUSH_ROWS or self._kib >= FLUSH_KIB:
+        if wake is None or self._count >= FLUSH_ROWS or self._kib >= FLUSH_KIB:
             self.flush()
             if self.gone > FLUSH_ROWS:
                 self._compact()
@@ -134,14 +135,21 @@ class Outbox:
             self._hurried = True
             wake(True)
 
+    def grew(self, kib: int) -> None:
+        """The last row has got one more event. The lock is held."""
+        self._count += 1
+        self._kib += kib
+        if self._count >= FLUSH_ROWS or self._kib >= FLUSH_KIB:
+            self.flush()
+
     def add_begun(self, row: Row) -> None:
         """Append the row that says that an attempt runs: of all the least urgent. The lock is held."""
-        rows = self.rows
-        rows.append(row)
+        self.rows.append(row)
+        self._count += 1
         wake = self._wake
-        if wake is None or len(rows) >= FLUSH_ROWS:
+        if wake is None or self._count >= FLUSH_ROWS:
             self.flush()
-        elif len(rows) == 1:
+        elif self._count == 1:
             wake(False)
 
     def flush_ended(self) -> None:
@@ -183,7 +191,7 @@ class Outbox:
         self.flushing = True
         try:
             rows, blobs, conflated = self.rows, self.blobs, self.conflated
-            self.rows, self.blobs, self.conflated, self._kib = [], [], 0, 0
+            self.rows, self.blobs, self.conflated, self._count, self._kib = [], [], 0, 0, 0
             self._hurried = False
             self.flushed_us = self.now()
             if self.gone:
@@ -196,7 +204,7 @@ class Outbox:
                 if lane:
                     row[1] = lane.token
                     row[2] = lane.seq
-                    lane.seq += 1
+                    lane.seq += 1 if row[0] != OUTPUTS else len(row[3])
                     if lane.unsent is row:
                         lane.unsent = None
             self._sink(rows, blobs, conflated)
@@ -212,12 +220,13 @@ class Outbox:
 
     def _compact(self) -> None:
         self.rows = [row for row in self.rows if row[0] >= 0]
+        self._count -= self.gone
         self.gone = 0
 
     @property
     def pending(self) -> int:
-        """How many rows wait."""
-        return len(self.rows)
+        """How many events wait."""
+        return self._count
 
     # -- from the engine; any thread; no-ops for unknown tokens --
 
@@ -297,7 +306,7 @@ class Outbox:
         for lane in self.lanes.values():
             lane.closed = True
         self.lanes = {}
-        self.rows, self.blobs = [], []
+        self.rows, self.blobs, self._count = [], [], 0
         self._sink = lambda rows, blobs, conflated: None
         self._ready = None
         self._wake = None

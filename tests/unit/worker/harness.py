@@ -24,9 +24,9 @@ from rxtasks.wire.codec import Decoder, Encoder
 from rxtasks.wire.credit import ReceiveCredit, event_cost
 from rxtasks.wire.message import (
     END,
-    JSON,
     LOG,
     OUTPUT,
+    OUTPUTS,
     PROGRESS,
     RUNNING,
     Ack,
@@ -45,6 +45,18 @@ from rxtasks.wire.payload import dump_args, load_exception, loads
 ROOT = Path(__file__).resolve().parents[3]
 WINDOW = 1024
 PATIENCE = 20.0
+
+
+def singly(rows: list[list[Any]]) -> list[list[Any]]:
+    """Return the rows with a row for each output: [OUTPUTS, token, seq, time, value, size]."""
+    found: list[list[Any]] = []
+    for row in rows:
+        if row[0] == OUTPUTS:
+            run = zip(*row[3:], strict=True)
+            found += [[OUTPUTS, row[1], seq, *event] for seq, event in enumerate(run, row[2])]
+        else:
+            found.append(row)
+    return found
 
 
 class Gone(Exception):
@@ -90,7 +102,7 @@ class Finished:
     def outputs(self) -> list[Any]:
         found: list[Any] = []
         for index, row in enumerate(self.rows):
-            if row[0] == JSON:
+            if row[0] == OUTPUTS:
                 found.append(row[4])
             elif row[0] == OUTPUT:
                 found.append(row[4][1] if row[4][0] == "j" else loads(self.blobs[index][0]))
@@ -333,7 +345,7 @@ class Process:
         blobs = iter(events.blobs)
         self.conflated += events.conflated
         grants: list[list[int]] = []
-        for row in events.rows:
+        for row in singly(events.rows):
             token = row[1]
             if token == 0:
                 self.worker_log.append(row)
@@ -351,7 +363,7 @@ class Process:
             if found:
                 task.blobs[len(task.rows)] = found
             task.rows.append(row)
-            if row[0] in (LOG, OUTPUT, JSON):
+            if row[0] in (LOG, OUTPUT, OUTPUTS):
                 self.receive[token].accept(event_cost(row[-1], self.window))
         if self.credit:
             for token in {row[1] for row in events.rows if row[1]}:
@@ -444,9 +456,9 @@ def gone(pid: int, timeout: float = 5.0) -> bool:
 
 __all__ = [
     "END",
-    "JSON",
     "LOG",
     "OUTPUT",
+    "OUTPUTS",
     "PROGRESS",
     "RUNNING",
     "Finished",
@@ -454,5 +466,6 @@ __all__ = [
     "Process",
     "alive",
     "gone",
+    "singly",
     "worker",
 ]

@@ -40,8 +40,14 @@ class Heard:
 @pytest.fixture
 def channel() -> Iterator[int]:
     ours, theirs = socket.socketpair()
-    with ours, theirs:
-        yield ours.fileno()
+    with ours:
+        with theirs:
+            yield ours.fileno()
+        # The other end is gone: the control thread hears it, and ends.
+        for thread in threading.enumerate():
+            if thread.name == "rxtasks-control":
+                thread.join(SOON)
+                assert not thread.is_alive()
 
 
 def test_an_alarm_set_while_the_last_one_is_being_cleared_is_heard(channel: int) -> None:

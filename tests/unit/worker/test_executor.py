@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from rxtasks.lifecycle.signals import Cancelled
-from rxtasks.wire.message import END, JSON, LOG, RUNNING, Assignment, Define
+from rxtasks.wire.message import END, LOG, OUTPUTS, RUNNING, Assignment, Define
 from rxtasks.worker.context import TaskContext, current_task
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.outbox import Outbox
@@ -337,7 +337,7 @@ def test_outputs_precede_the_end(inline: Inline) -> None:
         sys.stdout.write("no end")
         ctx.emit(1)
 
-    assert [RUNNING, JSON, LOG, END] == [row[0] for row in inline.run(handler)]
+    assert [RUNNING, OUTPUTS, LOG, END] == [row[0] for row in inline.run(handler)]
 
 
 def test_redirected_streams_go_back_to_where_they_led(inline: Inline, monkeypatch: pytest.MonkeyPatch) -> None:

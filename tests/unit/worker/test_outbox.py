@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from rxtasks.errors import PayloadError, StoreError
 from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.credit import ReceiveCredit, event_cost
-from rxtasks.wire.message import END, JSON, LOG, PROGRESS, RUNNING, Assignment, Request
+from rxtasks.wire.message import END, LOG, OUTPUTS, PROGRESS, RUNNING, Assignment, Request
 from rxtasks.worker.outbox import WORKER_LINES, Outbox
+from tests.unit.worker.harness import singly
 
 SOON = 5.0
 
@@ -46,7 +47,7 @@ class Held:
         self.calmed += 1
 
     def sink(self, rows: list[list[Any]], blobs: list[bytes], conflated: int) -> None:
-        self.rows += orjson.loads(orjson.dumps(rows))
+        self.rows += singly(orjson.loads(orjson.dumps(rows)))
         self.blobs += blobs
         self.conflated += conflated
         with self.news:
@@ -71,7 +72,7 @@ def test_rows_are_numbered_when_they_leave() -> None:
     one.end("succeeded", ["j", 1])
     assert [] == held.rows and [False, True] == held.woken
     held.box.flush()
-    assert [(RUNNING, 1, 1), (RUNNING, 2, 10), (LOG, 1, 2), (PROGRESS, 1, 3), (JSON, 2, 11), (END, 1, 4)] == [
+    assert [(RUNNING, 1, 1), (RUNNING, 2, 10), (LOG, 1, 2), (PROGRESS, 1, 3), (OUTPUTS, 2, 11), (END, 1, 4)] == [
         tuple(row[:3]) for row in held.rows
     ]
     assert [2, 2, None, None] == held.rows[3][4:]
@@ -235,7 +236,7 @@ def test_close_lets_go_of_whoever_waits() -> None:
     assert not thread.is_alive()
     lane.end("succeeded")
     held.box.flush()
-    assert [JSON] == [row[0] for row in held.rows]
+    assert [OUTPUTS] == [row[0] for row in held.rows]
 
 
 def test_values_are_snapshots() -> None:
@@ -267,7 +268,7 @@ def test_objects_are_handed_over_in_one_process() -> None:
     value["a"].append(2)
     assert rows[0][4][1] is value and {"a": [1]} == rows[0][4][4]
     assert rows[1][4][1] is lock and 4 == len(rows[1][4])
-    assert 5 == rows[2][4]
+    assert [5] == rows[2][4]
 
 
 def test_the_workers_own_log_is_bounded() -> None:

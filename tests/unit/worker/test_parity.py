@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rxtasks.lifecycle.signals import Cancelled, Retry
-from rxtasks.wire.message import END, JSON, LOG, OUTPUT, PROGRESS, Assignment
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, Assignment
 from rxtasks.wire.outcome import shown_value
 from rxtasks.worker.context import TaskContext
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.outbox import Outbox
-from tests.unit.worker.harness import Process, worker
+from tests.unit.worker.harness import Process, singly, worker
 
 Step = tuple[str, Any]
 
@@ -120,7 +120,7 @@ def shown(rows: list[list[Any]]) -> list[Any]:
                 continue
         if row[0] == LOG:
             body = row[4:8]
-        if row[0] == JSON:
+        if row[0] == OUTPUTS:
             row = [OUTPUT, *row[1:4], ["j", row[4]], row[5]]
         if row[0] == OUTPUT:
             body = [_value(row[4])]
@@ -152,7 +152,7 @@ def test_rows_are_the_same_in_every_isolation(process: Process, steps: list[Step
     far = process.run(function, steps, options=options)
 
     rows: list[list[Any]] = []
-    outbox = Outbox(lambda found, blobs, conflated: rows.extend(found), in_process=True)
+    outbox = Outbox(lambda found, blobs, conflated: rows.extend(singly(found)), in_process=True)
     executor = Executor(outbox, {"f": function}, worker_id="w", in_process=True)
     task = Assignment(1, 1, "T", 1, 1, "f", process.window, options, form="o", payload=((steps,), {}))
     with warnings.catch_warnings():

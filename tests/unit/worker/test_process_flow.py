@@ -10,11 +10,11 @@ import pytest
 
 from rxtasks.wire.message import Ack, Cancel, Checkpoint, Dropped, Heartbeat, Ping
 from rxtasks.worker.context import TaskContext
-from tests.unit.worker.harness import END, JSON, LOG, OUTPUT, Finished, Process, worker
+from tests.unit.worker.harness import END, LOG, OUTPUT, OUTPUTS, Finished, Process, worker
 
 
 def credited(task: Finished) -> int:
-    return sum(1 for row in task.rows if row[0] in (LOG, OUTPUT, JSON))
+    return sum(1 for row in task.rows if row[0] in (LOG, OUTPUT, OUTPUTS))
 
 
 def dropped(process: Process) -> int:

@@ -19,7 +19,7 @@ from rxtasks.lifecycle.signals import Cancelled, Reschedule, Retry
 from rxtasks.wire.message import Cancel, Checkpoint, Define, Heartbeat, Hook, Ping, Ready, Reply, Request, Stop
 from rxtasks.wire.payload import dump_args, loads
 from rxtasks.worker.context import TaskContext, current_task
-from tests.unit.worker.harness import END, JSON, LOG, PROGRESS, RUNNING, Finished, Process, worker
+from tests.unit.worker.harness import END, LOG, OUTPUTS, PROGRESS, RUNNING, Finished, Process, worker
 
 
 def test_a_task_runs_and_its_rows_are_numbered(shared: Process) -> None:
@@ -32,7 +32,7 @@ def test_a_task_runs_and_its_rows_are_numbered(shared: Process) -> None:
         return {"x": x}
 
     done = shared.run(handler, 3, first_seq=7)
-    assert [RUNNING, LOG, PROGRESS, JSON, END] == done.kinds()
+    assert [RUNNING, LOG, PROGRESS, OUTPUTS, END] == done.kinds()
     assert [7, 8, 9, 10, 11] == [row[2] for row in done.rows]
     assert "succeeded" == done.status
     assert {"x": 3} == done.value
