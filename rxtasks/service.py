@@ -50,7 +50,8 @@ class TaskService(ServiceView):
         concurrency: async tasks that one worker runs at once.
         initializer: called with `initargs` in each worker before its first task, again in each replacement.
         fallback: isolations to take when the one asked for does not exist here (None: process to thread; (): fail).
-        on_exit: what `with` does at its end: "finish" (the default), "drain" or "force".
+        on_exit: what `with` does at its end: "finish" (the default; resumes a paused pool), "drain" (the default
+            without workers) or "force".
         echo: least level of task logs also written to stderr; None = none.
         retain: ended tasks kept for get, list and track.
         settings: fields of `rxtasks.config.Settings`.
@@ -93,7 +94,8 @@ class TaskService(ServiceView):
         self._echo_level = echo
         self._retain = retain
         self._store = make_store(store, retain=retain, max_queue=self._settings.max_queue)
-        self._on_exit = on_exit or ("drain" if self._store.durable else "finish")
+        # Without workers nothing here would finish.
+        self._on_exit = on_exit or ("finish" if self._specs and not self._store.durable else "drain")
         self._life = threading.RLock()
         self._engine: TaskEngine | None = None
         self._stopped = False
@@ -152,7 +154,7 @@ class TaskService(ServiceView):
             WorkerStartError: a worker could not start; holds its own error text.
         """
         with self._life:
-            if self._stopped:
+            if self._stopped or (self._engine is not None and self._engine.stopping):
                 self._stopped = False
                 self._engine = None
                 self._store.reopen()
@@ -190,6 +192,7 @@ class TaskService(ServiceView):
         engine = self._engine
         if self._on_exit == "finish" and engine is not None and not self._stopped:
             try:
+                engine.pause(False)
                 engine.wait_idle()
             except BaseException:
                 self._stop(waiting="cancel")
@@ -330,7 +333,14 @@ class TaskService(ServiceView):
     # -- the pool ------------------------------------------------------------------------------------------------------
 
     def scale(self, n: int) -> int:
-        """Want `n` workers and return the number after clamping."""
+        """Want `n` workers (of the first kind, if there are several) and return the number after clamping.
+
+        Before the start: so many will be started. Clamped to 1 to 256; an inline worker is always one, and a service
+        without workers has none.
+
+        Raises:
+            SettingsError: `n` is no whole number.
+        """
         return self._engine_now().scale(n)
 
     def pause(self) -> None:

@@ -30,6 +30,7 @@ from rxtasks.errors import (
     QueueFull,
     RxTasksError,
     ServiceStopped,
+    SettingsError,
     TaskCancelled,
     UnknownTask,
     WorkerStartError,
@@ -216,6 +217,11 @@ class TaskEngine(RxSubject[Any]):
         fresh = tracker is None
         if tracker is None:
             tracker = trackers[task_id] = TaskTracker(task_id, name=envelope.name, control=self)
+            if envelope.hold:
+                tracker.note_status(TaskStatus.CREATED)
+                self.outlet.created.add(task_id)
+            elif envelope.due_us:
+                tracker.note_status(TaskStatus.SCHEDULED)
         desk = None if envelope.hold or envelope.due_us else self._desk
         if desk is not None:
             desk.expect(task_id)
@@ -225,13 +231,15 @@ class TaskEngine(RxSubject[Any]):
             if desk is not None:
                 desk.forget(task_id)
             if fresh:
-                trackers.pop(task_id, None)
+                self._forget_tracker(task_id)
             raise
         if other is not None:
             if desk is not None:
                 desk.forget(task_id)
             if fresh and (other != task_id or self._has_ended(task_id)):
-                trackers.pop(task_id, None)
+                self._forget_tracker(task_id)
+            if not envelope.hold:
+                self._has_been_queued(other)
             self.driver.arrived()
             return self.track(other)
         if not self._started and not envelope.hold:
@@ -240,6 +248,20 @@ class TaskEngine(RxSubject[Any]):
         if desk is not None:
             desk.work_for(tracker)
         return tracker
+
+    def _forget_tracker(self, task_id: str) -> TaskTracker | None:
+        self.outlet.created.discard(task_id)
+        return self.outlet.trackers.pop(task_id, None)
+
+    def _has_been_queued(self, task_id: str) -> None:
+        """A task that was created is waited for from now on."""
+        created = self.outlet.created
+        if task_id in created:
+            created.discard(task_id)
+            tracker = self.outlet.trackers.get(task_id)
+            if tracker is not None and tracker.status is TaskStatus.CREATED:
+                record = self.store.get(task_id)
+                tracker.note_status(TaskStatus.PENDING if record is None else record.status)
 
     def sink(self, envelope: Envelope, settled: Callable[[str, Outcome], Any]) -> None:
         """Put the envelope into the store; `settled` gets its outcome on the delivery thread. No tracker is made."""
@@ -272,7 +294,7 @@ class TaskEngine(RxSubject[Any]):
             claim = self.store.claim_one(task_id)
             if claim is None:  # somebody else could start, and it runs
                 return
-            self.outlet.trackers.pop(task_id, None)
+            self._forget_tracker(task_id)
             self.outlet.sinks.pop(task_id, None)
             if self._desk is not None:
                 self._desk.forget(task_id)
@@ -298,10 +320,13 @@ class TaskEngine(RxSubject[Any]):
             raise UnknownTask(task_id)
         made = TaskTracker(task_id, name=record.name, control=self)
         if not record.status.terminal:
+            made.note_status(record.status)
+            if record.status is TaskStatus.CREATED:
+                self.outlet.created.add(task_id)
             tracker = self.outlet.trackers.setdefault(task_id, made)
             if tracker is made and self._has_ended(task_id):
                 # It ended between the two looks, and nobody would settle this one.
-                self.outlet.trackers.pop(task_id, None)
+                self._forget_tracker(task_id)
                 return self.track(task_id, from_seq)
             return tracker.resumed(from_seq)
         at = record.finished_at or record.created_at
@@ -346,7 +371,7 @@ class TaskEngine(RxSubject[Any]):
                 raise UnknownTask(task_id)
             return False
         event, error = self._end_unstarted(claim, reason)
-        tracker = self.outlet.trackers.pop(task_id, None)
+        tracker = self._forget_tracker(task_id)
         if tracker is not None:
             tracker.observe(event)
             tracker.settle(Outcome(TaskStatus.CANCELLED, None, None, event.error, None, error))
@@ -371,6 +396,11 @@ class TaskEngine(RxSubject[Any]):
     def started(self) -> bool:
         """True from start() on."""
         return self._started
+
+    @property
+    def stopping(self) -> bool:
+        """True from stop() on, whoever called it."""
+        return self._stopping
 
     def start(self, *, wait: bool = True) -> None:
         """Start the core thread and the workers; with `wait`, until each worker is ready. Idempotent.
@@ -426,7 +456,8 @@ class TaskEngine(RxSubject[Any]):
         if not first:
             return self._report if isinstance(self._report, StopReport) else StopReport()
         for subject in (self, self.bus, self.pool):
-            self.delivery.complete(subject)
+            if not subject.is_disposed:
+                self.delivery.complete(subject)
         delivered = self.delivery.close(max(0.5, min(_BEYOND / 2, end - time.monotonic())))
         self._echo.finish(1.0)
         cut = tuple(task_id for task_id in unfinished if self._was_cut(task_id))
@@ -450,7 +481,16 @@ class TaskEngine(RxSubject[Any]):
     # -- the pool's control --------------------------------------------------------------------------------------------
 
     def scale(self, count: int) -> int:
-        """Want so many workers; return the number after clamping."""
+        """Want so many workers; return the number after clamping.
+
+        Raises:
+            SettingsError: `count` is no whole number.
+        """
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise SettingsError(f"scale takes a whole number of workers, not {count!r}")
+        with self._life:
+            if not self._started and not self._stopping:
+                return self.core.pool.resize(count)
         return int(self._ask(lambda ticket: ScaleAsked(ticket, count)) or 0)
 
     def pause(self, paused: bool) -> None:

@@ -41,6 +41,8 @@ class ServiceOutlet:
         self._retain = retain
         #: Trackers of tasks that have not ended.
         self.trackers: dict[str, TaskTracker] = {}
+        #: Ids of those of them that are stored and not queued: nothing runs them, and nobody waits for them.
+        self.created: set[str] = set()
         #: Trackers of ended tasks, as long as somebody holds them.
         self.ended: OrderedDict[str, weakref.ref[TaskTracker]] = OrderedDict()
         #: Called with the outcomes of tasks that have no tracker, on the delivery thread (map).
@@ -77,6 +79,8 @@ class ServiceOutlet:
                 if len(ended) > retain:
                     ended.popitem(last=False)
                 trackers.pop(task_id, None)
+                if self.created:
+                    self.created.discard(task_id)
                 if outcome.status is TaskStatus.FAILED and outcome.error is not None:
                     failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
             elif self.sinks:
@@ -99,7 +103,7 @@ class ServiceOutlet:
         if settled:
             self.turn_over()
             self._delivery.call(lambda: _hand_over(settled))
-        if self.waiters and not trackers and not self.sinks:
+        if self.waiters and self._nothing_queued:
             with self._idle:
                 self._idle.notify_all()
 
@@ -164,14 +168,16 @@ class ServiceOutlet:
             if reference() is None and error.code != ServiceStopped.code:
                 self._delivery.call(partial(_log_failure, task_id, name, error))
 
+    @property
+    def _nothing_queued(self) -> bool:
+        return not self.sinks and len(self.trackers) <= len(self.created)
+
     def wait_idle(self, timeout: float | None) -> bool:
-        """Wait until every task has ended; any thread but the core's."""
+        """Wait until every task that was queued has ended; any thread but the core's."""
         self.waiters += 1
         try:
             with self._idle:
-                return self._idle.wait_for(
-                    lambda: (not self.trackers and not self.sinks) or self.over.is_set(), timeout
-                )
+                return self._idle.wait_for(lambda: self._nothing_queued or self.over.is_set(), timeout)
         finally:
             self.waiters -= 1
 
@@ -213,6 +219,7 @@ class ServiceOutlet:
         if failure is not None:
             why = f"the engine failed: {type(failure).__name__}: {failure}"
         trackers, self.trackers = self.trackers, {}
+        self.created = set()
         for tracker in list(trackers.values()):
             tracker.settle(Outcome(TaskStatus.FAILED, error_object=ServiceStopped(why)))
         sinks, self.sinks = self.sinks, {}

@@ -390,7 +390,9 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             if first is not None and event.seq >= first:
                 return  # it waits in the backlog and comes in its place
             yield target, event
-        if self._error is not None or (held and isinstance(held[-1], StatusEvent) and held[-1].status.terminal):
+        ended = self._last or self._first
+        # Not what is held: of a task that ended before the seq asked for, nothing is.
+        if self._error is not None or (ended is not None and ended[0] <= last and TaskStatus(ended[4]).terminal):
             yield Ending(target, self._error), None
 
     def _published(self, batches: int) -> int:

@@ -254,30 +254,44 @@ class PoolState:
 
     def scale(self, count: int, now: Now, out: list[Instruction]) -> tuple[int, list[WorkerState]]:
         """Want `count` workers of the first kind; return the number after clamping and those that should leave."""
-        clamped = max(1, min(_MOST, count))
+        before = self._of_first_kind()
         leaving: list[WorkerState] = []
-        spec = self._specs[0] if self._specs else WorkerSpec()
-        mine = [place for place in self.places if place.spec == spec]
-        if len(mine) > clamped:
-            mine.sort(key=self._weight)
-            for place in mine[: len(mine) - clamped]:
-                self.places.remove(place)
+        clamped = self.resize(count)
+        mine = self._of_first_kind()
+        for place in before:
+            if place not in mine:
                 worker = self.workers.get(place.worker_id or "")
                 if worker is not None:
                     leaving.append(worker)
-        for place in self.places:
-            if place.given_up and place.spec == spec:
+        for place in mine:
+            if place.given_up:
                 # Asked for anew: worth another try.
                 place.given_up, place.failures = False, 0
                 self.spawn(place, now, out)
-        for _ in range(clamped - len(mine)):
-            place = Place(self._numbered, spec)
-            self._numbered += 1
-            self.places.append(place)
-            self.spawn(place, now, out)
-        said = f"{len(mine)} -> {clamped}" + (f" (asked for {count})" if clamped != count else "")
+            elif place not in before:
+                self.spawn(place, now, out)
+        said = f"{len(before)} -> {clamped}" + (f" (asked for {count})" if clamped != count else "")
         out.append(self.announce("pool_scaled", None, now, said, {"count": clamped, "asked": count}))
         return clamped, leaving
+
+    def resize(self, count: int) -> int:
+        """Have `count` places of the first kind, less the idle ones first; return the number after clamping."""
+        if not self._specs:
+            return 0
+        spec = self._specs[0]
+        # An inline worker is every caller's thread: there is one.
+        clamped = 1 if spec.isolation == "inline" else max(1, min(_MOST, count))
+        mine = self._of_first_kind()
+        mine.sort(key=self._weight)
+        for place in mine[: max(0, len(mine) - clamped)]:
+            self.places.remove(place)
+        for _ in range(clamped - len(mine)):
+            self.places.append(Place(self._numbered, spec))
+            self._numbered += 1
+        return clamped
+
+    def _of_first_kind(self) -> list[Place]:
+        return [place for place in self.places if self._specs and place.spec == self._specs[0]]
 
     def _weight(self, place: Place) -> tuple[bool, int]:
         worker = self.workers.get(place.worker_id or "")

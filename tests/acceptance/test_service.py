@@ -301,6 +301,30 @@ def test_scaling_is_clamped_and_seen(made: TaskService) -> None:
     assert 1 == len(made.workers())
 
 
+def test_scaling_before_the_start_sets_how_many_are_started() -> None:
+    """W-03: the number returned is what there will be; inline is one, and no workers stay none."""
+    with service(2) as made:
+        assert (256, 1, 3) == (made.scale(9999), made.scale(-5), made.scale(3))
+        assert 3 == made.start().status().workers
+    with service(3, isolation="inline") as made:
+        assert 1 == made.scale(4) == made.start().scale(4) == made.status().workers
+    with service(0) as made:
+        assert 0 == made.scale(4) == made.start().scale(4) == made.status().workers
+
+
+@pytest.mark.parametrize("wrong", ["3", 1.5, True, None])
+def test_a_wrong_number_of_workers_is_refused(made: TaskService, wrong: Any) -> None:
+    """W-03: by name."""
+    with pytest.raises(SettingsError, match="whole number of workers"):
+        made.scale(wrong)
+
+
+def test_a_tracker_shows_that_its_task_waits_for_its_time(made: TaskService) -> None:
+    """E-08, E-16: the tracker and the record say the same."""
+    tracker = made.with_options(delay=60).submit(jobs.double, 1)
+    assert TaskStatus.SCHEDULED == tracker.status == made.get(tracker.task_id).status
+
+
 def test_the_ledger_is_exact() -> None:
     """L-05: produced = delivered + conflated + dropped in every lane, while it runs and after the stop."""
     with service(2) as made:

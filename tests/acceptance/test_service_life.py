@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rxtasks import ServiceStopped, TaskCancelled, TaskRequest, TaskService, WorkerStartError
+from rxtasks import ServiceStopped, TaskCancelled, TaskRequest, TaskService, TaskStatus, WorkerStartError
 from rxtasks.operators import terminal
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, Gate, recorded, service, started
@@ -95,6 +95,58 @@ def test_leaving_with_force_ends_what_runs() -> None:
     for tracker in (running, waiting):
         with pytest.raises(ServiceStopped):
             tracker.result(timeout=0)
+
+
+def test_leaving_waits_for_no_task_that_was_only_created() -> None:
+    """E-06, R24: what was stored and not queued is not waited for; its tracker ends."""
+    with TaskService(1, isolation="thread", echo=None) as own:
+        request = TaskRequest(jobs.double, (1,))
+        created = [own.create(TaskRequest(jobs.double, (0,))), own.create(request)]
+        assert [TaskStatus.CREATED] * 2 == [tracker.status for tracker in created]
+        queued = own.submit(jobs.double, 2)
+        assert 2 == own.push(request).result(timeout=SOON)
+        found = own.track(created[0].task_id)
+    assert 4 == queued.result(timeout=0)
+    assert 2 == created[1].result(timeout=0)
+    for tracker in (created[0], found):
+        with pytest.raises(ServiceStopped):
+            tracker.result(timeout=0)
+
+
+def test_leaving_ends_tasks_that_nobody_here_can_run() -> None:
+    """E-06, R24: without workers there is nothing to wait for."""
+    with TaskService(0) as made:
+        tracker = made.submit(jobs.double, 1)
+    with pytest.raises(ServiceStopped):
+        tracker.result(timeout=0)
+
+
+def test_leaving_a_paused_pool_finishes_what_was_submitted() -> None:
+    """E-06: on_exit="finish" finishes everything submitted: nobody would resume."""
+    with TaskService(1, isolation="thread", echo=None) as made:
+        made.pause()
+        tracker = made.submit(jobs.double, 1)
+    assert 2 == tracker.result(timeout=0)
+
+
+def test_a_service_whose_pool_or_engine_was_stopped_starts_anew() -> None:
+    """E-06: start after stop works, whoever stopped it."""
+    with service() as made:
+        for stop in (lambda: made.pool.stop(), lambda: made.engine.stop()):
+            made.start()
+            stop()
+            with pytest.raises(ServiceStopped):
+                made.submit(jobs.double, 1)
+            assert 4 == made.start().submit(jobs.double, 2).result(timeout=SOON)
+
+
+def test_an_engine_that_was_disposed_of_is_stopped_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    """R14: dispose of the engine drops its observers; the service goes on, and its stop has nothing to complain about."""
+    with service() as made:
+        made.start().engine.dispose()
+        assert 4 == made.submit(jobs.double, 2).result(timeout=SOON)
+        made.stop()
+    assert not caplog.records
 
 
 def test_leaving_by_an_exception_cancels_what_has_not_started(tmp_path: Path) -> None:

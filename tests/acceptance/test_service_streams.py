@@ -152,6 +152,8 @@ def test_tracking_from_a_seq(made: TaskService) -> None:
     again = recorded(made.track(tracker.task_id, from_seq=4)).over().values
     assert [event for event in whole if event.seq >= 4] == again
     assert 5 == made.track(tracker.task_id, from_seq=4).result(timeout=SOON)
+    beyond = recorded(made.track(tracker.task_id, from_seq=whole[-1].seq + 1)).over()
+    assert beyond.completed and not beyond.values
 
 
 def test_streams_compose(made: TaskService) -> None:
