@@ -132,13 +132,13 @@ def _import(ref: str) -> Callable[..., Any]:
 
 
 def _dump(function: Any) -> bytes:
-    import cloudpickle
+    from rxtasks.wire.byvalue import dumps
 
     try:
-        return bytes(cloudpickle.dumps(function, protocol=5))
+        return dumps(function)
     except Exception as error:
         name = getattr(function, "__qualname__", None) or type(function).__name__
-        path, culprit, reason = find_culprit({"function": function}, cloudpickle.dumps)
+        path, culprit, reason = find_culprit({"function": function}, dumps)
         at = f" because of {path} ({type(culprit).__name__})" if path not in ("", "function") else ""
         raise PayloadError(
             f"{name} cannot travel to another process{at}: {short(str(reason or error))}", path or "function"

@@ -5,7 +5,8 @@ much as the answer given in C: write it with orjson, read that back, and compare
 a tuple from a list, True from 1 and -0.0 from 0.0, and refuses all but the exact built-in types. marshal goes first: it
 stops at 2,000 levels, while orjson 3.13 counts no tuples on its way down and writes past its buffer in deep ones.
 
-What does not pickle, or refers to `__main__` (which is another module in a worker), goes by cloudpickle, by value.
+What does not pickle, or refers to `__main__` (which is another module in a worker), goes by cloudpickle, by value;
+but not what cloudpickle makes something else of (see rxtasks.wire.byvalue).
 A value that cannot travel at all is a PayloadError that names the place: `args[0]['x'].lock`.
 """
 
@@ -226,12 +227,12 @@ def _leave_out(buffer: pickle.PickleBuffer) -> None:
 
 
 def _by_value(value: Any, roots: Mapping[str, Any]) -> bytes:
-    import cloudpickle
+    from rxtasks.wire.byvalue import dumps
 
     try:
-        return bytes(cloudpickle.dumps(value, protocol=5))
+        return dumps(value)
     except Exception as error:
-        path, culprit, reason = find_culprit(roots, cloudpickle.dumps)
+        path, culprit, reason = find_culprit(roots, dumps)
         raise PayloadError(
             f"{path or next(iter(roots))} cannot travel to another process: {type_name(type(culprit))}: "
             f"{short(str(reason or error))}",

@@ -7,7 +7,7 @@ import enum
 import marshal
 import threading
 from datetime import UTC, datetime
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from rxtasks.errors import PayloadError
+from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.payload import describe, dump_args, dump_value, exact_json, load_args, loads
 
 
@@ -154,6 +155,21 @@ def test_the_culprit_is_named_by_its_path(args: Any, kwargs: dict[str, Any], pat
         dump_args(args, kwargs)
     assert caught.value.path == path
     assert path in str(caught.value)
+
+
+def test_what_would_arrive_as_something_else_is_refused(tmp_path: Path) -> None:
+    """R26: cloudpickle makes a StringIO of an open file, and bytes of a memoryview."""
+    path = tmp_path / "text"
+    path.write_text("text", "utf-8")
+    with path.open(encoding="utf-8") as file:
+        for value, advice in ((file, "pass its path"), (memoryview(b"x"), r"bytes\(view\)")):
+            with pytest.raises(PayloadError, match=advice) as caught:
+                dump_args((), {"x": [value]})
+            assert "kwargs['x'][0]" == caught.value.path
+            with pytest.raises(PayloadError, match=advice):
+                dump_value(value, what="result")
+            with pytest.raises(PayloadError, match=advice):
+                CallableTable().key_for(lambda value=value: value)
 
 
 def test_a_closure_over_a_lock_names_the_variable() -> None:
