@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rxtasks.pool.info import WorkerSpec
     from rxtasks.stores.base import Store
 
-__all__ = ["make_setup", "make_specs", "make_store"]
+__all__ = ["make_modules", "make_setup", "make_specs", "make_store"]
 
 
 def make_specs(
@@ -36,27 +36,39 @@ def make_specs(
             raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
         if isolation not in ISOLATIONS:
             raise SettingsError(f"isolation is one of {', '.join(ISOLATIONS)}, not {isolation!r}")
-        specs = [WorkerSpec(count, isolation, concurrency=concurrency)] if count else []
+        spec = WorkerSpec(count or 1, isolation, concurrency=concurrency)
+        specs = [spec] if count else []
     elif isinstance(workers, Sequence) and all(isinstance(spec, WorkerSpec) for spec in workers):
         specs = list(workers)
     else:
         raise SettingsError(f"workers is a whole number from 0 or a list of WorkerSpec, not {workers!r}")
+    others = _fallbacks(fallback)
     said: str | None = None
     made = []
     for spec in specs:
-        other = _available(spec, fallback)
+        other = _available(spec, others)
         if other is not spec:
             said = f"worker processes do not exist on {sys.platform}: {other.isolation} workers are used instead"
         made.append(_inline_has_one(other))
     return made, said
 
 
-def _available(spec: WorkerSpec, fallback: Any) -> WorkerSpec:
+def _fallbacks(fallback: Any) -> tuple[str, ...]:
+    from rxtasks.pool.info import ISOLATIONS
+
+    if fallback is None:
+        return ("thread",)
+    words = tuple(fallback) if isinstance(fallback, Iterable) and not isinstance(fallback, str) else (fallback,)
+    if not all(word in ISOLATIONS for word in words):
+        raise SettingsError(f"fallback holds isolations ({', '.join(ISOLATIONS)}) or is None, not {fallback!r}")
+    return words
+
+
+def _available(spec: WorkerSpec, fallback: tuple[str, ...]) -> WorkerSpec:
     """Return the spec, or what stands in for it where its isolation does not exist."""
     if spec.isolation != "process" or _has_processes():
         return spec
-    others = ("thread",) if fallback is None else (fallback,) if isinstance(fallback, str) else tuple(fallback)
-    for other in others:
+    for other in fallback:
         if other in ("thread", "inline"):
             return attrs.evolve(spec, isolation=other)
     raise SettingsError(f"worker processes do not exist on {sys.platform}, and fallback= allows nothing else")
@@ -74,6 +86,8 @@ def make_store(store: str | Store, *, retain: int, max_queue: int | None) -> Sto
 
             return MemoryStore(retain=retain, max_queue=max_queue)
         raise SettingsError(f"store is 'memory' or a store object, not {store!r}")
+    if not all(hasattr(store, name) for name in ("durable", "enqueue", "claim", "commit")):
+        raise SettingsError(f"store is 'memory' or a store object (rxtasks.stores.base.Store), not {store!r}")
     return store
 
 
@@ -86,15 +100,31 @@ def _has_processes() -> bool:
     return hasattr(os, "pidfd_open") and sys.platform == "linux"
 
 
+def make_modules(modules: Any) -> list[str]:
+    """Return the names of the modules that each worker imports.
+
+    Raises:
+        SettingsError: they are no names.
+    """
+    names = [modules] if isinstance(modules, str) else list(modules) if isinstance(modules, Iterable) else [modules]
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise SettingsError(f"modules holds names of modules, such as 'package.module', not {name!r}")
+    return names
+
+
 def make_setup(
-    modules: list[str], initializer: Callable[..., Any] | None, initargs: tuple[Any, ...], specs: list[WorkerSpec]
+    modules: list[str], initializer: Callable[..., Any] | None, initargs: Iterable[Any], specs: list[WorkerSpec]
 ) -> Setup:
     """Return what each worker is set up with.
 
     Raises:
-        SettingsError: initargs without an initializer, or one that cannot be called.
+        SettingsError: initargs without an initializer, no arguments at all, or an initializer that cannot be called.
         PayloadError: the initializer or its arguments cannot travel.
     """
+    if not isinstance(initargs, Iterable):
+        raise SettingsError(f"initargs is a tuple of arguments, not {initargs!r}; for one argument write (x,)")
+    initargs = tuple(initargs)
     if initializer is None and initargs:
         raise SettingsError("initargs= needs an initializer=")
     if initializer is not None and not callable(initializer):

@@ -16,7 +16,7 @@ import attrs
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
 from rxtasks.errors import SettingsError, UnknownTask
-from rxtasks.fitting import make_setup, make_specs, make_store
+from rxtasks.fitting import make_modules, make_setup, make_specs, make_store
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -88,8 +88,8 @@ class TaskService(ServiceView):
         self._settings: Settings = make_settings(settings)
         self._clock = SystemClock()
         self._specs, self._fell_back = make_specs(workers, isolation, concurrency, fallback)
-        self._modules = [modules] if isinstance(modules, str) else list(modules)
-        self._setup = make_setup(self._modules, initializer, tuple(initargs), self._specs)
+        self._modules = make_modules(modules)
+        self._setup = make_setup(self._modules, initializer, initargs, self._specs)
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
@@ -166,7 +166,12 @@ class TaskService(ServiceView):
 
         Returns within that time plus 10 s; idempotent. Delivers every event to each subscriber that keeps taking them,
         and reports what was not delivered or not finished.
+
+        Raises:
+            SettingsError: `timeout` is no number of seconds.
         """
+        if timeout is not None:
+            _check_seconds("stop: timeout", timeout)
         return self._stop(force=force, timeout=timeout)
 
     def _stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
@@ -240,9 +245,9 @@ class TaskService(ServiceView):
             UnknownTask: there is no such task.
             LogTruncated: the events from that seq are no longer held.
         """
-        if from_seq < 1:
+        if isinstance(from_seq, bool) or not isinstance(from_seq, int) or from_seq < 1:
             raise SettingsError(f"from_seq is a whole number from 1, not {from_seq!r}")
-        return self._engine_now().track(task_id, from_seq)
+        return self._engine_now().track(_checked(task_id), from_seq)
 
     def get(self, task_id: str) -> TaskRecord:
         """Return the record of a task.
@@ -250,7 +255,7 @@ class TaskService(ServiceView):
         Raises:
             UnknownTask: there is no such task.
         """
-        record = self._store.get(task_id)
+        record = self._store.get(_checked(task_id))
         if record is None:
             raise UnknownTask(task_id)
         return record
@@ -270,7 +275,7 @@ class TaskService(ServiceView):
         `older_than`: created at least so many seconds ago.
 
         Raises:
-            SettingsError: there is no such status.
+            SettingsError: there is no such status, or a value is of another type.
             UnknownTask: `after` is not known, or not held any more (retain): where to go on cannot be told.
         """
         wanted: TaskStatus | None = None
@@ -279,11 +284,17 @@ class TaskService(ServiceView):
                 wanted = TaskStatus(status)
             except ValueError:
                 raise SettingsError(f"there is no status {status!r}; statuses: {', '.join(TaskStatus)}") from None
-        if after is not None and self._store.get(after) is None:
+        for what, text in (("name", name), ("tag", tag), ("worker", worker)):
+            if text is not None and not isinstance(text, str):
+                raise SettingsError(f"list: {what} is text or None, not {text!r}")
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise SettingsError(f"list: limit is a whole number from 0, not {limit!r}")
+        if after is not None and self._store.get(_checked(after)) is None:
             raise UnknownTask(after)
         before: int | None = None
         if older_than is not None:
             seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+            _check_seconds("list: older_than", seconds)
             before = self._clock.wall_us() - int(seconds * 1e6)
         return self._store.list(
             status=wanted, name=name, tag=tag, worker=worker, created_before_us=before, limit=limit, after=after
@@ -328,7 +339,7 @@ class TaskService(ServiceView):
         Raises:
             UnknownTask: there is no such task.
         """
-        return self._engine_now().cancel(task_id, reason)
+        return self._engine_now().cancel(_checked(task_id), reason)
 
     # -- the pool ------------------------------------------------------------------------------------------------------
 
@@ -382,7 +393,20 @@ class TaskService(ServiceView):
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event published before has been taken by its subscribers; False: the time was over first."""
+        if timeout is not None:
+            _check_seconds("flush: timeout", timeout)
         return self._engine_now().flush(timeout)
+
+
+def _checked(task_id: str) -> str:
+    if not isinstance(task_id, str):
+        raise UnknownTask(task_id)
+    return task_id
+
+
+def _check_seconds(what: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+        raise SettingsError(f"{what} is seconds from 0, not {value!r}")
 
 
 def _stop_at_exit(reference: weakref.ref[TaskService]) -> None:

@@ -96,9 +96,14 @@ class ServiceView:
         return self.with_options(**when).submit(fn, *args)
 
     def defer(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Observable[Any]:
-        """Return a cold Observable of the result: submits at each subscribe, cancels on dispose."""
+        """Return a cold Observable of the result: submits at each subscribe, cancels on dispose.
+
+        Raises:
+            SettingsError: `fn` is no function.
+        """
         from rxtasks.engine.deferred import DeferredTask
 
+        _check_task(fn)
         return DeferredTask(lambda: self.submit(fn, *args, **kwargs))
 
     def map(
@@ -122,8 +127,14 @@ class ServiceView:
 
         if on_failure not in ("raise", "emit"):
             raise SettingsError(f'map: on_failure is "raise" or "emit", not {on_failure!r}')
+        _check_task(fn)
         if not iterables:
             raise SettingsError("map takes a function and at least one iterable")
+        for items in iterables:
+            if not (hasattr(items, "__iter__") or hasattr(items, "__getitem__")):
+                raise SettingsError(
+                    f"map takes iterables of arguments, not {items!r}; submit takes the arguments themselves"
+                )
         if buffersize is None:
             buffersize = max(64, 4 * self._service._slots())
         if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
@@ -137,3 +148,8 @@ class ServiceView:
             emit_failures=on_failure == "emit",
             changes=self._changes,
         )
+
+
+def _check_task(fn: Any) -> None:
+    if not isinstance(fn, str) and not callable(fn):
+        raise SettingsError(f"a task is a function or the name of a registered one, not {fn!r}")

@@ -184,6 +184,8 @@ class TaskEngine(RxSubject[Any]):
         Raises:
             ServiceStopped, QueueFull, SettingsError, UnknownHandler, PayloadError: it is not taken.
         """
+        if not isinstance(request, TaskRequest):
+            raise SettingsError(f"push takes a TaskRequest, not {request!r}; submit takes a function and its arguments")
         envelope = self._intake.envelope(
             request.task,
             request.args,

@@ -13,7 +13,7 @@ from rxtasks.clock import Clock
 from rxtasks.errors import SettingsError, UnknownHandler
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.task import new_id
-from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.info import ISOLATIONS, WorkerSpec
 from rxtasks.stores.base import Envelope
 from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.payload import dump_args
@@ -166,6 +166,8 @@ class Intake:
                 raise SettingsError(f"TaskOptions.{name} is not available with this store yet; leave it out")
         if options.delay is not None and options.run_at is not None:
             raise SettingsError("TaskOptions takes delay or run_at, not both")
+        if options.isolation not in (None, *ISOLATIONS):
+            raise SettingsError(f"TaskOptions.isolation is one of {', '.join(ISOLATIONS)}, not {options.isolation!r}")
         if self._specs and not any(
             (options.isolation is None or options.isolation == spec.isolation)
             and (spec.queues is None or (options.queue or "default") in spec.queues)

@@ -15,9 +15,9 @@ from rxtasks.lifecycle.retry import RetryPolicy
 __all__ = ["DEFAULT_OPTIONS", "ResourceLimits", "TaskOptions", "merge_options"]
 
 
-def _seconds(what: str, *, zero: bool) -> Any:
+def _seconds(what: str, *, zero: bool, none: bool = True) -> Any:
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if value is None:
+        if value is None and none:
             return
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or value < 0 or (value == 0 and not zero):
@@ -115,7 +115,7 @@ class TaskOptions:
     #: Soft timeout of one attempt, seconds: the handler is asked to checkpoint.
     timeout: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=False))
     #: Seconds between asking (timeout, cancel) and killing the process tree.
-    grace: float = attrs.field(default=5.0, validator=_seconds("TaskOptions", zero=True))
+    grace: float = attrs.field(default=5.0, validator=_seconds("TaskOptions", zero=True, none=False))
     retry: RetryPolicy = attrs.field(factory=RetryPolicy, validator=_policy)
     #: Worker crashes after which the task fails; 1 = never run again after a crash.
     max_crashes: int = attrs.field(default=3, validator=_whole(1))

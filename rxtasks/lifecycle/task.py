@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import attrs
 from ulid_transform import ulid_now
 
+from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
@@ -22,21 +23,51 @@ def new_id() -> str:
     return ulid_now()
 
 
+def _args(value: Any) -> tuple[Any, ...]:
+    # Of a text, tuple() would make an argument of each character.
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise SettingsError(f"TaskRequest.args is a tuple of arguments, not {value!r}; for one argument write (x,)")
+    return tuple(value)
+
+
+def _names(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise SettingsError(f"TaskRequest.kwargs holds arguments by name, not {value!r}")
+
+
+def _options(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, TaskOptions):
+        raise SettingsError(f"TaskRequest.options is a TaskOptions or None, not {value!r}")
+
+
+def _id(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"TaskRequest.task_id is text that names the task, such as a ULID, not {value!r}")
+
+
+def _trace(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, str):
+        raise SettingsError(f"TaskRequest.trace is text or None, not {value!r}")
+
+
 @attrs.frozen
 class TaskRequest:
     """A task to run: `task` is a callable or the name of a registered handler.
 
     Pushing an id again returns the task that has it.
+
+    Raises:
+        SettingsError: a field is of another type. What `task` is, is looked at when the request is pushed.
     """
 
     task: str | Callable[..., Any]
-    args: tuple[Any, ...] = attrs.field(default=(), converter=tuple)
-    kwargs: Mapping[str, Any] = attrs.field(factory=dict)
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_args)
+    kwargs: Mapping[str, Any] = attrs.field(factory=dict, validator=_names)
     #: None = the handler's own defaults.
-    options: TaskOptions | None = None
-    task_id: str = attrs.field(factory=new_id)
+    options: TaskOptions | None = attrs.field(default=None, validator=_options)
+    task_id: str = attrs.field(factory=new_id, validator=_id)
     #: W3C traceparent or any text; carried to the worker unchanged.
-    trace: str | None = None
+    trace: str | None = attrs.field(default=None, validator=_trace)
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ def levels_from(level: str | None) -> frozenset[str]:
     """
     if level is None:
         return frozenset()
-    word = level.upper()
+    word = level.upper() if isinstance(level, str) else ""
     if word not in LEVELS:
         raise SettingsError(f"there is no log level {level!r}; levels: {', '.join(LEVELS)}")
     return frozenset(LEVELS[LEVELS.index(word) :])

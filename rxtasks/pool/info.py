@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
 import attrs
@@ -19,7 +20,8 @@ ISOLATIONS = ("inline", "thread", "process")
 def _queues(value: tuple[str, ...] | list[str] | str | None) -> tuple[str, ...] | None:
     if value is None:
         return None
-    return (value,) if isinstance(value, str) else tuple(value)
+    # What is no collection is left to the check.
+    return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
 
 
 @attrs.frozen
@@ -41,6 +43,11 @@ class WorkerSpec:
                 raise SettingsError(f"WorkerSpec.{name} is a whole number from 1, not {value!r}")
         if self.isolation not in ISOLATIONS:
             raise SettingsError(f"WorkerSpec.isolation is one of {', '.join(ISOLATIONS)}, not {self.isolation!r}")
+        for queue in self.queues or ():
+            if not isinstance(queue, str):
+                raise SettingsError(f"WorkerSpec.queues holds names of queues, not {queue!r}")
+        if self.limits is not None and not isinstance(self.limits, ResourceLimits):
+            raise SettingsError(f"WorkerSpec.limits is a ResourceLimits or None, not {self.limits!r}")
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""cloudpickle, without what it changes on the way: an open file would arrive as a StringIO of its text, a memoryview as bytes."""
+"""cloudpickle, without what it changes: an open file would arrive as a StringIO of its text, a memoryview as bytes."""
 
 from __future__ import annotations
 

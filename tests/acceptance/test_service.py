@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -409,6 +409,16 @@ def test_what_cannot_be_is_refused_by_name() -> None:
         ({"retain": -1}, "retain"),
         ({"drain_timeout": "3"}, "drain_timeout"),
         ({"echo": "loud"}, "loud"),
+        ({"echo": 5}, "log level 5"),
+        ({"store": None}, "store is"),
+        ({"store": 5}, "store is"),
+        ({"modules": 5}, "modules holds names"),
+        ({"modules": ["json", 5]}, "modules holds names"),
+        ({"workers": 0, "concurrency": 0}, "concurrency"),
+        ({"workers": 0, "isolation": "docker"}, "isolation"),
+        ({"initializer": print, "initargs": 5}, "initargs"),
+        ({"fallback": "nowhere"}, "fallback"),
+        ({"fallback": 5}, "fallback"),
     ):
         with pytest.raises(SettingsError, match=text):
             TaskService(**{"workers": 1, **wrong})
@@ -423,6 +433,37 @@ def test_what_cannot_be_is_refused_by_name() -> None:
             made.submit(3)  # type: ignore[arg-type]
         assert 1 == made.submit("acceptance.named", 1).result(timeout=SOON)
         assert not made.list("failed")
+
+
+def test_values_of_a_wrong_type_are_refused_by_name(made: TaskService) -> None:
+    """E-06: at the door, and nothing has been submitted."""
+    wrong: list[tuple[str, Callable[[Any], Any]]] = [
+        ("push takes a TaskRequest", lambda service: service.push(jobs.double)),
+        ("push takes a TaskRequest", lambda service: service.create(5)),
+        ("from_seq", lambda service: service.track("x", from_seq="1")),
+        ("status 5", lambda service: service.list(5)),
+        ("name", lambda service: service.list(name=5)),
+        ("limit", lambda service: service.list(limit=None)),
+        ("limit", lambda service: service.list(limit=-1)),
+        ("older_than", lambda service: service.list(older_than="1")),
+        ("older_than", lambda service: service.list(older_than=-1)),
+        ("timeout", lambda service: service.flush("1")),
+        ("timeout", lambda service: service.stop(timeout="1")),
+        ("timeout", lambda service: service.stop(timeout=-1)),
+        ("function", lambda service: service.defer(5)),
+        ("function", lambda service: service.map(5, [1])),
+        ("iterables", lambda service: service.map(jobs.double, 5)),
+    ]
+    for text, call in wrong:
+        with pytest.raises(SettingsError, match=text):
+            call(made)
+    for call in (made.get, made.track, made.cancel, made.delete):
+        for task_id in (5, None, []):
+            with pytest.raises(UnknownTask):
+                call(task_id)  # type: ignore[arg-type]
+    with service(0) as alone, pytest.raises(SettingsError, match="isolation"):
+        alone.with_options(isolation="nowhere").submit(jobs.double, 1)
+    assert not made.list() and not made.status().running
     with service(isolation="process") as made, pytest.raises(PayloadError, match=r"args\[1\]"):
         made.submit(jobs.named, 1, threading.Lock())
 

@@ -15,6 +15,7 @@ from rxtasks.lifecycle.options import ResourceLimits, TaskOptions, merge_options
 from rxtasks.lifecycle.retry import RetryPolicy
 from rxtasks.lifecycle.secret import Secret
 from rxtasks.lifecycle.task import TaskRequest, new_id
+from rxtasks.pool.info import WorkerSpec
 
 
 @pytest.mark.parametrize(
@@ -30,6 +31,7 @@ from rxtasks.lifecycle.task import TaskRequest, new_id
         {"timeout": 0},
         {"timeout": "3"},
         {"grace": -0.1},
+        {"grace": None},
         {"retry": 3},
         {"max_crashes": 0},
         {"on_dependency_failure": "ignore"},
@@ -104,6 +106,35 @@ def test_requests_have_ids_of_their_own() -> None:
     assert (1, 2) == first.args
     assert first.task_id != second.task_id
     assert 26 == len(new_id())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"args": 5},
+        {"args": "abc"},
+        {"kwargs": 5},
+        {"kwargs": {5: 1}},
+        {"options": {"timeout": 1}},
+        {"task_id": 5},
+        {"task_id": ""},
+        {"trace": 5},
+    ],
+    ids=str,
+)
+def test_a_wrong_field_of_a_request_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    """E-06: where it was written, not where it is pushed."""
+    ((name, _),) = wrong.items()
+    with pytest.raises(SettingsError, match=f"TaskRequest.{name}"):
+        TaskRequest("m:f", **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"queues": 5}, {"queues": [5]}, {"limits": 5}, {"count": 0}], ids=str)
+def test_a_wrong_field_of_a_worker_spec_is_refused_by_name(wrong: dict[str, Any]) -> None:
+    """W-01: the message names the field and shows the value."""
+    ((name, _),) = wrong.items()
+    with pytest.raises(SettingsError, match=f"WorkerSpec.{name}"):
+        WorkerSpec(**wrong)
 
 
 def test_a_secret_is_read_where_it_is_revealed_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
