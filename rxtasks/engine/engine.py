@@ -23,7 +23,7 @@ from rxtasks.engine.core import Core
 from rxtasks.engine.driver import Driver
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
-from rxtasks.engine.intake import Intake
+from rxtasks.engine.intake import Intake, refused
 from rxtasks.engine.outlet import ServiceOutlet
 from rxtasks.engine.report import StopReport
 from rxtasks.errors import (
@@ -166,11 +166,22 @@ class TaskEngine(RxSubject[Any]):
                 self._room.wait(0.01)
 
     def _refuse(self, request: TaskRequest, error: Exception) -> None:
-        """Make a refused request visible as a failed task."""
+        """Make a refused request a failed task: its event, and its record where the store takes one more."""
         info = info_of(error) if isinstance(error, RxTasksError) else TaskErrorInfo(type(error).__name__, str(error))
-        event = StatusEvent(
-            request.task_id, 1, 1, None, utc_from_us(self._clock.wall_us()), TaskStatus.FAILED, None, info
-        )
+        task_id, now = request.task_id, self._clock.wall_us()
+        event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.FAILED, None, info)
+        try:
+            known = self.store.enqueue((refused(request, now),))[0] is not None
+            claim = None if known else self.store.claim_one(task_id)
+        except RxTasksError:
+            known, claim = False, None
+        if known:
+            # The task that has this id has events of its own.
+            log_problem(f"a request with the id of task {task_id} was refused; that task goes on", error)
+            return
+        if claim is not None:
+            change = Change(claim.token, task_id, TaskStatus.FAILED, 0, 0, 0, 0, 2, None, None, now, True, error=info)
+            self.store.commit([change], [event], lambda refused, failure: None)
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)
 
@@ -332,11 +343,10 @@ class TaskEngine(RxSubject[Any]):
                 return self.track(task_id, from_seq)
             return tracker.resumed(from_seq)
         at = record.finished_at or record.created_at
-        made.observe(
-            StatusEvent(
-                task_id, 1, max(1, record.attempt), record.worker_id, at, record.status, record.result, record.error
-            )
+        ended = StatusEvent(
+            task_id, 1, max(1, record.attempt), record.worker_id, at, record.status, record.result, record.error
         )
+        made.observe(ended, batches=-1)  # published long ago: it comes with none of the batches to come
         made.settle(Outcome(record.status, ["j", record.result], None, record.error))
         return made
 

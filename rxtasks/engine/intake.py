@@ -12,14 +12,14 @@ import attrs
 from rxtasks.clock import Clock
 from rxtasks.errors import SettingsError, UnknownHandler
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
-from rxtasks.lifecycle.task import new_id
+from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.pool.info import ISOLATIONS, WorkerSpec
 from rxtasks.stores.base import Envelope
 from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.payload import dump_args
 from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "refused"]
 
 #: Functions whose plan is remembered.
 _MOST_PLANS = 1000
@@ -182,3 +182,22 @@ class Intake:
         if len(self._checked) > 1000:
             self._checked.clear()
         self._checked[id(options)] = options
+
+
+def refused(request: TaskRequest, now_us: int) -> Envelope:
+    """Return the envelope of a request that was refused, for its record: it names the task and cannot be run."""
+    name = request.task if isinstance(request.task, str) else default_name(request.task)
+    options = attrs.evolve(request.options or DEFAULT_OPTIONS, dedup_key=None, delay=None, run_at=None)
+    return Envelope(
+        request.task_id,
+        options.name or name,
+        "refused",
+        None,
+        None,
+        "o",
+        ((), {}),
+        options,
+        now_us,
+        request.trace,
+        hold=True,
+    )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from queue import Empty, SimpleQueue
 
+from rxtasks.errors import SettingsError
 from rxtasks.observe.tracker import TaskTracker
 
 __all__ = ["as_completed"]
@@ -23,7 +24,15 @@ def as_completed(trackers: Iterable[TaskTracker], timeout: float | None = None) 
 
     Raises:
         TimeoutError: not all have ended in time.
+        SettingsError: one is no tracker.
     """
+    trackers = list(trackers)
+    for tracker in trackers:
+        if not hasattr(tracker, "_when_done"):
+            raise SettingsError(
+                f"as_completed takes trackers, as submit returns them, not {tracker!r};"
+                " for futures there is concurrent.futures.as_completed"
+            )
     end = None if timeout is None else time.monotonic() + timeout
     waiting = {id(tracker): tracker for tracker in trackers}
     total = len(waiting)

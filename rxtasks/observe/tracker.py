@@ -224,7 +224,7 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
         """Take note of the task's next event, in order of seq; the core does so before it publishes it.
 
         `size` is the bytes of a log or output; -1 = not known, then they are estimated. `batches` is how many batches
-        the delivery has published; None = to be looked up.
+        the delivery has published; None = to be looked up, -1 = the event was published before all of them.
 
         All events noted since a publish of the delivery go into the next one.
         """

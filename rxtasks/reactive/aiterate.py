@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from reactivex import Observable
 
-from rxtasks.reactive.buffer import whole_number
+from rxtasks.reactive.buffer import check_observable, whole_number
 from rxtasks.reactive.feeder import FeederScheduler, Unwind
 from rxtasks.reactive.flow import Flow, flow_of
 from rxtasks.reactive.intake import Intake, Tally
@@ -39,9 +39,10 @@ def aiterate(observable: Observable[T], *, buffersize: int = BUFFERSIZE) -> Asyn
             on the loop's own thread: there the iterator ends with QueueFull after the values that fit.
 
     Raises:
-        SettingsError: buffersize is no number from 1.
+        SettingsError: buffersize is no number from 1, or `observable` none.
     """
     capacity = whole_number("buffersize", buffersize)
+    check_observable("aiterate", observable)
     flow = flow_of(observable)
     inbox: _AsyncInbox[T] = _AsyncInbox(capacity, flow, ends=from_here(observable))
     try:

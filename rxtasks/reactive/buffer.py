@@ -13,7 +13,7 @@ from rxtasks.reactive.lane import Strategy
 from rxtasks.reactive.runner import SchedulerLike, needs_this_thread, runner_maker
 from rxtasks.reactive.waiting import Fifo
 
-__all__ = ["buffer_bounded", "whole_number"]
+__all__ = ["buffer_bounded", "check_observable", "whole_number"]
 
 T = TypeVar("T")
 
@@ -61,3 +61,15 @@ def whole_number(name: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise SettingsError(f"{name} is a whole number from 1, not {value!r}")
     return value
+
+
+def check_observable(what: str, observable: object) -> None:
+    """Refuse what cannot be subscribed to.
+
+    Raises:
+        SettingsError: `observable` is none.
+    """
+    if not hasattr(observable, "subscribe"):
+        raise SettingsError(
+            f"{what} takes an observable, such as tracker.outputs or service.events, not {observable!r}"
+        )

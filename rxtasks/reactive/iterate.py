@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, NoReturn, TypeVar
 
 from reactivex import Observable, abc
 
-from rxtasks.reactive.buffer import whole_number
+from rxtasks.reactive.buffer import check_observable, whole_number
 from rxtasks.reactive.feeder import Unwind, feed_aside
 from rxtasks.reactive.flow import Flow, flow_of
 from rxtasks.reactive.intake import Intake, Tally
@@ -47,9 +47,10 @@ def iterate(observable: Observable[T], *, buffersize: int = BUFFERSIZE) -> Itera
 
     Raises:
         RuntimeError: called on the thread that delivers this stream (inside on_next): it would wait for itself.
-        SettingsError: buffersize is no number from 1.
+        SettingsError: buffersize is no number from 1, or `observable` none.
     """
     capacity = whole_number("buffersize", buffersize)
+    check_observable("iterate", observable)
     if needed_here(observable):
         refuse("iterate()")
     flow = flow_of(observable)

@@ -29,7 +29,9 @@ from rxtasks import (
     UnknownHandler,
     UnknownTask,
     WorkerSpec,
+    aiterate,
     as_completed,
+    iterate,
 )
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, Gate, recorded, service, started
@@ -453,6 +455,9 @@ def test_values_of_a_wrong_type_are_refused_by_name(made: TaskService) -> None:
         ("function", lambda service: service.defer(5)),
         ("function", lambda service: service.map(5, [1])),
         ("iterables", lambda service: service.map(jobs.double, 5)),
+        ("takes trackers", lambda _: list(as_completed([5]))),  # type: ignore[list-item]
+        ("takes an observable", lambda _: iterate(5)),  # type: ignore[arg-type]
+        ("takes an observable", lambda _: aiterate(5)),  # type: ignore[arg-type]
     ]
     for text, call in wrong:
         with pytest.raises(SettingsError, match=text):

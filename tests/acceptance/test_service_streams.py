@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
@@ -21,9 +22,13 @@ from rxtasks import (
     StatusEvent,
     TaskCancelled,
     TaskEngine,
+    TaskFailed,
+    TaskOptions,
     TaskRequest,
     TaskService,
+    TaskStatus,
     TaskTracker,
+    UnknownHandler,
     WorkerPool,
     aiterate,
     as_completed,
@@ -69,6 +74,31 @@ def test_an_observable_of_requests_feeds_the_engine(made: TaskService) -> None:
     assert list(range(0, 200, 2)) == [results[request.task_id] for request in requests]
     refused = next(event for event in events.values if event.task_id == "01ARZ3NDEKTSV4RRFFQ69G5FAV")
     assert ("failed", "UNKNOWN_HANDLER") == (refused.status, refused.error.code)
+
+
+def test_a_refused_request_is_a_failed_task(made: TaskService) -> None:
+    """R24, E-02: it is found like any other; a task that has its id already is left alone."""
+    ends = recorded(made.events.pipe(terminal()))
+    request = TaskRequest("no:such", options=TaskOptions(tags="mine", dedup_key="key", delay=60))
+    made.engine.on_next(request)
+    assert UnknownHandler.code == ends.wait(lambda r: len(r.values) == 1).values[0].error.code
+    record = made.get(request.task_id)
+    assert ("no:such", "failed", UnknownHandler.code) == (
+        record.name,
+        record.status,
+        record.error and record.error.code,
+    )
+    assert [record] == made.list("failed", tag="mine")
+    again = made.track(request.task_id)
+    assert ends.values == recorded(again).over().values
+    with pytest.raises(TaskFailed, match=r"UnknownHandler.*no:such"):
+        again.result(timeout=0)
+    good = made.with_options(dedup_key="key").submit(jobs.double, 4)
+    assert 8 == good.result(timeout=SOON)
+    made.engine.on_next(TaskRequest(5, task_id=good.task_id))  # type: ignore[arg-type]
+    assert made.flush(SOON)
+    assert [request.task_id, good.task_id] == [event.task_id for event in ends.values]
+    assert TaskStatus.SUCCEEDED == made.get(good.task_id).status
 
 
 def test_a_full_queue_holds_its_source(tmp_path: Path) -> None:
@@ -154,6 +184,18 @@ def test_tracking_from_a_seq(made: TaskService) -> None:
     assert 5 == made.track(tracker.task_id, from_seq=4).result(timeout=SOON)
     beyond = recorded(made.track(tracker.task_id, from_seq=whole[-1].seq + 1)).over()
     assert beyond.completed and not beyond.values
+
+
+def test_a_task_that_nobody_held_is_tracked_from_its_record(made: TaskService) -> None:
+    """E-08: its end is on the stream, and in outcome, though the events before it are gone."""
+    ends = recorded(made.events.pipe(terminal()))
+    task_id = made.submit(jobs.double, 3).task_id
+    ends.wait(lambda r: bool(r.values))
+    gc.collect()
+    tracker = made.track(task_id)
+    seen = recorded(tracker).over()
+    assert seen.completed and [6] == [event.result for event in seen.values]
+    assert [6] == recorded(tracker.outcome).over().values and 6 == tracker.result(timeout=0)
 
 
 def test_streams_compose(made: TaskService) -> None:
