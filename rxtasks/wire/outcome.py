@@ -118,6 +118,8 @@ class Outcome:
             return known
         if isinstance(known, Cancelled):
             return TaskCancelled(known.reason)
+        if info is not None and isinstance(info.details, dict) and "reason" in info.details:
+            return TaskCancelled(info.details["reason"])
         said = "" if info is None else info.message
         plain = str(TaskCancelled())
         if said in ("", "cancelled", plain):

@@ -6,8 +6,9 @@ import sys
 from datetime import datetime
 from typing import Any
 
+from rxtasks.errors import TaskCancelled
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.signals import Cancelled, Reschedule, Retry
+from rxtasks.lifecycle.signals import Cancelled, Reschedule, Retry, Signal
 from rxtasks.wire.payload import dump_exception
 from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.failure import describe, own_frame, type_name
@@ -30,6 +31,8 @@ def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final:
         asked = attempt.context
         reason = error.reason if isinstance(error, Cancelled) else None
         return cancelled(_text(reason) or (asked._reason if asked._cancelled else None))
+    if isinstance(error, Signal) and attempt.context._cancelled:  # nobody waits for another attempt
+        return cancelled(attempt.context._reason)
     if isinstance(error, Reschedule) and isinstance(error.at, datetime):
         return Ending("scheduled", delay=seconds_until(error.at))
     if isinstance(error, Retry):
@@ -53,7 +56,8 @@ def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final:
 
 def cancelled(reason: str | None) -> Ending:
     """Return the ending of a cancelled attempt."""
-    info = TaskErrorInfo(type="rxtasks.errors.TaskCancelled", message=reason or "cancelled", code="CANCELLED")
+    error = TaskCancelled(reason)  # as the engine tells it of a task that was cancelled before it ran
+    info = TaskErrorInfo(type_name(TaskCancelled), str(error), error.code, {"reason": reason})
     return Ending("cancelled", error=info.to_dict())
 
 

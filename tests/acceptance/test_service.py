@@ -183,6 +183,22 @@ def test_cancel_reaches_a_task_wherever_it_is(isolation: str, tmp_path: Path) ->
         assert 4 == made.submit(jobs.double, 2).result(timeout=SOON)
 
 
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+@pytest.mark.parametrize("reason", ["why", "cancelled", None])
+def test_a_cancelled_task_tells_the_same_wherever_it_was(isolation: str, reason: str | None) -> None:
+    """E-05, E-08: the error of one that waited and of one that ran; and a reason is a reason, whatever it says."""
+    with service(isolation=isolation) as made:
+        waiting = made.with_options(delay=60).submit(jobs.double, 1)
+        running = started(made, jobs.wait_politely)
+        for tracker in (waiting, running):
+            assert tracker.cancel(reason)
+            with pytest.raises(TaskCancelled) as caught:
+                tracker.result(timeout=SOON)
+            assert reason == caught.value.reason
+        assert waiting.error == running.error and running.error is not None
+        assert {"reason": reason} == running.error.details
+
+
 def test_map_pulls_no_further_than_its_buffer() -> None:
     """R6: at most buffersize items are submitted and not yet emitted; results keep their order."""
     pulled, emitted, most = 0, 0, 0

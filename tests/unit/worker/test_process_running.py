@@ -288,7 +288,7 @@ def test_a_handler_asks_for_retry_reschedule_or_cancel(shared: Process) -> None:
     done = shared.run(reschedule, 60)
     assert "scheduled" == done.status and 55 < done.end[7] <= 60
     done = shared.run(cancel)
-    assert ("cancelled", "not needed") == (done.status, done.error["message"])
+    assert ("cancelled", "the task was cancelled: not needed") == (done.status, done.error["message"])
 
 
 def test_a_checkpoint_is_durable_before_it_returns(shared: Process) -> None:
@@ -382,7 +382,7 @@ def test_cancel_reaches_every_kind_of_handler(shared: Process) -> None:
         if handler is polite:
             assert ("succeeded", ["seen"]) == (done.status, done.logs())
         else:
-            assert ("cancelled", "enough") == (done.status, done.error["message"]), handler
+            assert ("cancelled", "the task was cancelled: enough") == (done.status, done.error["message"]), handler
             assert handler is sync or ["cleaned up"] == done.logs()
     shared.send(Cancel(command := shared.command(), token, "again"))
     assert shared.acked(command).ok
@@ -405,7 +405,7 @@ def test_a_task_cancelled_before_it_began_never_runs(shared: Process) -> None:
     shared.send(Checkpoint(shared.command(), first))
     done = shared.finish(second)
     assert [END] == done.kinds()
-    assert ("cancelled", "changed my mind") == (done.status, done.error["message"])
+    assert ("cancelled", "the task was cancelled: changed my mind") == (done.status, done.error["message"])
 
 
 def test_heartbeats_come_while_a_handler_runs() -> None:
