@@ -17,7 +17,8 @@ class Signal(BaseException):
 class Retry(Signal):
     """End this attempt and run the task again after `delay` seconds (None: as its retry policy says).
 
-    It counts as an attempt: with none left the task fails.
+    It counts as an attempt of a policy with several: with none left the task fails. With the default policy, of one
+    attempt, the handler says how often.
     """
 
     def __init__(self, delay: float | None = None) -> None:

@@ -130,8 +130,8 @@ def fail_before(attempt: int, ctx: TaskContext) -> int:
     return ctx.attempt
 
 
-def ask_retry(ctx: TaskContext) -> int:
-    if ctx.attempt == 1:
+def ask_retry(ctx: TaskContext, times: int = 1) -> int:
+    if ctx.attempt <= times:
         raise Retry(delay=0)
     return ctx.attempt
 

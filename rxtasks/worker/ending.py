@@ -79,7 +79,8 @@ def _retrying(
     lane.reserve = 0
     said = str(info.message if not isinstance(error, Retry) else "asked by the handler")
     short = said if len(said) <= _RETRY_TEXT else said[: _RETRY_TEXT - 1] + "\u2026"
-    lane.log("WARNING", f"retry {decision.number}/{decision.of}: {short}", "log")
+    which = f"{decision.number}/{decision.of}" if decision.of else str(decision.number)
+    lane.log("WARNING", f"retry {which}: {short}", "log")
     return Ending("retrying", error=info.to_dict(), delay=decision.delay)
 
 

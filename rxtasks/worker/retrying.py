@@ -29,7 +29,7 @@ class Decision:
         self.retry = retry
         #: Seconds until the next attempt.
         self.delay = delay
-        #: Which retry the next attempt is, of how many.
+        #: Which retry the next attempt is, of how many (0: there is no such number).
         self.number = number
         self.of = of
 
@@ -59,9 +59,12 @@ class RetryRule:
         return self._again(ended, self._policy.delay(ended, random.random()))
 
     def asked(self, delay: float | None) -> Decision:
-        """Decide what follows an attempt whose handler raised Retry(delay)."""
+        """Decide what follows an attempt whose handler raised Retry(delay).
+
+        A policy of one attempt says that nothing is tried again by itself: here the handler asks for it.
+        """
         ended = self._failures + 1
-        if ended >= self._policy.max_attempts:
+        if 1 < self._policy.max_attempts <= ended:
             return Decision(False)
         return self._again(ended, self._policy.delay(ended, random.random()) if delay is None else max(0.0, delay))
 

@@ -283,8 +283,11 @@ def test_a_handler_asks_for_retry_reschedule_or_cancel(shared: Process) -> None:
 
     done = shared.run(retry, options={"retry": RETRY})
     assert ("retrying", 0.5) == (done.status, done.end[7])
-    done = shared.run(retry)
-    assert "failed" == done.status and "no attempt is left" in done.error["message"]
+    assert "retry 1/2: asked by the handler" == done.logs()[-1]
+    done = shared.run(retry, options={"retry": RETRY}, failures=2)
+    assert "failed" == done.status and "no attempt is left (3 in all)" in done.error["message"]
+    done = shared.run(retry, failures=7)  # without a policy the handler says how often
+    assert ("retrying", 0.5) == (done.status, done.end[7]) and "retry 8: asked by the handler" == done.logs()[-1]
     done = shared.run(reschedule, 60)
     assert "scheduled" == done.status and 55 < done.end[7] <= 60
     done = shared.run(cancel)
