@@ -14,6 +14,7 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | a thread's or inline worker's batches under way | _AHEAD |
 | descriptors 1 and 2 of a worker | the pipe (64 KiB) and _TURN a turn; not read while delivery is full |
 | core -> delivery: events | `buffer_events`, `buffer_bytes`, and what the credit lets out meanwhile |
+| core -> delivery: workers that turn busy or idle | _MOST, then the latest of each worker |
 | delivery -> a strategy | the n of its operator |
 | emissions into a subject that is emitting | PENDING_LIMIT |
 | a tracker's events for late subscribers | LINES and BYTES of logs, and of outputs |
@@ -45,6 +46,7 @@ BOUNDS = (
     Bound("rxtasks.worker.outbox:FLUSH_KIB", 64),
     Bound("rxtasks.worker.outbox:WORKER_LINES", 1000),
     Bound("rxtasks.engine.dispatcher:_MOST_HELD", 1000),
+    Bound("rxtasks.engine.turns:_MOST", 1000),
     Bound("rxtasks.isolation.channel:_TURN", 1024 * 1024),
     Bound("rxtasks.isolation.outputs:_TURN", 1024 * 1024),
     Bound("rxtasks.isolation.local:_AHEAD", 64),

@@ -143,6 +143,7 @@ class Core(Losses):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
         self.recorder.close_batch(out)
+        self.pool.tell_turned(now, out)
         self.recorder.grant(out)
         return out
 

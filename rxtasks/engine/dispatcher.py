@@ -284,7 +284,8 @@ class Dispatcher:
         if not worker.assigned:
             worker.since_ns = now.mono_ns
         worker.assigned[claim.token] = claim
-        worker.status = _BUSY
+        if worker.status is not _BUSY:
+            self._pool.turned(worker, _BUSY)
         options = envelope.options
         if options.timeout is not None:
             claim.soft_ns = now.mono_ns + int(options.timeout * 1e9)

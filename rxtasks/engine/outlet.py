@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from rxtasks.clock import Clock, utc_from_us
+from rxtasks.engine.turns import Turns
 from rxtasks.errors import ServiceStopped, WorkerCrashed
 from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
@@ -39,6 +40,7 @@ class ServiceOutlet:
         self._echo = echo
         self._clock = clock
         self._retain = retain
+        self._turns = Turns(delivery, pool)
         #: Trackers of tasks that have not ended.
         self.trackers: dict[str, TaskTracker] = {}
         #: Ids of those of them that are stored and not queued: nothing runs them, and nobody waits for them.
@@ -185,7 +187,11 @@ class ServiceOutlet:
         """Show an event of the pool."""
         if self._pool._targets:
             self.turn_over()
-            self._delivery.emit(self._pool, instruction.event)
+            event = instruction.event
+            if event.kind in ("busy", "idle"):
+                self._turns.show(event)
+            else:
+                self._delivery.emit(self._pool, event)
 
     def tell(self, kind: str, worker_id: str | None, message: str, **data: Any) -> None:
         """Show something on the pool's stream; any thread."""

@@ -45,7 +45,7 @@ class Staff:
         worker.load_us = 0
         worker.exclusive = False
         if worker.status is WorkerStatus.BUSY:
-            worker.status = _IDLE
+            self.pool.turned(worker, _IDLE)
         elif worker.status is _STOPPING:
             self.timers.at(self._now.mono_ns + _LEAVE * SECOND, "kill", worker.worker_id)
 

@@ -47,6 +47,8 @@ class WorkerState:
     lane: Lane
     started_us: int
     status: WorkerStatus = _STARTING
+    #: Idle or busy, as the pool's stream was last told.
+    told: WorkerStatus | None = None
     pid: int | None = None
     #: What it was assigned and has not ended, in order.
     assigned: dict[int, Claim] = attrs.field(factory=dict)
@@ -100,6 +102,8 @@ class PoolState:
         self.workers: dict[str, WorkerState] = {}
         self.places: list[Place] = []
         self.spares: list[str] = []
+        #: Workers whose status has gone from idle to busy or back in this step.
+        self._turned: list[WorkerState] = []
         self.stopping = False
         self.started_ns = 0
         #: None until the first start is over.
@@ -169,8 +173,7 @@ class PoolState:
                 self._try_later(other, now)
         out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
         if worker.status is _STARTING:
-            worker.status = _IDLE
-            out.append(self.announce("idle", worker, now))
+            self.turned(worker, _IDLE)
         self._first_start(now, out)
 
     def _first_start(self, now: Now, out: list[Instruction], error: str | None = None) -> None:
@@ -325,6 +328,23 @@ class PoolState:
             ):
                 found.append(worker)
         return found
+
+    def turned(self, worker: WorkerState, status: WorkerStatus) -> None:
+        """The worker is busy or idle from now on; `tell_turned` says so at the end of the step."""
+        worker.status = status
+        self._turned.append(worker)
+
+    def tell_turned(self, now: Now, out: list[Instruction]) -> None:
+        """Show which workers have become busy or idle and are so still."""
+        turned = self._turned
+        if not turned:
+            return
+        for worker in turned:
+            status = worker.status
+            if status is not worker.told and (status is _BUSY or status is _IDLE):
+                worker.told = status
+                out.append(self.announce(status.value, worker, now))
+        turned.clear()
 
     def announce(
         self, kind: str, worker: WorkerState | None, now: Now, message: str = "", data: dict[str, object] | None = None

@@ -34,7 +34,7 @@ from rxtasks import (
     iterate,
 )
 from tests.acceptance import jobs
-from tests.acceptance.support import SOON, Gate, recorded, service, started
+from tests.acceptance.support import SOON, Gate, Recorder, recorded, service, started
 
 
 @pytest.fixture
@@ -317,6 +317,48 @@ def test_scaling_is_clamped_and_seen(made: TaskService) -> None:
     assert 1 == made.scale(0)
     pool.wait(lambda r: len([e for e in r.values if e.kind == "stopped"]) == 2)
     assert 1 == len(made.workers())
+
+
+@pytest.mark.parametrize("isolation", ["thread", "process"])
+def test_the_pool_shows_which_workers_are_busy_and_idle(isolation: str, tmp_path: Path) -> None:
+    """W-02: busy when it gets work, idle when it has none, each once."""
+    gate = Gate(tmp_path)
+    with service(2, isolation=isolation) as made:
+        pool = recorded(made.pool)
+        made.start()
+        pool.wait(lambda r: 2 == sum(event.kind == "idle" for event in r.values))
+        running = started(made, jobs.wait_at, gate.path)
+        worker = made.get(running.task_id).worker_id
+
+        def turns(_: Any = None) -> list[str]:
+            return [e.kind for e in pool.values if e.worker_id == worker and e.kind in ("ready", "busy", "idle")]
+
+        pool.wait(lambda _: ["ready", "idle", "busy"] == turns())
+        gate.open()
+        running.result(timeout=SOON)
+        pool.wait(lambda _: ["ready", "idle", "busy", "idle"] == turns())
+
+
+def test_a_slow_subscriber_of_the_pool_gets_the_latest_of_each_worker() -> None:
+    """R6: what waits of busy and idle is bounded, and the last word is not lost."""
+    with service(2, stall_timeout=SOON) as made:
+        pool = Recorder()
+        held = threading.Event()
+
+        def take(event: Any) -> None:
+            assert held.wait(SOON)
+            pool.on_next(event)
+
+        made.pool.subscribe(take)
+        made.start()
+        for number in range(1500):
+            made.submit(jobs.double, number).result(timeout=SOON)
+        held.set()
+        made.flush(SOON)
+        turned = [event for event in pool.values if event.kind in ("busy", "idle")]
+        last = {event.worker_id: event.kind for event in turned}
+        assert {worker.worker_id: "idle" for worker in made.workers()} == last
+        assert 1000 <= len(turned) <= 1002
 
 
 def test_scaling_before_the_start_sets_how_many_are_started() -> None:
