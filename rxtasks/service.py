@@ -153,6 +153,9 @@ class TaskService(ServiceView):
         Raises:
             WorkerStartError: a worker could not start; holds its own error text.
         """
+        ended = self._engine
+        if ended is not None and ended.ended_by_itself:
+            self.stop()  # its streams complete
         with self._life:
             if self._stopped or (self._engine is not None and self._engine.stopping):
                 self._stopped = False

@@ -222,7 +222,7 @@ class TaskEngine(RxSubject[Any]):
     def accept(self, envelope: Envelope) -> TaskTracker:
         """Put the envelope into the store and return its tracker."""
         driver = self.driver
-        if self._stopping or driver.forked or driver.failed is not None:
+        if self._stopping or driver.forked or driver.failed is not None or self.outlet.over.is_set():
             self._check_alive()
         task_id = envelope.task_id
         trackers = self.outlet.trackers
@@ -414,6 +414,11 @@ class TaskEngine(RxSubject[Any]):
         """True from stop() on, whoever called it."""
         return self._stopping
 
+    @property
+    def ended_by_itself(self) -> bool:
+        """True when nobody stopped it and no worker is left or will come."""
+        return self.outlet.over.is_set() and not self._stopping
+
     def start(self, *, wait: bool = True) -> None:
         """Start the core thread and the workers; with `wait`, until each worker is ready. Idempotent.
 
@@ -588,6 +593,9 @@ class TaskEngine(RxSubject[Any]):
         if self._stopping:
             raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
         self._check_forked()
+        if self.outlet.over.is_set():
+            why = str(self.core.ender.stop_error).partition("\n")[0]
+            raise ServiceStopped(f"the service has ended by itself: {why}; start() it again for new workers")
 
     def _check_forked(self) -> None:
         if self.driver.failed is not None:

@@ -70,6 +70,6 @@ class Losses(Broadcast):
         self._not_answering(worker)
         hopeless = self.pool.hopeless()
         if hopeless is not None:
-            text = worker.start_error or hopeless
-            self.ender.stop_error = WorkerStartError(f"no worker could be started: {text}")
+            why = worker.start_error
+            self.ender.stop_error = WorkerStartError(f"no worker could be started: {why}" if why else hopeless)
             self._begin_stop()

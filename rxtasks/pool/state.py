@@ -251,6 +251,11 @@ class PoolState:
         """Return why no worker will ever come, or None."""
         if self.stopping or not self.places or not all(place.given_up for place in self.places):
             return None
+        if self.abandoned > _MOST_ABANDONED:
+            return (
+                f"no worker is left: {self.abandoned} threads could not be ended and run on, and no more are replaced;"
+                ' run what may not end in time with isolation="process"'
+            )
         return "no worker could be started; see the pool's events for their error text"
 
     # -- size ----------------------------------------------------------------------------------------------------------

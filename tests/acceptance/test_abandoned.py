@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from rxtasks import TaskService, TaskTimeout, WorkerEvent, WorkerStartError
+from rxtasks import ServiceStopped, TaskService, TaskTimeout, WorkerEvent, WorkerStartError
 
 SOON = 30.0
 
@@ -27,8 +27,13 @@ def test_a_thread_that_cannot_be_ended_is_replaced_eight_times_and_then_no_more(
             after = service.submit(abs, -7)
             with pytest.raises(TaskTimeout):
                 last.result(SOON)
-            with pytest.raises(WorkerStartError):
+            with pytest.raises(WorkerStartError, match=r'9 threads could not be ended.*isolation="process"'):
                 after.result(SOON)
+            with pytest.raises(ServiceStopped, match=r"by itself: no worker is left: 9 threads"):
+                service.submit(abs, -7)
+            ended = service.engine
+            assert 7 == service.start().submit(abs, -7).result(SOON)
+            assert service.engine is not ended and ended.is_stopped
         finally:
             released.set()
     assert 8 == sum(event.kind == "replaced" for event in seen)
