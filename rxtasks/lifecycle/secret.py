@@ -15,7 +15,7 @@ class Secret:
     __slots__ = ("source",)
 
     def __init__(self, source: str) -> None:
-        if not source.startswith("env:") or len(source) == 4:
+        if not isinstance(source, str) or not source.startswith("env:") or len(source) == 4:
             raise SettingsError(f"Secret takes 'env:NAME', not {source!r}")
         self.source = source
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from rxtasks.errors import SettingsError
+
 __all__ = ["Cancelled", "Reschedule", "Retry", "Signal"]
 
 
@@ -22,6 +24,10 @@ class Retry(Signal):
     """
 
     def __init__(self, delay: float | None = None) -> None:
+        if delay is not None and (
+            isinstance(delay, bool) or not isinstance(delay, int | float) or not 0 <= delay < float("inf")
+        ):
+            raise SettingsError(f"Retry(delay=...) is seconds from 0, or None for the policy's delay, not {delay!r}")
         super().__init__("retry" if delay is None else f"retry in {delay:g} s")
         self.delay = delay
 
@@ -33,8 +39,8 @@ class Reschedule(Signal):
     """End this attempt and run the task again at `at` (an aware datetime); costs no attempt."""
 
     def __init__(self, at: datetime) -> None:
-        if at.tzinfo is None:
-            raise ValueError(
+        if not isinstance(at, datetime) or at.tzinfo is None:
+            raise SettingsError(
                 f"Reschedule(at={at!r}) needs an aware datetime, such as datetime.now(UTC) + timedelta(...)"
             )
         super().__init__(f"reschedule at {at.isoformat()}")

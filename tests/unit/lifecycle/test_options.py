@@ -14,6 +14,7 @@ from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.options import ResourceLimits, TaskOptions, merge_options
 from rxtasks.lifecycle.retry import RetryPolicy
 from rxtasks.lifecycle.secret import Secret
+from rxtasks.lifecycle.signals import Reschedule, Retry
 from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.pool.info import WorkerSpec
 
@@ -129,6 +130,20 @@ def test_a_wrong_field_of_a_request_is_refused_by_name(wrong: dict[str, Any]) ->
         TaskRequest("m:f", **wrong)
 
 
+@pytest.mark.parametrize("wrong", ["x", -1, float("nan"), float("inf"), True])
+def test_a_retry_after_no_number_of_seconds_is_refused(wrong: Any) -> None:
+    """E-12: where the handler says it."""
+    with pytest.raises(SettingsError, match=r"Retry\(delay"):
+        Retry(wrong)
+
+
+@pytest.mark.parametrize("wrong", [5, None, datetime(2026, 1, 2)])
+def test_a_reschedule_to_no_aware_time_is_refused(wrong: Any) -> None:
+    """E-12: where the handler says it."""
+    with pytest.raises(SettingsError, match="aware datetime"):
+        Reschedule(wrong)
+
+
 @pytest.mark.parametrize("wrong", [{"queues": 5}, {"queues": [5]}, {"limits": 5}, {"count": 0}], ids=str)
 def test_a_wrong_field_of_a_worker_spec_is_refused_by_name(wrong: dict[str, Any]) -> None:
     """W-01: the message names the field and shows the value."""
@@ -151,8 +166,8 @@ def test_a_secret_is_read_where_it_is_revealed_and_shown_nowhere(monkeypatch: py
         secret.reveal()
 
 
-@pytest.mark.parametrize("source", ["", "env:", "NAME", "file:/etc/passwd"])
-def test_a_secret_of_no_known_source_is_refused(source: str) -> None:
+@pytest.mark.parametrize("source", ["", "env:", "NAME", "file:/etc/passwd", 5, None])
+def test_a_secret_of_no_known_source_is_refused(source: Any) -> None:
     """A-03: env:NAME is what there is."""
     with pytest.raises(SettingsError, match="env:NAME"):
         Secret(source)
