@@ -222,7 +222,7 @@ class TaskEngine(RxSubject[Any]):
     def accept(self, envelope: Envelope) -> TaskTracker:
         """Put the envelope into the store and return its tracker."""
         driver = self.driver
-        if self._stopping or driver.forked or driver.failed is not None or self.outlet.over.is_set():
+        if self._stopping or driver.forked or driver.failed is not None:
             self._check_alive()
         task_id = envelope.task_id
         trackers = self.outlet.trackers
@@ -245,6 +245,7 @@ class TaskEngine(RxSubject[Any]):
                 desk.forget(task_id)
             if fresh:
                 self._forget_tracker(task_id)
+            self._check_alive()
             raise
         if other is not None:
             if desk is not None:
@@ -417,7 +418,7 @@ class TaskEngine(RxSubject[Any]):
     @property
     def ended_by_itself(self) -> bool:
         """True when nobody stopped it and no worker is left or will come."""
-        return self.outlet.over.is_set() and not self._stopping
+        return isinstance(self.core.ender.stop_error, WorkerStartError) and not self._stopping
 
     def start(self, *, wait: bool = True) -> None:
         """Start the core thread and the workers; with `wait`, until each worker is ready. Idempotent.
@@ -593,7 +594,7 @@ class TaskEngine(RxSubject[Any]):
         if self._stopping:
             raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
         self._check_forked()
-        if self.outlet.over.is_set():
+        if self.ended_by_itself:
             why = str(self.core.ender.stop_error).partition("\n")[0]
             raise ServiceStopped(f"the service has ended by itself: {why}; start() it again for new workers")
 
