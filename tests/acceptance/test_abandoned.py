@@ -23,8 +23,10 @@ def test_a_thread_that_cannot_be_ended_is_replaced_eight_times_and_then_no_more(
                 with pytest.raises(TaskTimeout):
                     hasty.submit(released.wait, SOON).result(SOON)
                 assert 7 == service.submit(abs, -7).result(SOON)
+            service.pause()  # both are there before the first can end
             last = hasty.submit(released.wait, SOON)
             after = service.submit(abs, -7)
+            service.resume()
             with pytest.raises(TaskTimeout):
                 last.result(SOON)
             with pytest.raises(WorkerStartError, match=r'9 threads could not be ended.*isolation="process"'):
