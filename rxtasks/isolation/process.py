@@ -81,7 +81,9 @@ class ProcessWorker(Worker):
             ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             failed.callback(ours.close)
             theirs.callback(their_end.close)
-            token_read, token_write = _pipe(failed, failed, os.O_NONBLOCK)
+            token_read, token_write = _pipe(theirs, failed, os.O_NONBLOCK)
+            token_back = _reopen(token_read)
+            failed.callback(os.close, token_back)
             out_read, out_write = _pipe(failed, theirs)
             err_read, err_write = _pipe(failed, theirs)
             command = command_line(str(their_end.fileno()), str(token_read), str(os.getpid()))
@@ -90,7 +92,7 @@ class ProcessWorker(Worker):
         host = self._host
         self._handle = handle
         self.pid = handle.pid
-        channel = self._channel = Channel(self.worker_id, ours, token_write, token_read, self._receiver)
+        channel = self._channel = Channel(self.worker_id, ours, token_write, token_back, self._receiver)
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
         for fd in (out_read, err_read, channel.fileno(), handle.pidfd):
             failed.callback(host.unwatch, fd)
@@ -259,3 +261,14 @@ def _pipe(reads: contextlib.ExitStack, writes: contextlib.ExitStack, flags: int 
     reads.callback(os.close, read)
     writes.callback(os.close, write)
     return read, write
+
+
+def _reopen(fd: int) -> int:
+    """Return a non-blocking descriptor of our own for the read end of a pipe.
+
+    What a handler makes blocking is its worker's: with a mere copy of that descriptor this process would block too.
+    """
+    try:
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:  # no /proc here
+        return os.dup(fd)

@@ -204,7 +204,9 @@ def loads(data: bytes, *, what: str = "value") -> Any:
     """
     try:
         return pickle.loads(data)
-    except Exception as error:
+    except KeyboardInterrupt:  # of whoever waits for the value
+        raise
+    except BaseException as error:
         raise PayloadError(
             f"the {what} came, but cannot be rebuilt here: {type(error).__name__}: {short(str(error))}", what
         ) from error

@@ -37,12 +37,14 @@ def dump_exception(error: BaseException) -> bytes | None:
         args = pickle.dumps(reduced[1], 5)
         state = _state(reduced[2]) if len(reduced) > 2 else None
         return pickle.dumps((kind.__module__, kind.__qualname__, args, state), 5)
-    except Exception:
+    except BaseException:  # what pickling calls may raise anything
         return None
 
 
 def load_exception(data: bytes, info: TaskErrorInfo) -> BaseException | None:
-    """Return the exception that `dump_exception` took apart, or None if it cannot be rebuilt here; never raises.
+    """Return the exception that `dump_exception` took apart, or None if it cannot be rebuilt here.
+
+    Raises nothing but a KeyboardInterrupt, which is that of whoever waits.
 
     `info` is what the task said of it: an exception of another class than `info.type` is not rebuilt. Runs code that
     the pickle names: only for bytes of local workers.
@@ -62,7 +64,9 @@ def load_exception(data: bytes, info: TaskErrorInfo) -> BaseException | None:
         if state is not None:
             rebuilt.__setstate__(pickle.loads(state))
         return rebuilt
-    except Exception:
+    except KeyboardInterrupt:  # of whoever waits for the result
+        raise
+    except BaseException:
         return None
 
 

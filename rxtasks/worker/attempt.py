@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rxtasks.wire.message import Assignment
 from rxtasks.worker.context import TaskContext
 from rxtasks.worker.outbox import Lane
-
-if TYPE_CHECKING:
-    from rxtasks.worker.retrying import RetryRule
+from rxtasks.worker.retrying import RetryRule, rule_of
 
 __all__ = ["Attempt", "Ending"]
 
@@ -34,8 +32,6 @@ class Attempt:
     def retry_rule(self) -> RetryRule:
         """Return the rule for what follows a failure."""
         if self.rule is None:
-            from rxtasks.worker.retrying import rule_of
-
             self.rule = rule_of(self.assignment)
         return self.rule
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from typing import NoReturn
+
+from rxtasks.worker.multiprocess import forget_fork_server, forget_tracker, tracker_pid
 
 __all__ = ["children", "descendants", "end_children", "kill_everything"]
 
@@ -60,15 +61,22 @@ def descendants(pid: int) -> list[int]:
 
 
 def end_children(spared: frozenset[int] = frozenset()) -> list[int]:
-    """Kill all children but the spared and what descends from them, and reap them; return those that would not end."""
-    _stop_resource_tracker()
+    """Kill all children but the spared and what descends from them, and reap them; return those that would not end.
+
+    The resource tracker of multiprocessing comes last and ends by itself: it waits for the others, and cleans up.
+    """
+    tracker = tracker_pid()
+    forget_fork_server(spared)
     deadline = time.monotonic() + PATIENCE
     pause = 0.0005
     while True:
         left = [pid for pid in children(os.getpid()) if pid not in spared]
+        others = [pid for pid in left if pid != tracker]
+        if not others and tracker is not None and tracker not in spared:
+            forget_tracker()
         if not left or time.monotonic() > deadline:
             return left
-        for pid in left:
+        for pid in others:
             for each in (pid, *descendants(pid)):
                 _kill(each)
         alive = False
@@ -83,15 +91,6 @@ def end_children(spared: frozenset[int] = frozenset()) -> list[int]:
 def _kill(pid: int) -> None:
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
-
-
-def _stop_resource_tracker() -> None:
-    """End multiprocessing's resource tracker its own way: killed, it would complain at its next use."""
-    module = sys.modules.get("multiprocessing.resource_tracker")
-    tracker = getattr(module, "_resource_tracker", None)
-    if tracker is not None and getattr(tracker, "_pid", None) is not None:
-        with contextlib.suppress(Exception):
-            tracker._stop()
 
 
 def kill_everything() -> NoReturn:

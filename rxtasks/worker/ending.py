@@ -99,7 +99,7 @@ def _with_exception(info: TaskErrorInfo, error: BaseException, in_process: bool)
 def _info(error: BaseException) -> TaskErrorInfo:
     try:
         return describe(error)
-    except Exception as failure:  # an exception whose class misbehaves
+    except BaseException as failure:  # an exception whose class misbehaves
         return TaskErrorInfo(type_name(type(error)), f"(it cannot be described: {type(failure).__name__})")
 
 

@@ -30,6 +30,7 @@ from rxtasks.wire.payload import load_args
 from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import CURRENT, TaskContext
+from rxtasks.worker.ending import cancelled, ended_by, failed  # here: without descriptors nothing is imported any more
 from rxtasks.worker.forks import generation, leave_child
 from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, Kind
@@ -116,8 +117,6 @@ class Executor(Surroundings):
 
     def refuse(self, assignment: Assignment, reason: str | None) -> None:
         """Report a task as cancelled that has not started."""
-        from rxtasks.worker.ending import cancelled
-
         ending = cancelled(reason)
         self.outbox.open(assignment).end(ending.status, error=ending.error)
 
@@ -249,11 +248,9 @@ class Executor(Surroundings):
     def _raised(self, attempt: Attempt, error: BaseException, final: bool) -> Ending:
         if generation() != self._generation:
             self._leave(error)
-        from rxtasks.worker.ending import ended_by, failed
-
         try:
             return ended_by(attempt, error, in_process=self._in_process, final=final)
-        except Exception as failure:
+        except BaseException as failure:  # the error's own code may raise anything
             return failed(failure, in_process=self._in_process)
 
     def _finish(self, attempt: Attempt, ending: Ending) -> str:

@@ -54,12 +54,19 @@ def _describe(error: BaseException, depth: int, seen: set[int], text: str) -> Ta
         told = _describe(cause, depth - 1, seen, format_traceback(cause, chain=False))
     return TaskErrorInfo(
         type=type_name(type(error)),
-        message=clean_text(error, TEXT_LIMIT),
+        message=_message(error),
         code=_code(error),
         details=_details(error),
         traceback=text,
         cause=told,
     )
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return clean_text(error, TEXT_LIMIT)
+    except BaseException as failure:  # more than an Exception: it would end the worker
+        return f"<{type(error).__qualname__}: str raised {type(failure).__name__}>"
 
 
 def _cause(error: BaseException) -> BaseException | None:
@@ -71,7 +78,7 @@ def _cause(error: BaseException) -> BaseException | None:
 def _code(error: BaseException) -> str | int | None:
     try:
         code = getattr(error, "code", None)
-    except Exception:
+    except BaseException:
         return None
     if isinstance(code, bool) or not isinstance(code, str | int):
         return None
@@ -87,7 +94,7 @@ def _details(error: BaseException) -> Any:
             return None
         raw = orjson.dumps(details, option=orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME)
         copy = orjson.loads(raw)
-    except Exception:
+    except BaseException:
         return None
     return copy if len(raw) <= DETAILS_LIMIT and copy == details else None
 
@@ -102,7 +109,7 @@ def format_traceback(error: BaseException, *, chain: bool = True) -> str:
         )
         _trim(told, set())
         text = "".join(told.format(chain=chain))
-    except Exception as failure:
+    except BaseException as failure:
         text = f"{type_name(type(error))}: (its traceback cannot be shown: {type(failure).__name__})\n"
     return clean_text(text, TEXT_LIMIT)
 

@@ -1,5 +1,8 @@
 """A worker as it was before the attempt: directory, umask, environment, signals, streams, children (W-17).
 
+So are the interpreter's own limits that would reach the next task or keep the control thread from running: the depth of
+recursion, the switch interval, a watchdog of faulthandler.
+
 Checked after every attempt, in about 5 us when nothing has changed. What costs as much to check as to set (working
 directory, umask, descriptors 0-2, a pending alarm) is set; the rest is compared first. Where restoring fails the
 worker says why and is replaced.
@@ -31,15 +34,28 @@ class Restorer:
 
     def __init__(self, renew: Callable[[], object] = lambda: None) -> None:
         self._renew = renew
-        self._directory = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._umask = os.umask(0o077)
-        os.umask(self._umask)
-        self._environ = dict(os.environ._data)  # type: ignore[attr-defined]
-        self._handlers = self._dispositions()
-        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self._directory = -1
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         # Above 10, so that nothing takes them for standard descriptors.
         self._fds = tuple(_copy(fd) for fd in (0, 1, 2))
+        self.remember()
+
+    def remember(self) -> None:
+        """Take the process as it is now for what restore() makes it.
+
+        Raises:
+            OSError: the working directory cannot be opened; what was remembered stays.
+        """
+        before, self._directory = self._directory, os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if before >= 0:
+            os.close(before)
+        self._umask = os.umask(0o077)
+        os.umask(self._umask)
+        self._mapping = os.environ
+        self._environ = dict(os.environ._data)  # type: ignore[attr-defined]
+        self._limits = (sys.getrecursionlimit(), sys.getswitchinterval())
+        self._handlers = self._dispositions()
+        self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._spared = frozenset(children(os.getpid()))
         self._bare = not self._spared
 
@@ -57,16 +73,25 @@ class Restorer:
     def restore(self) -> str | None:
         """Undo what an attempt changed; return what could not be undone, or None."""
         trouble: str | None = None
+        if (sys.getrecursionlimit(), sys.getswitchinterval()) != self._limits:
+            sys.setrecursionlimit(self._limits[0])
+            sys.setswitchinterval(self._limits[1])
         if not self._bare or _has_children():
             left = end_children(self._spared)
             if left:
                 trouble = f"child processes {left} of a task could not be ended"
+            elif self._bare and _has_children():
+                trouble = "child processes of a task could not be found"
         try:
             os.fchdir(self._directory)
         except OSError as error:
             trouble = f"the working directory could not be restored: {error.strerror}"
         os.umask(self._umask)
         _signal.alarm(0)
+        if (watchdog := sys.modules.get("faulthandler")) is not None:
+            watchdog.cancel_dump_traceback_later()
+        if os.environ is not self._mapping:
+            os.environ = self._mapping  # noqa: B003 (its content comes next)
         if os.environ._data != self._environ:  # type: ignore[attr-defined]
             self._restore_environ()
         if self._dispositions() != self._handlers:
@@ -77,6 +102,8 @@ class Restorer:
             for fd, copy in enumerate(self._fds):
                 if copy >= 0:
                     os.dup2(copy, fd)
+                    if not os.get_blocking(fd):  # the copy is no other file: it knows of that too
+                        os.set_blocking(fd, True)
         except OSError as error:
             trouble = f"the standard streams could not be restored: {error.strerror}"
         return trouble

@@ -18,6 +18,7 @@ none is left, what is queued here is forgotten and counted in Dropped.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -111,6 +112,7 @@ class Runtime:
         while True:
             if inbox.hooks:
                 inbox.call_hooks()
+                self._keep_changes()
             if inbox.stopping:
                 return
             if not tasks:
@@ -208,9 +210,20 @@ class Runtime:
         restorer, console = self._restorer, self._console
         if restorer is not None and console is not None:
             trouble = restorer.restore()
+            with contextlib.suppress(OSError):  # where it is closed, reading it will tell
+                if os.get_blocking(self._tokens):
+                    os.set_blocking(self._tokens, False)
             if trouble is not None:
                 self._unrestored(trouble)
             console.settle()
+
+    def _keep_changes(self) -> None:
+        """Hooks have been called: what they changed of the process is for all tasks to come."""
+        if self._restorer is not None:
+            try:
+                self._restorer.remember()
+            except OSError as error:
+                self._unrestored(f"its working directory cannot be opened: {error.strerror}")
 
     def _announce(self) -> None:
         """Flush, and read on the control thread at once: this one is going to wait."""

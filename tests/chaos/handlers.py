@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
+import multiprocessing
 import os
 import random
+import resource
 import signal
 import socket
 import stat
@@ -71,6 +74,54 @@ def hold_gil(seconds: int, ctx: TaskContext) -> str:
 def hold_gil_at_once(seconds: int) -> None:
     """Keep the interpreter to itself from the start: not even the report that this has begun gets out."""
     ctypes.PyDLL(None).sleep(seconds)
+
+
+def leave_watchdog() -> None:
+    """Leave a watchdog that ends the process, a while after the attempt."""
+    faulthandler.dump_traceback_later(0.2, exit=True)
+
+
+def wait_past(seconds: float, ctx: TaskContext) -> str:
+    """Last longer than a watchdog that was left."""
+    threading.Event().wait(seconds)
+    return "past"
+
+
+def leave_multiprocessing(method: str) -> int:
+    """Leave a child of multiprocessing, which holds the pipe of its resource tracker; return its pid."""
+    child = multiprocessing.get_context(method).Process(target=time.sleep, args=(1000,))
+    child.start()
+    return child.pid or 0
+
+
+def open_all() -> list[int]:
+    """Open files until there are no more descriptors, and keep them."""
+    opened: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (100, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    with contextlib.suppress(OSError):
+        while True:
+            opened.append(os.open(os.devnull, os.O_RDONLY))
+    return opened
+
+
+def run_out_of_descriptors() -> str:
+    """Fail in the way of a program that leaks descriptors."""
+    open_all()
+    with open(os.devnull) as file:
+        return file.read()
+
+
+def make_all_blocking_and_block(ctx: TaskContext) -> None:
+    make_all_blocking()
+    block(ctx)
+
+
+def make_all_blocking() -> int:
+    """Make every descriptor of the worker a blocking one."""
+    for fd in range(64):
+        with contextlib.suppress(OSError):
+            os.set_blocking(fd, True)
+    return os.getpid()
 
 
 # -- deaths ------------------------------------------------------------------------------------------------------------
@@ -329,11 +380,23 @@ def spoil(directory: str) -> int:
     return os.getpid()
 
 
+def spoil_deeper(_: str) -> int:
+    """Change what belongs to the interpreter, or to the files behind the standard streams."""
+    os.environ = {"CHAOS": "2"}  # type: ignore[assignment]  # noqa: B003
+    sys.setrecursionlimit(100)
+    sys.setswitchinterval(1e6)
+    os.set_blocking(1, False)
+    os.set_blocking(2, False)
+    return os.getpid()
+
+
 def state() -> dict[str, Any]:
-    """Return what of the process `spoil` changes."""
+    """Return what of the process `spoil` and `spoil_deeper` change."""
     umask = os.umask(0)
     os.umask(umask)
     return {
+        "limits": (sys.getrecursionlimit(), sys.getswitchinterval()),
+        "blocking": [os.get_blocking(fd) for fd in (1, 2)],
         "cwd": os.getcwd(),
         "umask": umask,
         "environ": dict(os.environ),
@@ -375,6 +438,50 @@ class LockedError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.lock = threading.Lock()
+
+
+class TalkerError(Exception):
+    """Leaves the program when it is asked what it is."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class CodedError(Exception):
+    @property
+    def code(self) -> int:
+        raise KeyboardInterrupt
+
+    @property
+    def details(self) -> Any:
+        raise SystemExit(3)
+
+
+class ReducerError(Exception):
+    def __reduce__(self) -> Any:
+        raise SystemExit(3)
+
+
+def raise_this(kind: type[Exception]) -> None:
+    raise kind("odd")
+
+
+class Leaver:
+    """Leaves the program where it is loaded."""
+
+    def __reduce__(self) -> Any:
+        return (sys.exit, (3,))
+
+
+class LeaverError(Exception):
+    """Leaves the program where it is rebuilt."""
+
+    def __reduce__(self) -> Any:
+        return (sys.exit, (3,))
+
+
+def return_leaver() -> Any:
+    return Leaver()
 
 
 class Unpicklable:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from rxtasks import TaskCancelled, TaskFailed, TaskTimeout, WorkerCrashed
+from rxtasks import RetryPolicy, TaskCancelled, TaskFailed, TaskTimeout, WorkerCrashed
 from tests.chaos import handlers
 from tests.chaos.conftest import Pool
 from tests.chaos.handlers import add
@@ -139,6 +139,19 @@ def test_endless_recursion_fails_the_task_only(shared: Pool) -> None:
         with pytest.raises(RecursionError):
             tracker.result(LONG)
     assert before == {info.worker_id for info in tasks.workers()}
+
+
+def test_running_out_of_descriptors_fails_the_task_only() -> None:
+    """E-13: what its handler raised arrives although nothing can be opened any more, imports included."""
+    with service(1) as (tasks, witness):
+        for view in (tasks, tasks.with_options(retry=RetryPolicy(max_attempts=2, base=0.01))):
+            tracker = view.submit(handlers.run_out_of_descriptors)
+            with pytest.raises(OSError, match="Too many open files"):
+                tracker.result(LONG)
+            assert tracker.error is not None
+            assert "run_out_of_descriptors" in tracker.error.traceback
+        assert 3 == tasks.submit(add, 1, 2).result(LONG)
+        assert not witness.failures()
 
 
 # -- the interpreter held ----------------------------------------------------------------------------------------------

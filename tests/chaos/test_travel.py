@@ -59,6 +59,42 @@ def test_a_result_that_cannot_be_loaded_raises_at_the_caller(shared: Pool) -> No
     assert "int" == tasks.submit(handlers.take, 1).result(LONG)
 
 
+def test_a_result_that_ends_programs_when_loaded_raises_at_the_caller(shared: Pool) -> None:
+    """R26: SystemExit from within a result is no exit of the caller's program."""
+    tasks, _ = shared
+    tracker = tasks.submit(handlers.return_leaver)
+    with pytest.raises(PayloadError, match="SystemExit"):
+        tracker.result(LONG)
+    tracker = tasks.submit(handlers.raise_this, handlers.LeaverError)
+    with pytest.raises(TaskFailed, match="odd"):
+        tracker.result(LONG)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (handlers.TalkerError, "str raised SystemExit>"),
+        (handlers.CodedError, "odd"),
+        (handlers.ReducerError, "odd"),
+    ],
+)
+def test_an_exception_that_ends_programs_when_looked_at_fails_its_task_only(
+    shared: Pool, kind: type[Exception], message: str
+) -> None:
+    """E-13: whatever an exception's own code raises, its worker lives on and its task has failed."""
+    tasks, witness = shared
+    lost = len(witness.failures())
+    tracker = tasks.submit(handlers.raise_this, kind)
+    assert tracker.future.exception(LONG) is not None
+    assert tracker.error is not None
+    assert (kind.__name__, message) == (
+        tracker.error.type.rpartition(".")[2],
+        tracker.error.message.rpartition(": ")[2],
+    )
+    assert (1, 0) == (tasks.get(tracker.task_id).attempt, tasks.get(tracker.task_id).crashes)
+    assert lost == len(witness.failures())
+
+
 def test_an_output_that_cannot_travel_fails_where_it_was_emitted(shared: Pool) -> None:
     """R26: ctx.emit raises PayloadError in the handler."""
     tasks, witness = shared
