@@ -231,7 +231,7 @@ class Ender:
     @staticmethod
     def _crash(worker: WorkerState, exited: Exited) -> WorkerCrashed:
         if worker.fault and exited.signal == SIGKILL:
-            reason = f"it was killed for what it did to its channel: {worker.fault}"
+            reason = f"it could not be relied on any more and was killed: {worker.fault}"
         else:
             reason = describe_exit(exited.exit_code, exited.signal, exited.tail)
         return WorkerCrashed(worker.worker_id, exited.exit_code, exited.signal, reason)

@@ -39,6 +39,9 @@ __all__ = ["ProcessWorker"]
 
 #: Seconds between the end of a dying worker's channel and its exit, at most.
 _DYING = 0.05
+#: Seconds between two looks at whether it has been stopped (SIGSTOP), and how many in a row must find it so.
+_LOOK = 5.0
+_STOPPED = 4
 
 
 class ProcessWorker(Worker):
@@ -55,6 +58,8 @@ class ProcessWorker(Worker):
         self._stimuli: list[Stimulus] = []
         self._broken = False
         self._proxy: WorkerProxyObservable | None = None
+        #: How many looks in a row have found it stopped.
+        self._found_stopped = 0
 
     @property
     def events(self) -> Observable[Any]:
@@ -106,6 +111,7 @@ class ProcessWorker(Worker):
             host.watch(handle.pidfd, selectors.EVENT_READ, self._exited)
         else:
             host.later(0.0, lambda: self._exited(0))
+        host.later(_LOOK, self._look)
 
     def _forget(self) -> None:
         self._handle = self._channel = self._outputs = self._proxy = None
@@ -206,6 +212,20 @@ class ProcessWorker(Worker):
 
     def _log(self, level: str, message: str, stream: str) -> None:
         self._host.log(self.worker_id, level, message, stream)
+
+    def _look(self) -> list[Stimulus]:
+        """See whether it has been stopped from outside: for 15 s, and it is killed and its task recovered (W-06).
+
+        Looks are counted, not seconds: while this process itself stood still, nobody looked.
+        """
+        handle = self._handle
+        if handle is None or self._broken:
+            return []
+        self._found_stopped = self._found_stopped + 1 if handle.stopped() else 0
+        if self._found_stopped >= _STOPPED:
+            return [Broken(self.worker_id, "it was stopped from outside (SIGSTOP) and not continued")]
+        self._host.later(_LOOK, self._look)
+        return []
 
     # -- end -----------------------------------------------------------------------------------------------------------
 

@@ -92,6 +92,14 @@ class ProcessHandle:
             return True
         return False
 
+    def stopped(self) -> bool:
+        """Say whether it is stopped by a signal (a debugger's stop is another state)."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[0] == b"T"
+        except (OSError, IndexError):
+            return False
+
     def kill_tree(self, force: bool) -> None:
         """Send SIGTERM (force: SIGKILL) to its process group. Only while it is not reaped."""
         number = signal.SIGKILL if force else signal.SIGTERM

@@ -75,7 +75,7 @@ class WorkerState:
     #: Text of its own StartFailed.
     start_error: str | None = None
     was_ready: bool = False
-    #: What it did to its channel; it is killed for that.
+    #: Why it cannot be relied on any more; it is killed for that.
     fault: str | None = None
     #: Its channel is closed or carried garbage: it gets nothing more, and is being killed.
     broken: bool = False

@@ -76,7 +76,8 @@ class MemoryStore:
     def __init__(self, *, retain: int = 10_000, max_queue: int | None = None) -> None:
         self._retain = retain
         self._max_queue = max_queue
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler or a finalizer of this thread may submit or stop while it is in here.
+        self._lock = threading.RLock()
         self._rows: dict[str, _Row] = {}
         self._dedup: dict[str, str] = {}
         self._queues: dict[_Bucket, deque[_Row]] = {}

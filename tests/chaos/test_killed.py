@@ -175,3 +175,19 @@ def test_killing_workers_while_submitting() -> None:
                 trackers[-1].result(LONG)
         assert [number + 1 for number in range(len(trackers))] == [tracker.result(LONG) for tracker in trackers]
         thread.join()
+
+
+def test_a_worker_that_is_stopped_and_not_continued_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-06: a worker stopped from outside is killed after a while, and its task recovered; idle ones too."""
+    monkeypatch.setattr("rxtasks.isolation.process._LOOK", 0.05)
+    with service(1) as (tasks, witness):
+        tracker = tasks.submit(block_once)
+        witness.wait_output(tracker.task_id, "here")
+        kill(tasks.workers()[0].pid or 0, signal.SIGSTOP)
+        assert 2 == tracker.result(LONG)
+        assert 1 == tasks.get(tracker.task_id).crashes
+        kill(tasks.workers()[0].pid or 0, signal.SIGSTOP)
+        witness.wait(lambda: 2 == len(witness.failures()), "the end of the idle worker")
+        assert 3 == tasks.submit(add, 1, 2).result(LONG)
+        warned = [event.message for event in witness.pool if event.kind == "warning"]
+        assert ["it was stopped from outside (SIGSTOP) and not continued"] * 2 == warned

@@ -9,12 +9,15 @@ import os
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rxtasks import ServiceStopped, TaskService, TaskStatus, TaskTracker, WorkerStartError
+from rxtasks import ServiceStopped, TaskOptions, TaskService, TaskStatus, TaskTracker, WorkerStartError
+from rxtasks.stores.base import Envelope
+from rxtasks.stores.memory import MemoryStore
 from tests.chaos import handlers
 from tests.chaos.handlers import add, block, obey, wait_for
 from tests.chaos.support import LONG, Witness, leftovers, service
@@ -253,6 +256,42 @@ def test_force_hurries_a_stop_that_drains() -> None:
     stopper.join(LONG)
     assert time.monotonic() - begin < 3
     assert isinstance(tracker.future.exception(LONG), ServiceStopped)
+
+
+def enveloped(task_id: str) -> Envelope:
+    return Envelope(task_id, "x", "m:f", "m:f", None, "p", b"", TaskOptions(), 1)
+
+
+class Interrupting(list[Envelope]):
+    """Tasks whose number is asked for within the store; what comes then is as a signal handler or a finalizer."""
+
+    def __init__(self, tasks: list[Envelope], then: Callable[[], object]) -> None:
+        super().__init__(tasks)
+        self._then = then
+
+    def __len__(self) -> int:
+        self._then()
+        return super().__len__()
+
+
+def test_a_signal_handler_or_finalizer_may_use_the_service_it_interrupts() -> None:
+    """R18: submit, list and get in what interrupts a submit on the same thread; never a deadlock."""
+    store = MemoryStore()
+    store.enqueue([enveloped("first")])
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        assert store.get("first") is not None
+        assert 1 == len(store.list())
+        store.enqueue([enveloped("inner")])
+
+    def use() -> None:
+        store.enqueue(Interrupting([enveloped("outer")], interrupt))
+        ended.set()
+
+    threading.Thread(target=use, daemon=True).start()
+    assert ended.wait(LONG)
+    assert {"first", "inner", "outer"} == {row.task_id for row in store.list()}
 
 
 # -- starts that fail --------------------------------------------------------------------------------------------------
