@@ -118,6 +118,9 @@ class TaskEngine(RxSubject[Any]):
         self._started = False
         self._stopping = False
         self._report: Any = None
+        #: The thread of the first stop(), and set when it has its report.
+        self._stopper = 0
+        self._reported = threading.Event()
         self._room = threading.Condition()
         self._room_waiters = 0
 
@@ -463,6 +466,15 @@ class TaskEngine(RxSubject[Any]):
         with self._life:
             first = not self._stopping
             self._stopping = True
+            if first:
+                self._stopper = threading.get_ident()
+        try:
+            return self._stop_now(first, force, drain, end, waiting)
+        finally:
+            if first:
+                self._reported.set()
+
+    def _stop_now(self, first: bool, force: bool, drain: float, end: float, waiting: str | None) -> StopReport:
         unfinished = tuple(self.outlet.trackers)
         if self._started:
             fate = waiting or ("keep" if self.store.durable else "fail")
@@ -472,6 +484,9 @@ class TaskEngine(RxSubject[Any]):
             self.store.close()
             self.outlet.finished(None)
         if not first:
+            # Neither a subscriber that the first one delivers to, nor what has interrupted it, may wait for it.
+            if not self.delivery.on_delivery_thread() and self._stopper != threading.get_ident():
+                self._reported.wait(max(0.0, end - time.monotonic()))
             return self._report if isinstance(self._report, StopReport) else StopReport()
         for subject in (self, self.bus, self.pool):
             if not subject.is_disposed:

@@ -294,6 +294,39 @@ def test_a_signal_handler_or_finalizer_may_use_the_service_it_interrupts() -> No
     assert {"first", "inner", "outer"} == {row.task_id for row in store.list()}
 
 
+def test_a_second_stop_returns_when_everything_is_delivered() -> None:
+    """W-05: stop() on another thread while one stops already keeps its promise too: every event is delivered."""
+    gate, stuck = threading.Event(), threading.Event()
+    seen: list[object] = []
+
+    def hold(event: object) -> None:
+        stuck.set()
+        gate.wait(LONG)
+        seen.append(event)
+
+    tasks = TaskService(workers=1, isolation="thread", echo=None, stall_timeout=LONG)
+    tasks.events.subscribe(hold)
+    trackers = [tasks.submit(add, number, 1) for number in range(10)]
+    assert 55 == sum(tracker.result(LONG) for tracker in trackers)
+    assert stuck.wait(LONG)
+    first = threading.Thread(target=tasks.stop)
+    first.start()
+    assert tasks.engine.outlet.over.wait(LONG)
+    counted: list[int] = []
+
+    def stop() -> None:
+        tasks.stop()
+        counted.append(len(seen))
+
+    second = threading.Thread(target=stop)
+    second.start()
+    second.join(0.5)  # it has this long to return too early
+    gate.set()
+    first.join(LONG)
+    second.join(LONG)
+    assert [20] == counted
+
+
 # -- starts that fail --------------------------------------------------------------------------------------------------
 
 
