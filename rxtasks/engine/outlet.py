@@ -26,9 +26,11 @@ from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import Announce, Publish
-from rxtasks.wire.outcome import Outcome
+from rxtasks.wire.outcome import Outcome, outcome_of
 
 __all__ = ["ServiceOutlet"]
+
+_FAILED = TaskStatus.FAILED
 
 
 class ServiceOutlet:
@@ -83,12 +85,12 @@ class ServiceOutlet:
                 trackers.pop(task_id, None)
                 if self.created:
                     self.created.discard(task_id)
-                if outcome.status is TaskStatus.FAILED and outcome.error is not None:
+                if isinstance(outcome, Outcome) and outcome.status is _FAILED and outcome.error is not None:
                     failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
             elif self.sinks:
                 sink = self.sinks.pop(task_id, None)
                 if sink is not None:
-                    settled.append((task_id, outcome, sink))
+                    settled.append((task_id, outcome_of(outcome), sink))
         tracker = None
         if failed and not any(stream._targets for stream in self._delivery.routes.streams):
             self.turn_over()

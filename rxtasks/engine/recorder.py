@@ -28,11 +28,11 @@ from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, P
 from rxtasks.stores.base import Change, Claim
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
-from rxtasks.wire.outcome import Outcome
+from rxtasks.wire.outcome import Ended, Outcome
 
 __all__ = ["Recorder"]
 
-_RUNNING, _PENDING = TaskStatus.RUNNING, TaskStatus.PENDING
+_RUNNING, _PENDING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.PENDING, TaskStatus.SUCCEEDED
 _LEGAL = transitions.LEGAL
 #: Bytes counted for an event that reported none (status, progress).
 _SMALL = 200
@@ -44,7 +44,7 @@ class _Batch:
     events: list[TaskEvent] = attrs.field(factory=list)
     #: Bytes of each event.
     sizes: list[int] = attrs.field(factory=list)
-    outcomes: list[tuple[str, Outcome]] = attrs.field(factory=list)
+    outcomes: list[tuple[str, Ended]] = attrs.field(factory=list)
     size: int = 0
     conflated: int = 0
     #: It puts tasks back into the queue: there is something to claim when it is committed.
@@ -216,14 +216,13 @@ class Recorder:
         status = event.status
         if status.terminal:
             change.finished_us = now.wall_us
-            change.value = end.value
-            change.blob = end.blob
-            self._batch.outcomes.append(
-                (
-                    event.task_id,
-                    Outcome(status, end.value, end.blob, event.error, end.error_blob, end.error_object),
-                )
-            )
+            value, blob, error_blob, error_object, _, _ = end
+            change.value = value
+            change.blob = blob
+            ended: Ended = value
+            if status is not _SUCCEEDED or (value is not None and value[0] != "j"):
+                ended = Outcome(status, value, blob, event.error, error_blob, error_object)
+            self._batch.outcomes.append((event.task_id, ended))
             self.claims.pop(claim.token, None)
             if claim.credit is not None:
                 self._owed.pop(claim.token, None)

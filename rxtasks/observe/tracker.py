@@ -35,13 +35,15 @@ from rxtasks.observe.history import Packed, Tail, unpack_status
 from rxtasks.observe.settling import Settling
 from rxtasks.observe.streams import KindStream, OutcomeStream, TaskTarget
 from rxtasks.reactive.subject import RxSubject, log_problem
-from rxtasks.wire.outcome import Outcome
+from rxtasks.wire.outcome import Ended, Outcome
 
 if TYPE_CHECKING:
     from rxtasks.observe.delivery import Delivery
     from rxtasks.observe.future import TaskFuture
 
 __all__ = ["TaskTracker", "TrackerControl"]
+
+_SUCCEEDED = TaskStatus.SUCCEEDED
 
 
 class TrackerControl(Protocol):
@@ -283,18 +285,23 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             packed.append(last)
         return [unpack_status(self.task_id, item) for item in packed]
 
-    def settle(self, outcome: Outcome, *, wake: bool = True) -> bool:
+    def settle(self, ended: Ended, *, wake: bool = True) -> bool:
         """Set the outcome and wake who waits for it; the first one wins. Before the terminal event is published.
 
         Return whether somebody waits who has not been woken (with `wake` False): call `wake_waiters` then.
         """
         if not self._settled:
-            if outcome.plain:
-                self._value = outcome.value
+            if isinstance(ended, Outcome):
+                if ended.plain:
+                    self._value = ended.value
+                else:
+                    self._kept = ended
+                self._settled = True
+                self._status = ended.status
             else:
-                self._kept = outcome
-            self._settled = True
-            self._status = outcome.status
+                self._value = ended
+                self._settled = True
+                self._status = _SUCCEEDED
             if self._waiters is not None:
                 if not wake:
                     return True

@@ -16,7 +16,7 @@ from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.stores.base import Change, Claim, Lane
 from rxtasks.wire.message import Assignment, Define, Message, Report
-from rxtasks.wire.outcome import Outcome
+from rxtasks.wire.outcome import Ended
 
 
 class Now(NamedTuple):
@@ -311,7 +311,7 @@ class Publish(NamedTuple):
 
     events: list[TaskEvent]
     sizes: list[int]
-    outcomes: list[tuple[str, Outcome]]
+    outcomes: list[tuple[str, Ended]]
     size: int
     conflated: int = 0
 

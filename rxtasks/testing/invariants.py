@@ -14,7 +14,7 @@ from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.words import CommitBatch, Publish, SendAssign
 from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.message import Assignment
-from rxtasks.wire.outcome import Outcome
+from rxtasks.wire.outcome import Outcome, outcome_of
 
 if TYPE_CHECKING:
     from rxtasks.testing.simulation import Simulation
@@ -125,7 +125,8 @@ class Checker:
         for event in do.events:
             self._check_event(event)
             self.events[event.task_id].append(event)
-        for task_id, outcome in do.outcomes:
+        for task_id, ended in do.outcomes:
+            outcome = outcome_of(ended)
             _require(task_id not in self.outcomes, "{} ended twice", task_id)
             self.outcomes[task_id] = outcome
             last = self.events[task_id][-1] if self.events[task_id] else None

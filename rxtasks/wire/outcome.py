@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -14,7 +14,7 @@ from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.wire.payload import load_exception, loads
 
-__all__ = ["Outcome", "RemoteTraceback", "shown_value"]
+__all__ = ["Ended", "Outcome", "RemoteTraceback", "outcome_of", "shown_value"]
 
 _UNSET: Any = object()
 
@@ -136,3 +136,13 @@ class Outcome:
         if info.traceback:
             error.__cause__ = RemoteTraceback(info.traceback)
         return error
+
+
+#: How a task ended, on its way from the core to whoever waits. Most succeed with a JSON value or none: then it is that
+#: value in row form (see rxtasks.wire.message), which costs no object.
+Ended: TypeAlias = Outcome | Sequence[Any] | None
+
+
+def outcome_of(ended: Ended) -> Outcome:
+    """Return it as an Outcome."""
+    return ended if isinstance(ended, Outcome) else Outcome(TaskStatus.SUCCEEDED, ended)
