@@ -12,117 +12,50 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
 
-from rxtasks.clock import Clock, utc_from_us
-from rxtasks.config import Settings
-from rxtasks.engine.core import Core
-from rxtasks.engine.driver import Driver
+from rxtasks.clock import utc_from_us
+from rxtasks.engine.admission import Admission
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
-from rxtasks.engine.intake import Intake, refused
-from rxtasks.engine.outlet import ServiceOutlet
+from rxtasks.engine.intake import refused
 from rxtasks.engine.report import StopReport
 from rxtasks.errors import (
     QueueFull,
     RxTasksError,
     ServiceStopped,
     SettingsError,
-    TaskCancelled,
-    UnknownTask,
     WorkerStartError,
 )
-from rxtasks.isolation.base import Setup, Worker
+from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRequest, new_id
-from rxtasks.observe.bus import TaskEventBus
-from rxtasks.observe.delivery import Delivery
-from rxtasks.observe.echo import Echo
-from rxtasks.observe.tracker import TaskTracker
-from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
-from rxtasks.pool.pool import WorkerPool
-from rxtasks.pool.words import CancelAsked, CommandAsked, PauseAsked, ScaleAsked, StopAsked
-from rxtasks.reactive.subject import RxSubject, log_problem
-from rxtasks.stores.base import Change, Claim, Envelope, Store
+from rxtasks.pool.info import PoolStatus, WorkerInfo
+from rxtasks.pool.words import CommandAsked, PauseAsked, ScaleAsked, StopAsked
+from rxtasks.reactive.subject import log_problem
+from rxtasks.stores.base import Change
 from rxtasks.wire.message import Define
-from rxtasks.wire.outcome import Outcome
 from rxtasks.wire.payload import dump_value
 
 if TYPE_CHECKING:
-    from rxtasks.isolation.inline import InlineDesk
+    pass
 
 __all__ = ["TaskEngine"]
 
 #: Seconds that a stop may take beyond its drain timeout (R22).
 _BEYOND = 10.0
-#: Seconds that a caller waits for the core's answer; it never takes that long.
-_ANSWER = 60.0
 
 
-class TaskEngine(RxSubject[Any]):
+class TaskEngine(Admission):
     """One start-to-stop life: an observer of task requests, an observable of all task events.
 
     Made by TaskService; each start of a service has a new one.
     """
-
-    def __init__(
-        self,
-        specs: list[WorkerSpec],
-        store: Store,
-        *,
-        settings: Settings,
-        setup: Setup,
-        intake: Intake,
-        clock: Clock,
-        echo: Echo,
-        retain: int,
-        on_start: Callable[[], None] | None = None,
-        on_stop: Callable[..., Any] | None = None,
-    ) -> None:
-        super().__init__()
-        self.settings = settings
-        self.store = store
-        self._clock = clock
-        self._intake = intake
-        self._echo = echo
-        self._on_start = on_start
-        self._on_stop = on_stop
-        self.delivery = Delivery(
-            stall_timeout=settings.stall_timeout,
-            buffer_events=settings.buffer_events,
-            buffer_bytes=settings.buffer_bytes,
-            on_relief=self._relieved,
-            report=self.report,
-            clock=clock,
-        )
-        self._flow = self.delivery
-        self.bus = TaskEventBus(self.delivery)
-        self.delivery.stream(self)
-        self.pool = WorkerPool(self)
-        self.pool._flow = self.delivery
-        self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
-        self.core = Core(specs, settings)
-        self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
-        self.driver.live = intake.live
-        self._desk: InlineDesk | None = None
-        if any(spec.isolation == "inline" for spec in specs):
-            from rxtasks.isolation.inline import InlineDesk
-
-            self._desk = self.driver.desk = InlineDesk()
-        self._life = threading.Lock()
-        self._started = False
-        self._stopping = False
-        self._report: Any = None
-        #: The thread of the first stop(), and set when it has its report.
-        self._stopper = 0
-        self._reported = threading.Event()
-        self._room = threading.Condition()
-        self._room_waiters = 0
 
     # -- Rx ------------------------------------------------------------------------------------------------------------
 
@@ -188,240 +121,7 @@ class TaskEngine(RxSubject[Any]):
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)
 
-    # -- tasks ---------------------------------------------------------------------------------------------------------
-
-    def push(
-        self, request: TaskRequest, changes: Mapping[str, Any] | None = None, *, hold: bool = False
-    ) -> TaskTracker:
-        """Take the request in and return its tracker; the task that has its id or dedup_key already, if there is one.
-
-        Raises:
-            ServiceStopped, QueueFull, SettingsError, UnknownHandler, PayloadError: it is not taken.
-        """
-        if not isinstance(request, TaskRequest):
-            raise SettingsError(f"push takes a TaskRequest, not {request!r}; submit takes a function and its arguments")
-        envelope = self._intake.envelope(
-            request.task,
-            request.args,
-            request.kwargs,
-            request.options,
-            changes,
-            task_id=request.task_id,
-            trace=request.trace,
-            hold=hold,
-        )
-        return self.accept(envelope)
-
-    def submit(
-        self,
-        function: Callable[..., Any] | str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        changes: Mapping[str, Any] | None = None,
-    ) -> TaskTracker:
-        """Take a call in and return its tracker."""
-        return self.accept(self._intake.envelope(function, args, kwargs, None, changes))
-
-    def accept(self, envelope: Envelope) -> TaskTracker:
-        """Put the envelope into the store and return its tracker."""
-        driver = self.driver
-        if self._stopping or driver.forked or driver.failed is not None:
-            self._check_alive()
-        task_id = envelope.task_id
-        trackers = self.outlet.trackers
-        tracker = trackers.get(task_id)
-        fresh = tracker is None
-        if tracker is None:
-            tracker = trackers[task_id] = TaskTracker(task_id, name=envelope.name, control=self)
-            if envelope.hold:
-                tracker.note_status(TaskStatus.CREATED)
-                self.outlet.created.add(task_id)
-            elif envelope.due_us:
-                tracker.note_status(TaskStatus.SCHEDULED)
-        desk = None if envelope.hold or envelope.due_us else self._desk
-        if desk is not None:
-            desk.expect(task_id)
-        try:
-            other = self.store.enqueue((envelope,))[0]
-        except BaseException:
-            if desk is not None:
-                desk.forget(task_id)
-            if fresh:
-                self._forget_tracker(task_id)
-            self._check_alive()
-            raise
-        if other is not None:
-            if desk is not None:
-                desk.forget(task_id)
-            if fresh and (other != task_id or self._has_ended(task_id)):
-                self._forget_tracker(task_id)
-            if not envelope.hold:
-                self._has_been_queued(other)
-            self.driver.arrived()
-            return self.track(other)
-        if not self._started and not envelope.hold:
-            self._start_for(task_id)
-        self.driver.arrived()
-        if desk is not None:
-            desk.work_for(tracker)
-        return tracker
-
-    def _forget_tracker(self, task_id: str) -> TaskTracker | None:
-        self.outlet.created.discard(task_id)
-        return self.outlet.trackers.pop(task_id, None)
-
-    def _has_been_queued(self, task_id: str) -> None:
-        """A task that was created is waited for from now on."""
-        created = self.outlet.created
-        if task_id in created:
-            created.discard(task_id)
-            tracker = self.outlet.trackers.get(task_id)
-            if tracker is not None and tracker.status is TaskStatus.CREATED:
-                record = self.store.get(task_id)
-                tracker.note_status(TaskStatus.PENDING if record is None else record.status)
-
-    def sink(self, envelope: Envelope, settled: Callable[[str, Outcome], Any]) -> None:
-        """Put the envelope into the store; `settled` gets its outcome on the delivery thread. No tracker is made."""
-        self._check_alive()
-        task_id = envelope.task_id
-        sinks = self.outlet.sinks
-        sinks[task_id] = settled
-        if self._desk is not None:
-            self._desk.expect(task_id)
-        try:
-            self.store.enqueue((envelope,))
-        except BaseException:
-            sinks.pop(task_id, None)
-            raise
-        if not self._started:
-            self._start_for(task_id)
-        self.driver.arrived()
-        if self._desk is not None:
-            self._desk.run(task_id, lambda: task_id not in sinks)
-
-    def _start_for(self, task_id: str) -> None:
-        """Start for the first task. Where that is impossible it is no task: it is not in the store any more.
-
-        Raises:
-            OSError, RuntimeError: as start().
-        """
-        try:
-            self.start(wait=False)
-        except (OSError, RuntimeError):
-            claim = self.store.claim_one(task_id)
-            if claim is None:  # somebody else could start, and it runs
-                return
-            self._forget_tracker(task_id)
-            self.outlet.sinks.pop(task_id, None)
-            if self._desk is not None:
-                self._desk.forget(task_id)
-            self._end_unstarted(claim, None)
-            self.store.delete(task_id)
-            raise
-
-    def track(self, task_id: str, from_seq: int = 1) -> TaskTracker:
-        """Return the tracker of a task.
-
-        Raises:
-            UnknownTask: there is no such task.
-            LogTruncated: the events from `from_seq` are no longer held.
-        """
-        tracker = self.outlet.trackers.get(task_id)
-        if tracker is None:
-            reference = self.outlet.ended.get(task_id)
-            tracker = None if reference is None else reference()
-        if tracker is not None:
-            return tracker.resumed(from_seq)
-        record = self.store.get(task_id)
-        if record is None:
-            raise UnknownTask(task_id)
-        made = TaskTracker(task_id, name=record.name, control=self)
-        if not record.status.terminal:
-            made.note_status(record.status)
-            if record.status is TaskStatus.CREATED:
-                self.outlet.created.add(task_id)
-            tracker = self.outlet.trackers.setdefault(task_id, made)
-            if tracker is made and self._has_ended(task_id):
-                # It ended between the two looks, and nobody would settle this one.
-                self._forget_tracker(task_id)
-                return self.track(task_id, from_seq)
-            return tracker.resumed(from_seq)
-        at = record.finished_at or record.created_at
-        ended = StatusEvent(
-            task_id, 1, max(1, record.attempt), record.worker_id, at, record.status, record.result, record.error
-        )
-        made.observe(ended, batches=-1)  # published long ago: it comes with none of the batches to come
-        made.settle(Outcome(record.status, ["j", record.result], None, record.error))
-        return made
-
-    def _has_ended(self, task_id: str) -> bool:
-        """Say whether the store knows the end already: a tracker that is made after that is settled by nobody."""
-        record = self.store.get(task_id)
-        return record is None or record.status.terminal
-
-    def cancel(self, task_id: str, reason: str | None = None) -> bool:
-        """Ask for the task to be cancelled; False when it has ended.
-
-        Raises:
-            UnknownTask: there is no such task.
-        """
-        if not self._started:
-            return self._cancel_unstarted(task_id, reason)
-        answer = self._ask(lambda ticket: CancelAsked(ticket, task_id, reason, self.store.claim_one(task_id)))
-        if answer:
-            return True
-        if task_id not in self.outlet.trackers and self.store.get(task_id) is None:
-            raise UnknownTask(task_id)
-        return False
-
-    def cancel_quietly(self, task_id: str, reason: str | None = None) -> None:
-        """Ask for the task to be cancelled and wait for nothing; no error if it has ended or is not known."""
-        if self._started:
-            claim_one = self.store.claim_one
-            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id)), lambda _: None)
-
-    def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
-        claim = self.store.claim_one(task_id)
-        if claim is None:
-            if self.store.get(task_id) is None:
-                raise UnknownTask(task_id)
-            return False
-        event, error = self._end_unstarted(claim, reason)
-        tracker = self._forget_tracker(task_id)
-        if tracker is not None:
-            tracker.observe(event)
-            tracker.settle(Outcome(TaskStatus.CANCELLED, None, None, event.error, None, error))
-        self.delivery.publish([event], 200)
-        return True
-
-    def _end_unstarted(self, claim: Claim, reason: str | None) -> tuple[StatusEvent, TaskCancelled]:
-        """End a task as cancelled while no core runs; return its event, to be published, and the error."""
-        task_id = claim.envelope.task_id
-        error = TaskCancelled(reason)
-        info, now = info_of(error), self._clock.wall_us()
-        change = Change(
-            claim.token, task_id, TaskStatus.CANCELLED, claim.attempt, 0, 0, 0, 2, None, None, now, True, error=info
-        )
-        event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.CANCELLED, None, info)
-        self.store.commit([change], [event], lambda refused, failure: None)
-        return event, error
-
     # -- life ----------------------------------------------------------------------------------------------------------
-
-    @property
-    def started(self) -> bool:
-        """True from start() on."""
-        return self._started
-
-    @property
-    def stopping(self) -> bool:
-        """True from stop() on, whoever called it."""
-        return self._stopping
-
-    @property
-    def ended_by_itself(self) -> bool:
-        """True when nobody stopped it and no worker is left or will come."""
-        return isinstance(self.core.ender.stop_error, WorkerStartError) and not self._stopping
 
     def start(self, *, wait: bool = True) -> None:
         """Start the core thread and the workers; with `wait`, until each worker is ready. Idempotent.
@@ -576,50 +276,6 @@ class TaskEngine(RxSubject[Any]):
                 if end is not None and time.monotonic() >= end:
                     return False
         return self.delivery.flush(None if end is None else max(0.0, end - time.monotonic()))
-
-    # -- for trackers and delivery -------------------------------------------------------------------------------------
-
-    def report(self, what: str, error: BaseException | None) -> None:
-        """Note what went wrong with a subscriber: in the log and on the pool's stream."""
-        log_problem(what, error)
-        kind = "subscriber_stalled" if type(error).__name__ == "SubscriberStalled" else "subscriber_failed"
-        self.outlet.tell(kind, None, what)
-
-    def _relieved(self) -> None:
-        self.driver.arrived()
-
-    def _ask(self, make: Callable[[int], Any], timeout: float | None = None) -> Any:
-        """Ask the core and wait for its answer (None when it has ended)."""
-        if not self._started:
-            return None
-        self._check_forked()
-        answered = threading.Event()
-        answer: list[Any] = []
-
-        def take(value: Any) -> None:
-            answer.append(value)
-            answered.set()
-
-        self.driver.ask(make, take)
-        if not answered.wait(_ANSWER if timeout is None else timeout):
-            raise TimeoutError("the engine has not answered in time")
-        return answer[0]
-
-    def _check_alive(self) -> None:
-        if self._stopping:
-            raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
-        self._check_forked()
-        if self.ended_by_itself:
-            why = str(self.core.ender.stop_error).partition("\n")[0]
-            raise ServiceStopped(f"the service has ended by itself: {why}; start() it again for new workers")
-
-    def _check_forked(self) -> None:
-        if self.driver.failed is not None:
-            raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
-        if self.driver.forked:
-            raise ServiceStopped(
-                "this process was forked from the one that runs the service; make a service of its own"
-            )
 
 
 def _in_event_loop() -> bool:

@@ -1,0 +1,149 @@
+"""What an engine is made of: its parts, put together, and how its callers reach the core."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rxtasks.clock import Clock
+from rxtasks.config import Settings
+from rxtasks.engine.core import Core
+from rxtasks.engine.driver import Driver
+from rxtasks.engine.intake import Intake
+from rxtasks.engine.outlet import ServiceOutlet
+from rxtasks.errors import (
+    ServiceStopped,
+    WorkerStartError,
+)
+from rxtasks.isolation.base import Setup
+from rxtasks.observe.bus import TaskEventBus
+from rxtasks.observe.delivery import Delivery
+from rxtasks.observe.echo import Echo
+from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.pool import WorkerPool
+from rxtasks.reactive.subject import RxSubject, log_problem
+from rxtasks.stores.base import Store
+
+if TYPE_CHECKING:
+    from rxtasks.isolation.inline import InlineDesk
+
+__all__ = ["Parts"]
+
+#: Seconds that a caller waits for the core's answer; it never takes that long.
+_ANSWER = 60.0
+
+
+class Parts(RxSubject[Any]):
+    """The part of an engine that everything else stands on."""
+
+    def __init__(
+        self,
+        specs: list[WorkerSpec],
+        store: Store,
+        *,
+        settings: Settings,
+        setup: Setup,
+        intake: Intake,
+        clock: Clock,
+        echo: Echo,
+        retain: int,
+        on_start: Callable[[], None] | None = None,
+        on_stop: Callable[..., Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.store = store
+        self._clock = clock
+        self._intake = intake
+        self._echo = echo
+        self._on_start = on_start
+        self._on_stop = on_stop
+        self.delivery = Delivery(
+            stall_timeout=settings.stall_timeout,
+            buffer_events=settings.buffer_events,
+            buffer_bytes=settings.buffer_bytes,
+            on_relief=self._relieved,
+            report=self.report,
+            clock=clock,
+        )
+        self._flow = self.delivery
+        self.bus = TaskEventBus(self.delivery)
+        self.delivery.stream(self)
+        self.pool = WorkerPool(self)
+        self.pool._flow = self.delivery
+        self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
+        self.core = Core(specs, settings)
+        self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
+        self.driver.live = intake.live
+        self._desk: InlineDesk | None = None
+        if any(spec.isolation == "inline" for spec in specs):
+            from rxtasks.isolation.inline import InlineDesk
+
+            self._desk = self.driver.desk = InlineDesk()
+        self._life = threading.Lock()
+        self._started = False
+        self._stopping = False
+        self._report: Any = None
+        #: The thread of the first stop(), and set when it has its report.
+        self._stopper = 0
+        self._reported = threading.Event()
+        self._room = threading.Condition()
+        self._room_waiters = 0
+
+    @property
+    def started(self) -> bool:
+        """True from start() on."""
+        return self._started
+
+    @property
+    def stopping(self) -> bool:
+        """True from stop() on, whoever called it."""
+        return self._stopping
+
+    @property
+    def ended_by_itself(self) -> bool:
+        """True when nobody stopped it and no worker is left or will come."""
+        return isinstance(self.core.ender.stop_error, WorkerStartError) and not self._stopping
+
+    def report(self, what: str, error: BaseException | None) -> None:
+        """Note what went wrong with a subscriber: in the log and on the pool's stream."""
+        log_problem(what, error)
+        kind = "subscriber_stalled" if type(error).__name__ == "SubscriberStalled" else "subscriber_failed"
+        self.outlet.tell(kind, None, what)
+
+    def _relieved(self) -> None:
+        self.driver.arrived()
+
+    def _ask(self, make: Callable[[int], Any], timeout: float | None = None) -> Any:
+        """Ask the core and wait for its answer (None when it has ended)."""
+        if not self._started:
+            return None
+        self._check_forked()
+        answered = threading.Event()
+        answer: list[Any] = []
+
+        def take(value: Any) -> None:
+            answer.append(value)
+            answered.set()
+
+        self.driver.ask(make, take)
+        if not answered.wait(_ANSWER if timeout is None else timeout):
+            raise TimeoutError("the engine has not answered in time")
+        return answer[0]
+
+    def _check_alive(self) -> None:
+        if self._stopping:
+            raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
+        self._check_forked()
+        if self.ended_by_itself:
+            why = str(self.core.ender.stop_error).partition("\n")[0]
+            raise ServiceStopped(f"the service has ended by itself: {why}; start() it again for new workers")
+
+    def _check_forked(self) -> None:
+        if self.driver.failed is not None:
+            raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
+        if self.driver.forked:
+            raise ServiceStopped(
+                "this process was forked from the one that runs the service; make a service of its own"
+            )
