@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rxtasks.clock import utc_from_us
 from rxtasks.engine.ending import info_of
@@ -20,9 +20,6 @@ from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.words import CancelAsked
 from rxtasks.stores.base import Change, Claim, Envelope
 from rxtasks.wire.outcome import Outcome
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Admission"]
 

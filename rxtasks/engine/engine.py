@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from reactivex import Observable
 
@@ -41,9 +41,6 @@ from rxtasks.reactive.subject import log_problem
 from rxtasks.stores.base import Change
 from rxtasks.wire.message import Define
 from rxtasks.wire.payload import dump_value
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["TaskEngine"]
 
