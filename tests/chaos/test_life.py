@@ -72,7 +72,7 @@ def test_the_first_submit_races_stop() -> None:
         race(tasks, force=False)
 
 
-@pytest.mark.parametrize(("isolation", "count"), [("process", 40), ("thread", 30), ("inline", 30)])
+@pytest.mark.parametrize(("isolation", "count"), [("process", 100), ("thread", 100), ("inline", 100)])
 def test_starts_and_stops_leave_nothing(isolation: str, count: int) -> None:
     """W-10: a hundred starts and stops leave no process, thread or descriptor behind."""
     tasks = TaskService(workers=1, isolation=isolation, echo=None)
