@@ -33,3 +33,38 @@ def test_events_that_were_put_off_are_handed_over_before_a_mark() -> None:
     driver._wait = lambda until: []
     assert driver._gather() == []
     assert order == ["events", "mark"]
+
+
+def test_handing_over_is_put_off_once_and_no_more() -> None:
+    """E-18, R14: reports that never cease keep the events of earlier turns from nobody."""
+
+    class Outlet:
+        held = 1
+        handed = 0
+
+        def hand_over(self) -> bool:
+            self.handed += 1
+            return False
+
+    class Readiness:
+        """A worker always has something to say."""
+
+        def wait(self, timeout: float) -> list[tuple[Any, int]]:
+            return [(None, 1)]
+
+    outlet = Outlet()
+    driver: Any = Driver.__new__(Driver)
+    driver.__dict__.update(
+        _outlet=outlet,
+        _readiness=Readiness(),
+        _inbox=deque(),
+        _arrived=False,
+        _behind=False,
+        _woke=False,
+        _check_ns=None,
+    )
+    handed = []
+    for _ in range(6):
+        assert driver._wait(2**62) == [(None, 1)]
+        handed.append(outlet.handed)
+    assert handed == [0, 1, 1, 2, 2, 3]
