@@ -13,11 +13,12 @@ from rxtasks.errors import SettingsError
 from rxtasks.machine import usable_cpus
 
 if TYPE_CHECKING:
+    from rxtasks.engine.puts import Puts
     from rxtasks.isolation.base import Setup
     from rxtasks.pool.info import WorkerSpec
     from rxtasks.stores.base import Store
 
-__all__ = ["make_setup", "make_specs", "make_store"]
+__all__ = ["make_puts", "make_setup", "make_specs", "make_store"]
 
 
 def make_specs(
@@ -84,6 +85,16 @@ def _inline_has_one(spec: WorkerSpec) -> WorkerSpec:
 
 def _has_processes() -> bool:
     return hasattr(os, "pidfd_open") and sys.platform == "linux"
+
+
+def make_puts(specs: list[WorkerSpec], max_payload: int) -> Puts:
+    """Return where objects are put that all tasks share."""
+    from rxtasks.engine.puts import Puts
+    from rxtasks.wire.sealed import SealedFiles
+
+    kinds = {spec.isolation for spec in specs}
+    processes = not kinds or "process" in kinds
+    return Puts(SealedFiles(), processes=processes, local=bool(kinds - {"process"}), limit=max_payload)
 
 
 def make_setup(

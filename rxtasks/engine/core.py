@@ -34,6 +34,7 @@ from rxtasks.pool.words import (
     DeliveryChanged,
     End,
     Exited,
+    Gone,
     Happened,
     Instruction,
     KillWorker,
@@ -58,6 +59,7 @@ from rxtasks.wire.message import (
     Ack,
     Cancel,
     Dropped,
+    Forget,
     Heartbeat,
     Ready,
     Reply,
@@ -111,6 +113,7 @@ class Core(Losses):
             CommandAsked: self._command_asked,
             StopAsked: self._stop_asked,
             Spares: self._spares,
+            Gone: self._gone_from_hand,
             Tick: self._tick,
         }
 
@@ -352,6 +355,12 @@ class Core(Losses):
         for worker in leaving:
             self._dismiss(worker, "scaled down")
         self._out.append(Answer(stimulus.ticket, count))
+
+    def _gone_from_hand(self, stimulus: Gone) -> None:
+        for worker in self.pool.workers.values():
+            if stimulus.key in worker.functions:
+                worker.functions.discard(stimulus.key)
+                self._out.append(SendCommand(worker.worker_id, Forget(stimulus.key)))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

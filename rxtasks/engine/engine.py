@@ -45,7 +45,7 @@ from rxtasks.observe.echo import Echo
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
 from rxtasks.pool.pool import WorkerPool
-from rxtasks.pool.words import CancelAsked, CommandAsked, PauseAsked, ScaleAsked, StopAsked
+from rxtasks.pool.words import CancelAsked, CommandAsked, Gone, PauseAsked, ScaleAsked, StopAsked
 from rxtasks.reactive.subject import RxSubject, log_problem
 from rxtasks.stores.base import Change, Claim, Envelope, Store
 from rxtasks.wire.message import Define
@@ -108,6 +108,8 @@ class TaskEngine(RxSubject[Any]):
         self.core = Core(specs, settings)
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
         self.driver.live = intake.live
+        self.driver.find_object = intake.puts.find
+        intake.puts.on_gone = self._gone
         self._desk: InlineDesk | None = None
         if any(spec.isolation == "inline" for spec in specs):
             from rxtasks.isolation.inline import InlineDesk
@@ -446,6 +448,10 @@ class TaskEngine(RxSubject[Any]):
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until every task taken in has ended; False: the time was over first."""
         return not self._started or self.driver.forked or self.outlet.wait_idle(timeout)
+
+    def _gone(self, key: str) -> None:
+        if self._started and not self.driver.forked:
+            self.driver.post(Gone(key))
 
     # -- the pool's control --------------------------------------------------------------------------------------------
 

@@ -211,6 +211,12 @@ class Tick(NamedTuple):
     """All input has been read; timers may fire."""
 
 
+class Gone(NamedTuple):
+    """Nobody holds this object any more that was put."""
+
+    key: str
+
+
 Stimulus: TypeAlias = (
     WorkArrived
     | Claimed
@@ -232,6 +238,7 @@ Stimulus: TypeAlias = (
     | CommandAsked
     | StopAsked
     | Spares
+    | Gone
     | Tick
 )
 

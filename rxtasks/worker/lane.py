@@ -120,7 +120,7 @@ class Lane:
             size = len(exact)
             row = [JSON, self, 0, box.now(), orjson.Fragment(exact), size]
         else:
-            form, blob, size = encode_value(value, "output", in_process=box.in_process)
+            form, blob, size = encode_value(value, "output", in_process=box.in_process, limit=box.max_payload)
             if form[0] == "j":
                 row = [JSON, self, 0, box.now(), form[1], size]
             else:
