@@ -57,7 +57,7 @@ __all__ = [
 INLINE_JSON: Final = 64 * 1024
 #: Bytes of the largest pickled value, if nothing else is said (Settings.max_payload).
 PAYLOAD_LIMIT: Final = 2**30
-#: Bytes of buffers in one value from which they go beside the pickle: below that a memory file costs more than it saves.
+#: Bytes of buffers in one value from which they go beside the pickle. Below 128 KiB a memory file costs more than it saves.
 OUT_OF_BAND: Final = 256 * 1024
 #: Bytes of a pickle that is too large to be searched whole.
 _LARGE: Final = 2**20
