@@ -450,7 +450,7 @@ class TaskEngine(RxSubject[Any]):
         return not self._started or self.driver.forked or self.outlet.wait_idle(timeout)
 
     def _gone(self, key: str) -> None:
-        if self._started and not self.driver.forked:
+        if self._started and not (self.driver.forked or self.outlet.over.is_set()):
             self.driver.post(Gone(key))
 
     # -- the pool's control --------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from rxtasks.lifecycle.task import new_id
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.stores.base import Envelope
 from rxtasks.wire.callables import CallableTable
-from rxtasks.wire.handle import Put
+from rxtasks.wire.handle import Handle, Put
 from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args
 from rxtasks.wire.sealed import SealedFiles
 from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
@@ -108,12 +108,15 @@ class Intake:
             due_us = now_us + int(options.delay * 1e6)
         form: str
         payload: Any
-        found: dict[str, Put] = {}
         puts = self.puts
+        found: dict[str, Put] | None = None
         if self._in_process or (options.isolation is not None and options.isolation != "process"):
-            form, payload = "o", puts.resolved(args, kwargs) if puts else (args, kwargs)
+            form, payload = "o", puts.resolved(args, kwargs) if Handle.known else (args, kwargs)
         else:
-            persist = puts.keys(found) if puts else None
+            persist = None
+            if puts:
+                found = {}
+                persist = puts.keys(found)
             payload = pack_args(args, kwargs, self._files.make, limit=self._max_payload, persist=persist)
             form = "h" if found else "p"
         return Envelope(
@@ -129,7 +132,7 @@ class Intake:
             trace,
             due_us,
             hold,
-            tuple(found.values()),
+            tuple(found.values()) if found else (),
         )
 
     def _plan(self, task: str | Callable[..., Any]) -> _Plan:

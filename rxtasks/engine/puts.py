@@ -94,10 +94,13 @@ class Puts:
         hold one are made anew.
 
         Raises:
-            PayloadError: a handle was released, or is of another service.
+            PayloadError: a handle was released, or is of another service; names it.
         """
         seen: dict[int, Any] = {}
-        return self._resolve(args, "args", seen), self._resolve(kwargs, "kwargs", seen)
+        try:
+            return self._resolve(args, "args", seen), self._resolve(kwargs, "kwargs", seen)
+        except RecursionError:  # nested too deep to be looked into
+            return args, kwargs
 
     def _resolve(self, value: Any, path: str, seen: dict[int, Any]) -> Any:
         if type(value) is Handle:
@@ -105,11 +108,13 @@ class Puts:
                 return self._of(value).value
             except PayloadError as error:
                 raise PayloadError(f"{path}: {error}", path) from None
-        if type(value) in _ATOMS or id(value) in seen:
-            return seen.get(id(value), value)
+        if type(value) in _ATOMS:
+            return value
+        if id(value) in seen:
+            return seen[id(value)]
         seen[id(value)] = value
-        parts: dict[Any, Any] = _parts(value)
-        if not parts:
+        parts = _parts(value)
+        if _ATOMS.issuperset(map(type, parts.values())):
             return value
         made = {step: self._resolve(part, f"{path}{_step(value, step)}", seen) for step, part in parts.items()}
         if all(made[step] is part for step, part in parts.items()):
@@ -119,17 +124,18 @@ class Puts:
 
 
 _ATOMS = frozenset({type(None), bool, int, float, complex, str, bytes, bytearray, range})
+_ROWS = frozenset({list, tuple, set, frozenset})
 
 
 def _parts(value: Any) -> dict[Any, Any]:
     """Return what is looked into, by index, key or name."""
+    kind = type(value)
     if isinstance(value, dict):
         return dict(value)
-    if isinstance(value, list | tuple | set | frozenset):
+    if kind in _ROWS or (isinstance(value, tuple) and hasattr(kind, "_make")):
         return dict(enumerate(value))
-    kind = type(value)
     if attrs.has(kind):
-        return {f.name: getattr(value, f.name, None) for f in attrs.fields(kind)}
+        return {field.name: getattr(value, field.name, None) for field in attrs.fields(kind)}
     if hasattr(kind, "__dataclass_fields__"):
         return {name: getattr(value, name, None) for name in kind.__dataclass_fields__}
     return {}
@@ -143,15 +149,10 @@ def _rebuilt(value: Any, parts: dict[Any, Any]) -> Any:
     """Return a copy of the value with these parts."""
     import copy
 
-    if isinstance(value, tuple):
-        fields = getattr(type(value), "_make", None)
-        return fields(parts.values()) if fields is not None else type(value)(parts.values())
-    if isinstance(value, list):
-        made = copy.copy(value)
-        made[:] = parts.values()
-        return made
-    if isinstance(value, set | frozenset):
+    if type(value) in _ROWS:
         return type(value)(parts.values())
+    if isinstance(value, tuple):
+        return type(value)._make(parts.values())  # type: ignore[attr-defined]
     changed: Any = copy.copy(value)
     if isinstance(value, dict):
         changed.update(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 from rxtasks.errors import PayloadError
 
@@ -41,8 +41,12 @@ class Handle:
 
     __slots__ = ("__weakref__", "_put")
 
+    #: There has been one: arguments that are not pickled are searched for handles only then.
+    known: ClassVar[bool] = False
+
     def __init__(self, put: Put) -> None:
         self._put: Put | None = put
+        Handle.known = True
 
     @property
     def released(self) -> bool:

@@ -10,9 +10,9 @@ What lies in the socket belongs to the kernel: it is gone when both ends are, wh
 from __future__ import annotations
 
 import _socket
-import array
 import contextlib
 import os
+import sys
 from _socket import CMSG_LEN, MSG_CTRUNC, MSG_DONTWAIT, SCM_RIGHTS, SOL_SOCKET
 from _socket import socket as Socket  # what socket.socket is made of, without 4 ms of imports
 from typing import Final
@@ -60,7 +60,7 @@ class Passing:
         if made is None or made.fileno() < 0:
             return None
         number = self._given + 1
-        rights = [(SOL_SOCKET, SCM_RIGHTS, array.array("i", [made.fileno()]))]
+        rights = [(SOL_SOCKET, SCM_RIGHTS, made.fileno().to_bytes(4, sys.byteorder))]
         try:
             self._sock.sendmsg([number.to_bytes(_NUMBER, "little")], rights, _SEND)
         except OSError:  # full, or more descriptors are under way than the kernel allows (ETOOMANYREFS), or closed
@@ -99,7 +99,7 @@ class Passing:
             data, rights, flags, _ = self._sock.recvmsg(_NUMBER, _ROOM, _TAKE)
         except OSError as error:
             raise ProtocolError(f"a message refers to a memory file that has not come ({error.strerror})") from None
-        fd = int.from_bytes(rights[0][2][:4], "little") if rights and len(rights[0][2]) >= 4 else -1
+        fd = int.from_bytes(rights[0][2][:4], sys.byteorder) if rights and len(rights[0][2]) >= 4 else -1
         if int.from_bytes(data, "little") != self._taken + 1 or len(data) != _NUMBER:
             if fd >= 0:
                 os.close(fd)

@@ -225,8 +225,11 @@ def pack_args(
         PayloadError: as dump_args; nothing has been made then.
     """
     pair = (args, kwargs if type(kwargs) is dict else dict(kwargs))
-    roots = {"args": args, "kwargs": pair[1]}
-    return _pack(pair, roots, make, "the arguments", limit, OUT_OF_BAND, persist)
+    return _pack(pair, _argument_roots, make, "the arguments", limit, OUT_OF_BAND, persist)
+
+
+def _argument_roots(pair: tuple[Any, Any]) -> dict[str, Any]:
+    return {"args": pair[0], "kwargs": pair[1]}
 
 
 def pack_value(
@@ -237,12 +240,12 @@ def pack_value(
     Raises:
         PayloadError: as dump_value; nothing has been made then.
     """
-    return _pack(value, {what: value}, make, f"the {what}", limit, least, None)
+    return _pack(value, lambda value: {what: value}, make, f"the {what}", limit, least, None)
 
 
 def _pack(
     value: Any,
-    roots: Mapping[str, Any],
+    roots: Callable[[Any], dict[str, Any]],
     make: Make,
     what: str,
     limit: int,
@@ -253,15 +256,18 @@ def _pack(
     data = _by_reference(value, buffers.append, persist)
     if data is None:
         buffers.clear()
-        data = _by_value(value, roots, buffers.append, persist)
+        data = _by_value(value, roots(value), buffers.append, persist)
     if buffers:
         packed = _beside(data, buffers, make, what, limit, least)
         if packed is not None:
             return packed
         data = _by_reference(value, None, persist)
         if data is None:
-            data = _by_value(value, roots, None, persist)
-    return _sized(data, limit, what)
+            data = _by_value(value, roots(value), None, persist)
+    _within(len(data), limit, what)
+    if len(data) < _LARGE:
+        return data
+    return make((data,), len(data)) or data
 
 
 def _beside(
