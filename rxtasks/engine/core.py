@@ -146,6 +146,8 @@ class Core(Losses):
                 self.recorder.requeue(claim, now)
         self.recorder.close_batch(out)
         self.recorder.grant(out)
+        # Large results and arguments are in there, and the next step may be seconds away.
+        self._out = []
         return out
 
     @property

@@ -257,6 +257,8 @@ class ProcessWorker(Worker):
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
+        # It knows what was assigned here, arguments and all, and a timer may refer to this worker for a while.
+        self._proxy = None
 
     def after_fork(self) -> None:
         """In a forked child of the parent: close the copies, so that the worker's end of file is not held back."""

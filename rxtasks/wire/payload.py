@@ -413,5 +413,5 @@ def _sized(data: bytes, limit: int, what: str) -> bytes:
 def _within(size: int, limit: int, what: str) -> None:
     if size > limit:
         raise PayloadError(
-            f"{what} take {size} bytes; allowed are {limit} (setting max_payload): raise it, or pass a path instead"
+            f"{what} would take {size} bytes; allowed are {limit} (setting max_payload): raise it, or pass a path instead"
         )
