@@ -68,7 +68,7 @@ class Handle:
     def __reduce__(self) -> NoReturn:
         if self._put is None:
             raise PayloadError("this handle was released; put() the object again, or release it later")
-        raise PayloadError("a handle travels only within the arguments of a task of the service that gave it")
+        raise PayloadError("a handle is good in the arguments of tasks of the service that gave it, and nowhere else")
 
     def __repr__(self) -> str:
         return "<Handle, released>" if self._put is None else f"<Handle of {self._put.kind}>"
