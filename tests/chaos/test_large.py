@@ -174,7 +174,8 @@ def test_workers_killed_while_large_values_are_on_their_way() -> None:
 
         def killer() -> None:
             nonlocal kills
-            while not over.wait(rng.random() * 0.2):
+            # So often at most: on a loaded machine a worker may take longer to come than it is let live.
+            while kills < 25 and not over.wait(rng.random() * 0.2):
                 for info in rng.sample(tasks.workers(), 1):
                     if info.pid and info.status in ("idle", "busy"):
                         kill(info.pid)
