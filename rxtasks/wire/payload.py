@@ -394,12 +394,15 @@ def _by_value(value: Any, roots: Mapping[str, Any], callback: Callback = None, p
 def _cloudpickled(value: Any, callback: Callback, persist: Persist | None) -> bytes:
     import cloudpickle
 
-    class Persisting(cloudpickle.Pickler):  # type: ignore[misc]
-        def persistent_id(self, obj: Any) -> Any:
-            return None if persist is None else persist(obj)
-
     if persist is None:
         return bytes(cloudpickle.dumps(value, protocol=5, buffer_callback=callback))
+
+    key: Persist = persist
+
+    class Persisting(cloudpickle.Pickler):  # type: ignore[misc]
+        def persistent_id(self, obj: Any) -> Any:
+            return key(obj)
+
     file = BytesIO()
     Persisting(file, protocol=5, buffer_callback=callback).dump(value)
     return file.getvalue()
