@@ -499,12 +499,16 @@ def wait_with(array: Any, path: str, ctx: TaskContext) -> float:
 
 
 def memory_files(*_: Any) -> int:
-    """Return how many mappings of memory files this worker has, without those of this task's own arguments."""
+    """Return how many memory files this worker has mapped or open."""
     import gc
 
     gc.collect()
     with open("/proc/self/maps") as maps:
-        return sum("memfd:" in line for line in maps)
+        count = sum("memfd:" in line for line in maps)
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += "memfd:" in os.readlink(f"/proc/self/fd/{fd}")
+    return count
 
 
 def look_at(put: Any) -> tuple[int, int, bool, float]:

@@ -100,6 +100,18 @@ def test_the_next_attempt_gets_the_arguments_as_they_were(shared: Pool) -> None:
     assert MB == tasks.submit(change_then_die, array).result(LONG)
 
 
+def test_a_worker_keeps_nothing_of_what_it_got_and_gave() -> None:
+    """E-20, W-10: neither mapping nor descriptor, whether the task succeeded or failed; only what was put stays."""
+    with service(1) as (tasks, _):
+        once = tasks.with_options(retry=RetryPolicy(max_attempts=1))
+        for _ in range(3):
+            assert 2.0 == tasks.submit(plus_one, np.ones(MB)).result(LONG)[-1]
+            with pytest.raises(ValueError, match="again"):
+                once.submit(plus_one_then_fail, np.ones(MB)).result(LONG)
+        assert 0 == tasks.submit(memory_files).result(LONG)
+        assert 1 == tasks.submit(memory_files, np.ones(MB)).result(LONG), "its own argument, and no descriptor"
+
+
 @pytest.mark.parametrize("size", [300_000, 2**20 + 1, 30 * MB])
 def test_bytes_too(shared: Pool, size: int) -> None:
     """E-20: large bytes, which are no buffer beside the pickle, go the same way."""
