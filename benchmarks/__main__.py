@@ -21,7 +21,19 @@ from benchmarks.harness import Benchmark, Measured, render, run_benchmark
 from benchmarks.machine import describe_machine, describe_versions
 
 #: One module each, with BENCHMARK in it.
-NAMES = ("throughput", "latency", "events", "speedup", "startup", "imports", "idle", "memory", "recovery", "responsive")
+NAMES = (
+    "throughput",
+    "latency",
+    "events",
+    "speedup",
+    "large",
+    "startup",
+    "imports",
+    "idle",
+    "memory",
+    "recovery",
+    "responsive",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from rxtasks.reactive.aiterate import aiterate
     from rxtasks.reactive.iterate import iterate
     from rxtasks.service import TaskService
+    from rxtasks.wire.handle import Handle
     from rxtasks.worker.context import TaskContext, current_task
     from rxtasks.worker.registry import task
 
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Cancelled",
+    "Handle",
     "LogEvent",
     "LogTruncated",
     "OutputEvent",
@@ -109,6 +111,7 @@ __all__ = [
 #: Where each name lives, below "rxtasks."; what is not here lives in rxtasks.errors.
 _HOMES = {
     "Cancelled": "lifecycle.signals",
+    "Handle": "wire.handle",
     "LogEvent": "lifecycle.events",
     "OutputEvent": "lifecycle.events",
     "PoolStatus": "pool.info",

@@ -21,6 +21,9 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | echo to stderr | _MOST lines, then the oldest is dropped and counted |
 | requests that wait while a source feeds the engine | `max_pending` |
 | tasks that wait in the store | `max_queue` (None: no bound) |
+| arguments of a task, a result, an output, a checkpoint, an object that is put | `max_payload` |
+| memory files of arguments that wait (more wait as plain bytes) | MOST_OPEN, and a quarter of RLIMIT_NOFILE |
+| memory files that came before the frame that names them | MOST_EARLY; from a worker to the core none |
 | ended tasks that are remembered | `retain` |
 | items of a map in flight | `buffersize` |
 """
@@ -54,6 +57,8 @@ BOUNDS = (
     Bound("rxtasks.observe.history:LINES", 1000),
     Bound("rxtasks.observe.history:BYTES", 2**20),
     Bound("rxtasks.observe.echo:_MOST", 1000),
+    Bound("rxtasks.wire.sealed:MOST_OPEN", 512),
+    Bound("rxtasks.wire.passing:MOST_EARLY", 1000),
     Bound("rxtasks.wire.framing:MAX_FRAME", 16 * 2**20),
     Bound("rxtasks.wire.framing:MAX_PART", 2**20),
 )

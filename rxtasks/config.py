@@ -55,6 +55,8 @@ class Settings:
     max_pending: int = attrs.field(default=10_000, validator=_number(1, whole=True))
     #: Tasks that may wait in all; at this bound submit and push raise QueueFull. None = no bound.
     max_queue: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
+    #: Bytes that the arguments of one task, a result, an output, a checkpoint or an object given to put() may take, pickled.
+    max_payload: int = attrs.field(default=2**30, validator=_number(2**20, whole=True))
     #: Seconds of measured run time that are sent ahead to a busy worker.
     send_ahead: float = attrs.field(default=0.005, validator=_number(0))
     #: Units (an event, or each KiB of it) that a task may log or emit ahead of its acknowledgement.

@@ -13,11 +13,12 @@ from rxtasks.errors import SettingsError
 from rxtasks.machine import usable_cpus
 
 if TYPE_CHECKING:
+    from rxtasks.engine.puts import Puts
     from rxtasks.isolation.base import Setup
     from rxtasks.pool.info import WorkerSpec
     from rxtasks.stores.base import Store
 
-__all__ = ["make_modules", "make_setup", "make_specs", "make_store"]
+__all__ = ["make_modules", "make_puts", "make_setup", "make_specs", "make_store"]
 
 
 def make_specs(
@@ -111,6 +112,16 @@ def make_modules(modules: Any) -> list[str]:
         if not isinstance(name, str) or not name:
             raise SettingsError(f"modules holds names of modules, such as 'package.module', not {name!r}")
     return names
+
+
+def make_puts(specs: list[WorkerSpec], max_payload: int) -> Puts:
+    """Return where objects are put that all tasks share."""
+    from rxtasks.engine.puts import Puts
+    from rxtasks.wire.sealed import SealedFiles
+
+    kinds = {spec.isolation for spec in specs}
+    processes = not kinds or "process" in kinds
+    return Puts(SealedFiles(), processes=processes, local=bool(kinds - {"process"}), limit=max_payload)
 
 
 def make_setup(

@@ -16,7 +16,7 @@ import attrs
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
 from rxtasks.errors import SettingsError, UnknownTask
-from rxtasks.fitting import make_modules, make_setup, make_specs, make_store
+from rxtasks.fitting import make_modules, make_puts, make_setup, make_specs, make_store
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
     from rxtasks.pool.pool import WorkerPool
     from rxtasks.stores.base import Store
+    from rxtasks.wire.handle import Handle
 
 __all__ = ["ServiceView", "TaskService"]
 
@@ -94,6 +95,7 @@ class TaskService(ServiceView):
         self._echo_level = echo
         self._retain = retain
         self._store = make_store(store, retain=retain, max_queue=self._settings.max_queue)
+        self._puts = make_puts(self._specs, self._settings.max_payload)
         # Without workers nothing here would finish.
         self._on_exit = on_exit or ("finish" if self._specs and not self._store.durable else "drain")
         self._life = threading.RLock()
@@ -126,7 +128,13 @@ class TaskService(ServiceView):
                     self._store,
                     settings=self._settings,
                     setup=self._setup,
-                    intake=Intake(self._specs, self._modules, self._clock),
+                    intake=Intake(
+                        self._specs,
+                        self._modules,
+                        self._clock,
+                        puts=self._puts,
+                        max_payload=self._settings.max_payload,
+                    ),
                     clock=self._clock,
                     echo=Echo(self._echo_level),
                     retain=self._retain,
@@ -343,6 +351,19 @@ class TaskService(ServiceView):
             UnknownTask: there is no such task.
         """
         return self._engine_now().cancel(_checked(task_id), reason)
+
+    def put(self, obj: Any) -> Handle:
+        """Take an object in once, for many tasks, and return the handle that stands for it in their arguments.
+
+        It is pickled here and now, with its arrays in one sealed memory file that all process workers map: each worker is
+        sent it at most once, and there is one copy of the arrays in memory, however many tasks and workers use it. Tasks
+        share the object: treat it as read-only (see Handle). It lives until the handle is released or dropped and the tasks
+        that were given it have ended; a stop of the service does not end it.
+
+        Raises:
+            PayloadError: the object cannot travel, or takes more than `max_payload` bytes.
+        """
+        return self._puts.put(obj)
 
     # -- the pool ------------------------------------------------------------------------------------------------------
 

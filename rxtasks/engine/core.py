@@ -34,6 +34,7 @@ from rxtasks.pool.words import (
     DeliveryChanged,
     End,
     Exited,
+    Gone,
     Happened,
     Instruction,
     KillWorker,
@@ -54,11 +55,12 @@ from rxtasks.pool.words import (
     Tick,
     WorkArrived,
 )
-from rxtasks.stores.base import Claim
+from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.message import (
     Ack,
     Cancel,
     Dropped,
+    Forget,
     Heartbeat,
     Ready,
     Reply,
@@ -66,6 +68,7 @@ from rxtasks.wire.message import (
     StartFailed,
     Stopping,
 )
+from rxtasks.wire.sealed import Sealed
 
 __all__ = ["Core"]
 
@@ -89,6 +92,9 @@ class Core(Losses):
         self._moved = False
         self._requests: dict[int, list[tuple[str, int]]] = {}
         self._commit_failures = 0
+        #: Tasks that have ended, with large arguments. Giving back 100 MB takes the kernel 15 ms, so whoever drives this lets
+        #: go of them when it has woken those who wait for the results.
+        self.spent: list[Envelope] = []
         #: When the next waiting task is due, by the wall clock; None = none waits for its time.
         self.due_us: int | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
@@ -112,6 +118,7 @@ class Core(Losses):
             CommandAsked: self._command_asked,
             StopAsked: self._stop_asked,
             Spares: self._spares,
+            Gone: self._gone_from_hand,
             Tick: self._tick,
         }
 
@@ -145,6 +152,8 @@ class Core(Losses):
         self.recorder.close_batch(out)
         self.pool.tell_turned(now, out)
         self.recorder.grant(out)
+        # Large results and arguments are in there, and the next step may be seconds away.
+        self._out = []
         return out
 
     @property
@@ -243,6 +252,8 @@ class Core(Losses):
         for claim, event, end in ended:
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
+            if type(claim.envelope.payload) is Sealed:
+                self.spent.append(claim.envelope)
             if event.status is _SUCCEEDED:
                 worker.completed += 1
             elif event.status is TaskStatus.FAILED:
@@ -359,6 +370,12 @@ class Core(Losses):
         for worker in leaving:
             self._dismiss(worker, "scaled down")
         self._out.append(Answer(stimulus.ticket, count))
+
+    def _gone_from_hand(self, stimulus: Gone) -> None:
+        for worker in self.pool.workers.values():
+            if stimulus.key in worker.functions:
+                worker.functions.discard(stimulus.key)
+                self._out.append(SendCommand(worker.worker_id, Forget(stimulus.key)))
 
     # -- time ----------------------------------------------------------------------------------------------------------
 

@@ -278,6 +278,10 @@ class Dispatcher:
         if function not in worker.functions:
             worker.functions.add(function)
             parcel[0].append(Define(function, envelope.ref, envelope.blob))
+        for put in envelope.puts:
+            if put.key not in worker.functions:
+                worker.functions.add(put.key)
+                parcel[0].append(Define(put.key, None, put.blob))
         claim.worker = worker
         claim.load_us = cost
         worker.load_us += cost

@@ -331,6 +331,8 @@ class Driver(Doing):
             while stimuli:
                 stimuli = self._step(stimuli, now)
             self._woke = outlet.wake() and self._spins and not self._core.recorder.claims
+            if self._core.spent:
+                self._core.spent.clear()
             if outlet.held > _PUT_OFF:
                 self._hand_over()
             full = outlet.full

@@ -10,13 +10,16 @@ from typing import Any
 import attrs
 
 from rxtasks.clock import Clock
+from rxtasks.engine.puts import Puts
 from rxtasks.errors import SettingsError, UnknownHandler
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.pool.info import ISOLATIONS, WorkerSpec
 from rxtasks.stores.base import Envelope
 from rxtasks.wire.callables import CallableTable
-from rxtasks.wire.payload import dump_args
+from rxtasks.wire.handle import Handle, Put
+from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args
+from rxtasks.wire.sealed import SealedFiles
 from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
 
 __all__ = ["Intake", "refused"]
@@ -43,7 +46,14 @@ class Intake:
     """Makes envelopes. Any thread."""
 
     def __init__(
-        self, specs: list[WorkerSpec], modules: list[str], clock: Clock, registry: Registry | None = None
+        self,
+        specs: list[WorkerSpec],
+        modules: list[str],
+        clock: Clock,
+        registry: Registry | None = None,
+        *,
+        puts: Puts | None = None,
+        max_payload: int = PAYLOAD_LIMIT,
     ) -> None:
         self._specs = specs
         self._modules = modules
@@ -54,6 +64,10 @@ class Intake:
         self._checked: dict[int, TaskOptions] = {}
         kinds = {spec.isolation for spec in specs}
         self._in_process = bool(kinds) and "process" not in kinds
+        self._max_payload = max_payload
+        self._files = SealedFiles()
+        #: Objects that were put into the service.
+        self.puts = puts if puts is not None else Puts(self._files, processes=True, local=True, limit=max_payload)
         self._numbers = itertools.count(1)
         #: Functions of tasks that have not ended, by key, for workers in this process.
         self.live: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
@@ -94,10 +108,17 @@ class Intake:
             due_us = now_us + int(options.delay * 1e6)
         form: str
         payload: Any
+        puts = self.puts
+        found: dict[str, Put] | None = None
         if self._in_process or (options.isolation is not None and options.isolation != "process"):
-            form, payload = "o", (args, kwargs)
+            form, payload = "o", puts.resolved(args, kwargs) if Handle.known else (args, kwargs)
         else:
-            form, payload = "p", dump_args(args, kwargs)
+            persist = None
+            if puts:
+                found = {}
+                persist = puts.keys(found)
+            payload = pack_args(args, kwargs, self._files.make, limit=self._max_payload, persist=persist)
+            form = "h" if found else "p"
         return Envelope(
             task_id or new_id(),
             options.name or plan.name,
@@ -111,6 +132,7 @@ class Intake:
             trace,
             due_us,
             hold,
+            tuple(found.values()) if found else (),
         )
 
     def _plan(self, task: str | Callable[..., Any]) -> _Plan:

@@ -22,6 +22,7 @@ from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.pool import WorkerPool
+from rxtasks.pool.words import Gone
 from rxtasks.reactive.subject import RxSubject, log_problem
 from rxtasks.stores.base import Store
 
@@ -76,6 +77,8 @@ class Parts(RxSubject[Any]):
         self.core = Core(specs, settings)
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
         self.driver.live = intake.live
+        self.driver.find_object = intake.puts.find
+        intake.puts.on_gone = self._gone
         self._desk: InlineDesk | None = None
         if any(spec.isolation == "inline" for spec in specs):
             from rxtasks.isolation.inline import InlineDesk
@@ -111,6 +114,10 @@ class Parts(RxSubject[Any]):
         log_problem(what, error)
         kind = "subscriber_stalled" if type(error).__name__ == "SubscriberStalled" else "subscriber_failed"
         self.outlet.tell(kind, None, what)
+
+    def _gone(self, key: str) -> None:
+        if self._started and not (self.driver.forked or self.outlet.over.is_set()):
+            self.driver.post(Gone(key))
 
     def _relieved(self) -> None:
         self.driver.arrived()

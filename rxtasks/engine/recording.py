@@ -12,6 +12,7 @@ import attrs
 import orjson
 
 from rxtasks.pool.words import Instruction, Now, Stimulus
+from rxtasks.wire.sealed import Sealed
 
 __all__ = ["Recording"]
 
@@ -42,7 +43,7 @@ class Recording:
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, bytes):
+    if isinstance(value, bytes | memoryview | Sealed):
         return {"bytes": len(value)}
     if hasattr(value, "_fields"):
         named = {name: _plain(getattr(value, name)) for name in value._fields if name not in _LEFT_OUT}

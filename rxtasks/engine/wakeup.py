@@ -33,8 +33,8 @@ class Wakeup:
             os.set_blocking(self.fd, False)
             os.set_blocking(self._write, False)
             self._word = b"\0"
-        #: Held to write and to close: a descriptor may be someone else's after that.
-        self._lock = threading.Lock()
+        #: Held to write and to close: a descriptor may be someone else's after that. Reentrant: a finalizer may wake.
+        self._lock = threading.RLock()
 
     def wake(self) -> None:
         """Make the descriptor ready; nothing happens after close()."""
@@ -61,7 +61,7 @@ class Wakeup:
 
     def after_fork(self) -> None:
         """In a forked child: close the copy. The lock may have been held at the fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         close_copies(self._take())
 
     def _take(self) -> set[int]:

@@ -50,6 +50,8 @@ class Host:
     full: bool = False
     #: Functions of tasks that have not ended, by key, for workers in this process.
     live: weakref.WeakValueDictionary[str, Any]
+    #: Gives the object that was put under a key, to workers in this process.
+    find_object: Callable[[str], Any] | None = None
     #: Where inline tasks meet their submitters (isolation.inline.InlineDesk).
     desk: Any = None
 
@@ -151,5 +153,6 @@ def configure(worker: Worker, host: Host, **more: Any) -> Configure:
         concurrency=worker.spec.concurrency,
         heartbeat=settings.heartbeat,
         keep_temp=settings.keep_temp,
+        max_payload=settings.max_payload,
         **more,
     )

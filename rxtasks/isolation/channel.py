@@ -1,4 +1,5 @@
-"""The parent's end of a process worker's channel: a non-blocking socket, frames both ways, and the token pipe.
+"""The parent's end of a process worker's channel: a non-blocking socket, frames both ways, the token pipe, and a socket for
+the descriptors of memory files that frames refer to.
 
 Writes never block: what the socket does not take waits in a buffer until it is writable again. Large messages are cut
 into parts, drawn one at a time, so that a command never waits behind more than one part (R5, R11). A channel that is
@@ -15,9 +16,10 @@ from collections.abc import Callable
 from rxtasks.errors import ProtocolError
 from rxtasks.forking import close_copies
 from rxtasks.isolation.quickio import Receiver, send, write
-from rxtasks.wire.codec import Decoder, Encoder
+from rxtasks.wire.codec import BLOB_LIMIT, Decoder, Encoder
 from rxtasks.wire.message import Assign, Command, Message, Report
 from rxtasks.wire.outgoing import Outgoing
+from rxtasks.wire.passing import Passing
 
 __all__ = ["Channel"]
 
@@ -31,7 +33,15 @@ class Channel:
     """A worker's socket with its encoder and decoder. All calls from the core thread."""
 
     def __init__(
-        self, worker_id: str, sock: socket.socket, token_write: int, token_read: int, receiver: Receiver
+        self,
+        worker_id: str,
+        sock: socket.socket,
+        token_write: int,
+        token_read: int,
+        receiver: Receiver,
+        passing: Passing | None = None,
+        *,
+        max_payload: int = BLOB_LIMIT,
     ) -> None:
         sock.setblocking(False)
         os.set_blocking(token_write, False)
@@ -46,8 +56,10 @@ class Channel:
         self._token_write = token_write
         self._token_read = token_read
         self._receiver = receiver
-        self._encoder = Encoder()
-        self._decoder = Decoder()
+        self._passing = passing
+        # What goes down was held against the limit at submit, but for functions.
+        self._encoder = Encoder(blob_limit=max(BLOB_LIMIT, max_payload), passing=passing)
+        self._decoder = Decoder(blob_limit=max_payload, passing=passing)
         self._outgoing = Outgoing(self._encoder)
         self._sent: Callable[[Command], None] | None = None
         self._received: Callable[[Report], None] | None = None
@@ -192,6 +204,8 @@ class Channel:
         self._outgoing.clear()
         self._sock.close()
         self._fd = -1
+        if self._passing is not None:
+            self._passing.close()
         for fd in (self._token_write, self._token_read):
             if fd >= 0:
                 os.close(fd)
@@ -205,6 +219,7 @@ class Channel:
         """In a forked child: close the copies, whatever has become of each, and tell nobody."""
         self.open = False
         self._closed = None
-        fds = (self._sock.detach(), self._token_write, self._token_read)
+        passing = -1 if self._passing is None else self._passing.detach()
+        fds = (self._sock.detach(), passing, self._token_write, self._token_read)
         self._fd = self._token_write = self._token_read = -1
         close_copies(fds)

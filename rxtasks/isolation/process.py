@@ -5,6 +5,7 @@
     parent                                             worker
     ------                                             ------
     Channel  <════ socket pair, frames both ways ════> main thread (idle) / control thread (busy)
+    Passing  <──── socket pair, memory files ────────> taken when a frame refers to one
     tokens   ─────  pipe, one byte a task  ──────────> read before each start
     outputs  <────  pipes  ─────────────────────────── fds 1 and 2
     pidfd    <··· exit
@@ -34,6 +35,7 @@ from rxtasks.isolation.spawn import ProcessHandle, command_line
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
 from rxtasks.wire.message import Assign, Assignment, Command, Define, Events
+from rxtasks.wire.passing import Passing
 
 __all__ = ["ProcessWorker"]
 
@@ -86,18 +88,31 @@ class ProcessWorker(Worker):
             ours, their_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
             failed.callback(ours.close)
             theirs.callback(their_end.close)
+            passing, their_passing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            failed.callback(passing.close)
+            theirs.callback(their_passing.close)
             token_read, token_write = _pipe(theirs, failed, os.O_NONBLOCK)
             token_back = _reopen(token_read)
             failed.callback(os.close, token_back)
             out_read, out_write = _pipe(failed, theirs)
             err_read, err_write = _pipe(failed, theirs)
-            command = command_line(str(their_end.fileno()), str(token_read), str(os.getpid()))
-            handle = ProcessHandle(command, (their_end.fileno(), token_read), out_write, err_write)
+            fds = (their_end.fileno(), token_read, their_passing.fileno())
+            command = command_line(str(fds[0]), str(fds[1]), str(os.getpid()), str(fds[2]))
+            handle = ProcessHandle(command, fds, out_write, err_write)
             failed.callback(handle.reap)
         host = self._host
         self._handle = handle
         self.pid = handle.pid
-        channel = self._channel = Channel(self.worker_id, ours, token_write, token_back, self._receiver)
+        channel = self._channel = Channel(
+            self.worker_id,
+            ours,
+            token_write,
+            token_back,
+            self._receiver,
+            # What a worker urgently says never refers to a file: its files are named in order.
+            Passing(passing, in_order=True),
+            max_payload=host.settings.max_payload,
+        )
         self._proxy = WorkerProxyObservable(channel, occurrences=self._happened, log=self._log, subject=self)
         for fd in (out_read, err_read, channel.fileno(), handle.pidfd):
             failed.callback(host.unwatch, fd)
@@ -264,6 +279,8 @@ class ProcessWorker(Worker):
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
+        # It knows what was assigned here, arguments and all, and a timer may refer to this worker for a while.
+        self._proxy = None
 
     def after_fork(self) -> None:
         """In a forked child of the parent: close the copies, so that the worker's end of file is not held back."""

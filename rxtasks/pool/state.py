@@ -60,7 +60,7 @@ class WorkerState:
     taking: bool = False
     #: When it last got work while idle, or ended a task (monotonic).
     since_ns: int = 0
-    #: Keys of the functions it knows.
+    #: Keys of the functions and of the objects that were put that it knows.
     functions: set[str] = attrs.field(factory=set)
     completed: int = 0
     failed: int = 0

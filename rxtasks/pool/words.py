@@ -219,6 +219,12 @@ class Tick(NamedTuple):
     """All input has been read; timers may fire."""
 
 
+class Gone(NamedTuple):
+    """Nobody holds this object any more that was put."""
+
+    key: str
+
+
 Stimulus: TypeAlias = (
     WorkArrived
     | Claimed
@@ -240,6 +246,7 @@ Stimulus: TypeAlias = (
     | CommandAsked
     | StopAsked
     | Spares
+    | Gone
     | Tick
 )
 

@@ -50,6 +50,8 @@ class Envelope:
     due_us: int = 0
     #: Store without queueing (status created).
     hold: bool = False
+    #: Objects that were put and that the arguments refer to (wire.handle.Put); they live as long as this.
+    puts: tuple[Any, ...] = ()
 
 
 @attrs.define(eq=False, repr=False)

@@ -104,6 +104,48 @@ class IsolationSuite:
         expected = {"a": (1, {2}), "when": datetime(2020, 1, 1, tzinfo=UTC)}
         assert expected == service.submit(handlers.return_object).result(timeout=SOON)
 
+    def test_a_large_array_goes_and_comes_whole(self, service: TaskService) -> None:
+        """E-20: the same values whatever the isolation, and an array that its receiver can write to."""
+        numpy = pytest.importorskip("numpy")
+        given = numpy.arange(300_000.0).reshape(300, 1000)
+        result = service.submit(handlers.add, given.T, right=1).result(timeout=SOON)
+        assert (1000, 300) == result.shape and numpy.array_equal(given.T + 1, result)
+        result[0, 0] = 7
+        assert 0 == given[0, 0]
+
+    def test_an_object_that_was_put_stands_where_its_handle_was(self, service: TaskService) -> None:
+        """E-20: at any depth, by position and by name, for as many tasks as want it."""
+        with service.put([1, 2]) as handle:
+            for _ in range(2):
+                assert [1, 2, 3] == service.submit(handlers.add, handle, [3]).result(timeout=SOON)
+                assert [3, 1, 2] == service.submit(handlers.add, [3], right=handle).result(timeout=SOON)
+            nested = service.submit(handlers.add, {"a": [(0, handle)]}["a"], [{"b": handle}])
+            assert [(0, [1, 2]), {"b": [1, 2]}] == nested.result(timeout=SOON)
+
+    def test_an_object_is_the_same_for_the_tasks_of_a_worker(self, service: TaskService) -> None:
+        """E-20: not a copy for each task."""
+        with service.put([1, 2]) as handle:
+            assert 1 == len({service.submit(id, handle).result(timeout=SOON) for _ in range(3)})
+
+    def test_a_handle_that_is_not_good_here_is_refused(self, service: TaskService) -> None:
+        """E-20: released, or of another service: submit says so and where it stands; nothing is queued."""
+        with service.put([1]) as released, TaskService(0).put([2]) as foreign:
+            released.release()
+            for handle, reason in ((released, "was released"), (foreign, "service that gave it|of another service")):
+                for keep in (False, True):
+                    other = service.put([3]) if keep else None
+                    with pytest.raises(PayloadError, match=reason) as caught:
+                        service.submit(handlers.add, [1, {"x": handle}])
+                    assert "args[0][1]['x']" == caught.value.path
+                    del other
+            assert 3 == service.submit(handlers.add, 1, 2).result(timeout=SOON)
+
+    def test_tasks_that_were_given_a_handle_outlive_it(self, service: TaskService) -> None:
+        """E-20: what was submitted before the release finds the object."""
+        with service.put([1]) as handle:
+            later = service.with_options(delay=0.05).submit(handlers.add, handle, [2])
+        assert [1, 2] == later.result(timeout=SOON)
+
     def test_an_error_is_raised_again_with_where_it_came_from(self, service: TaskService) -> None:
         """E-13: class, arguments, code, details, cause and traceback survive."""
         tracker = service.submit(handlers.refuse, 12)

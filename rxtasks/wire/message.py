@@ -102,6 +102,8 @@ class Configure:
     keep_temp: bool = False
     #: Directory in which attempts make their temp_dir; None = the system's.
     temp_root: str | None = None
+    #: Bytes that a result, an output or a checkpoint may take, pickled.
+    max_payload: int = 2**30
 
 
 @attrs.frozen
@@ -111,7 +113,7 @@ class Define:
     key: str
     #: "module:qualname" to import, or None with a blob.
     ref: str | None = None
-    #: cloudpickle of the function.
+    #: cloudpickle of the function; for a key "put:..." the object that was put, as payload.pack_value writes it.
     blob: bytes | None = None
 
 
@@ -141,9 +143,10 @@ class Assignment:
     options: dict[str, Any] | None = None
     #: Attempts of this task that have ended by an exception so far.
     failures: int = 0
-    #: Form of the arguments: "p" pickled (args, kwargs); "t" tagged JSON; "o" an object handed over in one process.
+    #: Form of the arguments: "p" pickled (args, kwargs); "h" the same with handles of objects that were put in it (the keys
+    #: of their Defines are its persistent ids); "t" tagged JSON; "o" an object handed over in one process.
     form: str = "p"
-    #: The arguments (bytes; for "o" the tuple (args, kwargs) itself).
+    #: The arguments (bytes, or wire.sealed.Sealed where they are large; for "o" the tuple (args, kwargs) itself).
     payload: Any = b""
     #: Last checkpoint of an earlier attempt (pickled), or None.
     restored: bytes | None = None

@@ -12,6 +12,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ValueRef
 from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.wire.framing import Buffer
 from rxtasks.wire.payload import load_exception, loads
 
 __all__ = ["Ended", "Outcome", "RemoteTraceback", "outcome_of", "shown_value"]
@@ -53,8 +54,8 @@ class Outcome:
     status: TaskStatus
     #: The value in row form (see rxtasks.wire.message); None = no value.
     value: Sequence[Any] | None = None
-    #: The pickled value of form "p".
-    blob: bytes | None = None
+    #: The pickled value of form "p": bytes, or a view of the memory file in which it came.
+    blob: Buffer | None = None
     error: TaskErrorInfo | None = None
     #: dump_exception of the handler's exception.
     error_blob: bytes | None = None

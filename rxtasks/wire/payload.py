@@ -5,6 +5,9 @@ much as the answer given in C: write it with orjson, read that back, and compare
 a tuple from a list, True from 1 and -0.0 from 0.0, and refuses all but the exact built-in types. marshal goes first: it
 stops at 2,000 levels, while orjson 3.13 counts no tuples on its way down and writes past its buffer in deep ones.
 
+Large buffers (numpy arrays and whatever else gives pickle a PickleBuffer) are written beside the pickle, into one sealed
+memory file (`pack_args`, `pack_value`): copied once here, and mapped where they are loaded.
+
 What does not pickle, or refers to `__main__` (which is another module in a worker), goes by cloudpickle, by value;
 but not what cloudpickle makes something else of (see rxtasks.wire.byvalue).
 A value that cannot travel at all is a PayloadError that names the place: `args[0]['x'].lock`.
@@ -16,21 +19,27 @@ import marshal
 import pickle
 import re
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from itertools import islice
 from math import isfinite
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 
 from rxtasks.errors import PayloadError
 from rxtasks.wire.culprit import find_culprit, short
+from rxtasks.wire.framing import Buffer
 from rxtasks.wire.jsondepth import MAX_DEPTH, deeper, holds_tuple
+from rxtasks.wire.parcel import LOST, is_parcel, pack, unpack
 from rxtasks.wire.remote_errors import dump_exception, load_exception
+from rxtasks.wire.sealed import Sealed
 
 __all__ = [
     "INLINE_JSON",
+    "OUT_OF_BAND",
     "PAYLOAD_LIMIT",
+    "Make",
     "describe",
     "dump_args",
     "dump_exception",
@@ -40,17 +49,32 @@ __all__ = [
     "load_args",
     "load_exception",
     "loads",
+    "pack_args",
+    "pack_value",
     "type_name",
 ]
 
 #: Bytes of JSON up to which a value stands in its event.
 INLINE_JSON: Final = 64 * 1024
-#: Bytes of the largest pickled value.
+#: Bytes of the largest pickled value, if nothing else is said (Settings.max_payload).
 PAYLOAD_LIMIT: Final = 2**30
+#: Bytes of buffers in one value from which they go beside the pickle. Below 128 KiB a memory file costs more than it saves.
+OUT_OF_BAND: Final = 256 * 1024
 #: Bytes of a pickle that is too large to be searched whole.
 _LARGE: Final = 2**20
+#: The first byte of what is no plain pickle.
+_PARCEL: Final = b"r"
 #: Characters of a preview.
 PREVIEW: Final = 200
+
+#: Makes a sealed memory file of pieces that have so many bytes in all, or None where there is no room for one.
+Make: TypeAlias = Callable[[Sequence[Buffer], int], Sealed | None]
+#: Returns the key under which an object is known where the pickle is loaded, None for any that is pickled.
+Persist: TypeAlias = Callable[[Any], str | None]
+#: Returns what stands for a key.
+Find: TypeAlias = Callable[[str], Any]
+#: pickle's buffer_callback.
+Callback: TypeAlias = Callable[[pickle.PickleBuffer], Any] | None
 
 _JSON: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 _ADDRESS = re.compile(r" at 0x[0-9A-Fa-f]+")
@@ -186,24 +210,105 @@ def dump_value(value: Any, *, what: str = "value", limit: int = PAYLOAD_LIMIT) -
     return _sized(data, limit, f"the {what}")
 
 
-def load_args(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the (args, kwargs) that `dump_args` wrote.
+def pack_args(
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    make: Make,
+    *,
+    limit: int = PAYLOAD_LIMIT,
+    persist: Persist | None = None,
+) -> bytes | Sealed:
+    """Return the arguments of a call for `load_args`, large buffers beside the pickle in what `make` makes.
+
+    With `persist`, what that gives a key for travels as the key.
+
+    Raises:
+        PayloadError: as dump_args; nothing has been made then.
+    """
+    pair = (args, kwargs if type(kwargs) is dict else dict(kwargs))
+    return _pack(pair, _argument_roots, make, "the arguments", limit, OUT_OF_BAND, persist)
+
+
+def _argument_roots(pair: tuple[Any, Any]) -> dict[str, Any]:
+    return {"args": pair[0], "kwargs": pair[1]}
+
+
+def pack_value(
+    value: Any, make: Make, *, what: str = "value", limit: int = PAYLOAD_LIMIT, least: int = OUT_OF_BAND
+) -> bytes | Sealed:
+    """Return `value` for `loads`, buffers of `least` bytes in all beside the pickle in what `make` makes.
+
+    Raises:
+        PayloadError: as dump_value; nothing has been made then.
+    """
+    return _pack(value, lambda value: {what: value}, make, f"the {what}", limit, least, None)
+
+
+def _pack(
+    value: Any,
+    roots: Callable[[Any], dict[str, Any]],
+    make: Make,
+    what: str,
+    limit: int,
+    least: int,
+    persist: Persist | None,
+) -> bytes | Sealed:
+    buffers: list[pickle.PickleBuffer] = []
+    data = _by_reference(value, buffers.append, persist)
+    if data is None:
+        buffers.clear()
+        data = _by_value(value, roots(value), buffers.append, persist)
+    if buffers:
+        packed = _beside(data, buffers, make, what, limit, least)
+        if packed is not None:
+            return packed
+        data = _by_reference(value, None, persist)
+        if data is None:
+            data = _by_value(value, roots(value), None, persist)
+    _within(len(data), limit, what)
+    if len(data) < _LARGE:
+        return data
+    return make((data,), len(data)) or data
+
+
+def _beside(
+    data: bytes, buffers: list[pickle.PickleBuffer], make: Make, what: str, limit: int, least: int
+) -> bytes | Sealed | None:
+    """Return the parcel of the pickle and its buffers; None where they better travel within the pickle."""
+    try:
+        views = [buffer.raw() for buffer in buffers]
+    except BufferError:  # not contiguous: pickle knows what to say
+        return None
+    if sum(map(len, views)) < least:
+        return None
+    pieces, size = pack(data, views)
+    _within(size, limit, what)
+    return make(pieces, size) or b"".join(pieces)
+
+
+def load_args(data: Buffer | Sealed, find: Find | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the (args, kwargs) that `dump_args` or `pack_args` wrote; `find` gives what stands for a key.
 
     Raises:
         PayloadError: they cannot be rebuilt here.
     """
-    args, kwargs = loads(data, what="args")
+    args, kwargs = loads(data, what="args", find=find)
     return args, kwargs
 
 
-def loads(data: bytes, *, what: str = "value") -> Any:
-    """Return the value that `dump_value` wrote. Runs code that the pickle names: only for bytes of local workers.
+def loads(data: Buffer | Sealed, *, what: str = "value", find: Find | None = None, frozen: bool = False) -> Any:
+    """Return the value that `dump_value` or `pack_value` wrote. Runs code that the pickle names: only for bytes of local
+    workers. Arrays of a value that came in a memory file lie there, and keep all of it in memory.
+
+    With `frozen`, arrays that travelled beside the pickle cannot be written to.
 
     Raises:
         PayloadError: it cannot be rebuilt here; says why and what the value is to its task.
     """
     try:
-        return pickle.loads(data)
+        if find is None and type(data) is bytes and data[:1] != _PARCEL:
+            return pickle.loads(data)
+        return _load_other(data, find, frozen)
     except KeyboardInterrupt:  # of whoever waits for the value
         raise
     except BaseException as error:
@@ -212,12 +317,61 @@ def loads(data: bytes, *, what: str = "value") -> Any:
         ) from error
 
 
-def _by_reference(value: Any) -> bytes | None:
-    """Return the pickle of `value`, or None if there is none or it refers to `__main__`."""
+def _load_other(data: Buffer | Sealed, find: Find | None, frozen: bool) -> Any:
+    if isinstance(data, Sealed):
+        data = data.view()
+    if is_parcel(data):
+        if not frozen and type(data) is bytes:
+            # It came in frames: what is made of it can be written to, as if it had come another way.
+            data = bytearray(data)
+        pickled, buffers = unpack(memoryview(data).toreadonly() if frozen else memoryview(data))
+    elif bytes(data[:4]) == LOST:
+        raise MemoryError("this process had no descriptor or no memory left when it came; see ulimit -n")
+    else:
+        pickled, buffers = memoryview(data), []
+    if find is None:
+        return pickle.loads(pickled, buffers=buffers)
+    return _Finding(pickled, buffers, find).load()
+
+
+class _Finding(pickle.Unpickler):
+    """Asks for what stands for a key."""
+
+    def __init__(self, data: memoryview, buffers: Sequence[memoryview], find: Find) -> None:
+        super().__init__(BytesIO(data), buffers=buffers)
+        self._find = find
+
+    def persistent_load(self, pid: Any) -> Any:
+        return self._find(pid)
+
+
+class _Persisting(pickle.Pickler):
+    """Writes a key for what has one."""
+
+    def __init__(self, file: BytesIO, callback: Callback, persist: Persist) -> None:
+        super().__init__(file, 5, buffer_callback=callback)
+        self._persist = persist
+
+    def persistent_id(self, obj: Any) -> Any:
+        return self._persist(obj)
+
+
+def _by_reference(value: Any, callback: Callback = None, persist: Persist | None = None) -> bytes | None:
+    """Return the pickle of `value`, or None if there is none or it refers to `__main__`.
+
+    With `callback`, buffers are given to that and left out.
+    """
     try:
-        data = pickle.dumps(value, 5)
+        if persist is None:
+            data = pickle.dumps(value, 5, buffer_callback=callback)
+        else:
+            file = BytesIO()
+            _Persisting(file, callback, persist).dump(value)
+            data = file.getvalue()
         searched = data
-        if len(data) > _LARGE:  # mostly buffers, which need not be searched: write it once more without them
+        if (
+            len(data) > _LARGE and callback is persist is None
+        ):  # mostly buffers: write it once more without them to search it
             searched = pickle.dumps(value, 5, buffer_callback=_leave_out)
     except Exception:
         return None
@@ -228,13 +382,13 @@ def _leave_out(buffer: pickle.PickleBuffer) -> None:
     """Tell pickle (by a false value) that the buffer is taken care of."""
 
 
-def _by_value(value: Any, roots: Mapping[str, Any]) -> bytes:
+def _by_value(value: Any, roots: Mapping[str, Any], callback: Callback = None, persist: Persist | None = None) -> bytes:
     from rxtasks.wire.byvalue import dumps
 
     try:
-        return dumps(value)
+        return dumps(value, callback, persist)
     except Exception as error:
-        path, culprit, reason = find_culprit(roots, dumps)
+        path, culprit, reason = find_culprit(roots, lambda part: dumps(part, _leave_out, persist))
         raise PayloadError(
             f"{path or next(iter(roots))} cannot travel to another process: {type_name(type(culprit))}: "
             f"{short(str(reason or error))}",
@@ -243,6 +397,12 @@ def _by_value(value: Any, roots: Mapping[str, Any]) -> bytes:
 
 
 def _sized(data: bytes, limit: int, what: str) -> bytes:
-    if len(data) > limit:
-        raise PayloadError(f"{what} take {len(data)} bytes; allowed are {limit}: pass a path or a handle instead")
+    _within(len(data), limit, what)
     return data
+
+
+def _within(size: int, limit: int, what: str) -> None:
+    if size > limit:
+        raise PayloadError(
+            f"{what} would take {size} bytes; allowed are {limit} (setting max_payload): raise it, or pass a path instead"
+        )

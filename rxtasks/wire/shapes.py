@@ -103,6 +103,7 @@ def _plain(kind: int, cls: type[Any]) -> Shape:
     checks = [_CHECKS[str(field.type)] for field in fields]
     blob_at = [index for index, field in enumerate(fields) if field.type in _BYTES]
     needed = sum(field.default is attrs.NOTHING for field in fields)
+    mapped = cls is m.Define
 
     def take(message: Any) -> tuple[list[Any], Sequence[bytes]]:
         values = [getattr(message, name) for name in names]
@@ -127,7 +128,8 @@ def _plain(kind: int, cls: type[Any]) -> Shape:
             if index < len(values) and values[index] is not None:
                 if used == len(blobs):
                     raise ProtocolError(f"{cls.__name__}.{names[index]} lacks its content")
-                values[index] = blobs[used]
+                blob = blobs[used]
+                values[index] = blob if mapped else bytes(blob)
                 used += 1
         if used != len(blobs):
             raise ProtocolError(f"{cls.__name__} came with {len(blobs)} blobs and refers to {used}")

@@ -1,4 +1,4 @@
-"""A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid>`.
+"""A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid> [<passing_fd>]`.
 
 ::
 
@@ -28,15 +28,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a worker; does not return."""
     given = sys.argv[1:] if arguments is None else arguments
     channel_fd, tokens, parent = int(given[0]), int(given[1]), int(given[2])
+    passing_fd = int(given[3]) if len(given) > 3 else -1
     kernel.outlive_nobody()
     if os.getppid() != parent:
         os._exit(0)
     kernel.become_subreaper()
     kernel.spare_the_parent()
-    for fd in (channel_fd, tokens):
-        os.set_inheritable(fd, False)
+    for fd in (channel_fd, tokens, passing_fd):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
     os.set_blocking(tokens, False)
-    channel = Channel(channel_fd)
+    channel = Channel(channel_fd, passing_fd)
     configure, early = _greeting(channel)
     runtime = Runtime(channel, tokens, configure)
     put_right(runtime)

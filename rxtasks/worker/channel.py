@@ -17,22 +17,32 @@ from rxtasks.errors import ProtocolError
 from rxtasks.wire.codec import Decoder, Encoder
 from rxtasks.wire.message import Ack, Heartbeat, Message
 from rxtasks.wire.outgoing import Outgoing
+from rxtasks.wire.passing import Passing
 from rxtasks.worker.children import kill_everything
 
 __all__ = ["Channel"]
 
 _READ = 256 * 1024
+_NO_LIMIT = 2**62
 
 
 class Channel:
-    """The socket with its encoder and decoder. send and write from any thread, read from one at a time."""
+    """The socket with its encoder and decoder. send and write from any thread, read from one at a time.
 
-    def __init__(self, fd: int) -> None:
+    Args:
+        fd: the socket of frames.
+        passing_fd: the socket of memory files, -1 = none: large values go in frames.
+    """
+
+    def __init__(self, fd: int, passing_fd: int = -1) -> None:
         self._sock = Socket(fileno=fd)
         self._sock.setblocking(False)
         self.fd = fd
-        self._encoder = Encoder()
-        self._decoder = Decoder()
+        # Commands may overtake an assignment that waits, and then name a later file first.
+        self._passing = None if passing_fd < 0 else Passing(Socket(fileno=passing_fd), in_order=False)
+        # The limit is the parent's to set: it is held where values are written (Configure.max_payload).
+        self._encoder = Encoder(blob_limit=_NO_LIMIT, passing=self._passing)
+        self._decoder = Decoder(blob_limit=_NO_LIMIT, passing=self._passing)
         self._buffer = memoryview(bytearray(_READ))
         # Reentrant: a finalizer that prints may come while this thread is sending.
         self.lock = threading.RLock()
@@ -93,8 +103,10 @@ class Channel:
             lost(f"protocol error: {error}")
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the sockets."""
         self._sock.close()
+        if self._passing is not None:
+            self._passing.close()
 
 
 _URGENT = frozenset({Ack, Heartbeat})

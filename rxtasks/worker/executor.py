@@ -26,7 +26,8 @@ from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import PayloadError
 from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.message import Assignment, Define
-from rxtasks.wire.payload import load_args
+from rxtasks.wire.payload import PAYLOAD_LIMIT, load_args
+from rxtasks.wire.sealed import SealedFiles
 from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import CURRENT, TaskContext
@@ -35,6 +36,7 @@ from rxtasks.worker.forks import generation, leave_child
 from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, Kind
 from rxtasks.worker.hooks import Hooks
+from rxtasks.worker.objects import PUT, Objects
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.surroundings import Surroundings
 from rxtasks.worker.values import encode_value
@@ -58,6 +60,8 @@ class Executor(Surroundings):
         tap: the capture of this process, if it is set already (a worker process).
         settle: called after each attempt, before its end is reported, when no other runs here.
         problem: told what could not be cleaned up.
+        max_payload: bytes that what goes to another process may take, pickled.
+        objects: finds what was put, by key.
     """
 
     def __init__(
@@ -73,8 +77,14 @@ class Executor(Surroundings):
         tap: Tap | None = None,
         settle: Callable[[], None] | None = None,
         problem: Callable[[str], None] | None = None,
+        max_payload: int = PAYLOAD_LIMIT,
+        objects: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap)
+        self.max_payload = outbox.max_payload = max_payload
+        self._files = SealedFiles()
+        self._objects = Objects()
+        self._find_object = self._objects.find if objects is None else objects
         self.functions = functions if isinstance(functions, Functions) else Functions(functions)
         self.hooks = Hooks(self.functions, outbox.worker_log)
         self._in_process = in_process
@@ -203,6 +213,8 @@ class Executor(Surroundings):
         form = assignment.form
         if form == "p":
             args, kwargs = load_args(assignment.payload)
+        elif form == "h":
+            args, kwargs = load_args(assignment.payload, self._find_object)
         elif form == "o":
             args, kwargs = assignment.payload
         elif form == "t":
@@ -242,7 +254,9 @@ class Executor(Surroundings):
         return self._loop.run(attempt, coroutine)
 
     def _encode(self, attempt: Attempt, value: Any) -> Ending:
-        form, blob, _ = encode_value(value, "result", in_process=self._in_process)
+        form, blob, _ = encode_value(
+            value, "result", in_process=self._in_process, limit=self.max_payload, make=self._files.make
+        )
         return Ending("succeeded", form, blob)
 
     def _raised(self, attempt: Attempt, error: BaseException, final: bool) -> Ending:
@@ -256,6 +270,10 @@ class Executor(Surroundings):
     def _finish(self, attempt: Attempt, ending: Ending) -> str:
         if generation() != self._generation:
             self._leave(None)
+        if ending.error_blob is not None and len(ending.error_blob) > self.max_payload:
+            # Too large to be rebuilt elsewhere: it is shown.
+            ending.error_blob = None
+            (ending.error or {}).pop("pickle", None)
         attempt.ran_us = (self.monotonic_ns() - attempt.started_ns) // 1000
         self._settle(attempt)
         del self._attempts[attempt.assignment.token]
@@ -329,7 +347,10 @@ class Executor(Surroundings):
             self.release_tap()
 
     def define(self, define: Define) -> None:
-        """Make a function, hook ("hook:<name>") or resource ("resource:<name>") known."""
+        """Make a function, hook ("hook:<name>"), resource ("resource:<name>") or object ("put:<id>") known."""
+        if define.key.startswith(PUT):
+            self._objects.define(define.key, define.blob)
+            return
         self.functions.define(define)
         if define.key.startswith("hook:"):
             self.hooks.changed()
@@ -338,7 +359,8 @@ class Executor(Surroundings):
             self.resources.add(key[9:], lambda: self.functions.handler(key).function)
 
     def forget(self, key: str) -> None:
-        """Drop a function or hook."""
+        """Drop a function, hook or object."""
+        self._objects.forget(key)
         self.functions.forget(key)
         if key.startswith("hook:"):
             self.hooks.changed()

@@ -27,6 +27,7 @@ from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.message import LOG, OUTPUTS, Assignment, Request
+from rxtasks.wire.payload import PAYLOAD_LIMIT
 from rxtasks.worker.lane import Lane, Row
 
 __all__ = ["Lane", "Outbox"]
@@ -69,6 +70,8 @@ class Outbox:
     ) -> None:
         self._sink = sink
         self.in_process = in_process
+        #: Bytes that an output may take, pickled; set by the executor.
+        self.max_payload = PAYLOAD_LIMIT
         self.now = (clock or SystemClock()).wall_us
         self._ask = ask
         self._wake = wake

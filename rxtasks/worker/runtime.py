@@ -89,6 +89,7 @@ class Runtime:
             tap=self.tap,
             settle=self._settle,
             problem=self._unrestored,
+            max_payload=configure.max_payload,
         )
         self.inbox = Inbox(self.executor, channel.send, self.control.memory_bytes)
 

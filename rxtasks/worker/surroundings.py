@@ -6,7 +6,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from rxtasks.clock import Clock
-from rxtasks.wire.payload import dump_value, loads
+from rxtasks.wire.payload import PAYLOAD_LIMIT, dump_value, loads
 from rxtasks.worker import capture
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import TaskContext
@@ -40,6 +40,8 @@ class Surroundings:
         self.monotonic_ns = clock.monotonic_ns
         self.resources = Resources()
         self.tap = tap
+        #: Bytes that a result, an output or a checkpoint may take, pickled.
+        self.max_payload = PAYLOAD_LIMIT
         self._temp_root = temp_root
         self._owns_tap = False
         self._lock = threading.Lock()
@@ -59,7 +61,7 @@ class Surroundings:
 
     def save_checkpoint(self, context: TaskContext, state: Any) -> None:
         """Send a checkpoint up, and return when it is durable."""
-        blob = dump_value(state, what="checkpoint")
+        blob = dump_value(state, what="checkpoint", limit=self.max_payload)
         lane = self.outbox.lanes.get(context._assignment.token)
         if lane is not None:
             self.outbox.request(lane, "checkpoint", blob)

@@ -6,21 +6,25 @@ from typing import Any
 
 import orjson
 
-from rxtasks.wire.payload import describe, dump_value, exact_bytes, exact_json
+from rxtasks.wire.payload import PAYLOAD_LIMIT, Make, describe, dump_value, exact_bytes, exact_json, pack_value
+from rxtasks.wire.sealed import Sealed
 
 __all__ = ["encode_value"]
 
 _ATOMS = frozenset({type(None), bool})
 
 
-def encode_value(value: Any, what: str, *, in_process: bool) -> tuple[list[Any], bytes | None, int]:
+def encode_value(
+    value: Any, what: str, *, in_process: bool, limit: int = PAYLOAD_LIMIT, make: Make | None = None
+) -> tuple[list[Any], Any, int]:
     """Return `value` in row form, its blob if it has one, and its size in bytes, 0 for what is tiny.
 
     What JSON carries exactly, up to 64 KiB, stands in the row: as a snapshot, because the handler may go on changing
-    what it gave. In one process the object itself goes along.
+    what it gave. In one process the object itself goes along. The blob is bytes; with `make` it may be what that makes,
+    for its large buffers.
 
     Raises:
-        PayloadError: it cannot travel; `what` is the root of the path in the message.
+        PayloadError: it cannot travel, or would take over `limit` bytes; `what` is the root of the path in the message.
     """
     if type(value) in _ATOMS:
         return ["j", value], None, 0
@@ -42,6 +46,10 @@ def encode_value(value: Any, what: str, *, in_process: bool) -> tuple[list[Any],
         if copy is value:
             return ["j", value], None, len(value) if type(value) is str else 0
         return ["j", orjson.Fragment(data)], None, len(data)
-    blob = dump_value(value, what=what)
+    blob: bytes | Sealed
+    if make is None:
+        blob = dump_value(value, what=what, limit=limit)
+    else:
+        blob = pack_value(value, make, what=what, limit=limit)
     kind, preview = describe(value)
     return ["p", len(blob), kind, preview], blob, len(blob)

@@ -560,3 +560,121 @@ def named(value: int) -> int:
 
 def return_undying() -> Any:
     return Undying()
+
+
+# -- large values ------------------------------------------------------------------------------------------------------
+
+
+def total(array: Any) -> float:
+    """Read all of an array."""
+    return float(array.sum())
+
+
+def plus_one(array: Any) -> Any:
+    """Change an array where it lies, and return it."""
+    array += 1
+    return array
+
+
+def plus_one_then_fail(array: Any, ctx: TaskContext) -> float:
+    """Change the array; fail in the first attempt, and say in the second what it is then."""
+    array += 1
+    if ctx.attempt == 1:
+        raise ValueError("again")
+    return float(array.sum())
+
+
+def change_then_die(array: Any, ctx: TaskContext) -> float:
+    """Change the array; die in the first attempt, and say in the second what it is then."""
+    array += 1
+    if ctx.attempt == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(array.sum())
+
+
+def zeros(megabytes: int) -> Any:
+    """Return so many bytes in an array."""
+    import numpy as np
+
+    return np.zeros(megabytes << 20, "u1")
+
+
+def wait_with(array: Any, path: str, ctx: TaskContext) -> float:
+    """Hold an array until a file is there."""
+    wait_for(path, ctx)
+    return float(array.sum())
+
+
+def memory_files(*_: Any) -> int:
+    """Return how many memory files this worker has mapped or open."""
+    import gc
+
+    gc.collect()
+    with open("/proc/self/maps") as maps:
+        count = sum("memfd:" in line for line in maps)
+    for fd in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            count += "memfd:" in os.readlink(f"/proc/self/fd/{fd}")
+    return count
+
+
+def look_at(put: Any) -> tuple[int, int, bool, float]:
+    """Return the worker's pid, the identity of the array, whether it can be written to, and its sum."""
+    return os.getpid(), id(put), put.flags.writeable, float(put.sum())
+
+
+def dig(value: dict[str, Any]) -> tuple[bool, float]:
+    """Find the same object twice, deep in an argument."""
+    one, two = value["a"][0]["b"], value["c"].path
+    return one is two, float(one.sum())
+
+
+def emit_bytes(count: int, ctx: TaskContext) -> None:
+    """Emit so many bytes."""
+    ctx.emit(bytes(count))
+
+
+def checkpoint_bytes(count: int, ctx: TaskContext) -> int:
+    """Save so many bytes, fail, and return how many have been restored."""
+    if ctx.restored is None:
+        ctx.checkpoint(bytes(count))
+        raise ValueError("again")
+    return len(ctx.restored)
+
+
+def raise_bytes(count: int) -> None:
+    """Raise an exception with so many bytes."""
+    raise ValueError(bytes(count))
+
+
+def pass_unsealed(kind: str, ctx: TaskContext) -> None:
+    """Give the parent a memory file that it must not map, then say that the result lies there."""
+    ctx.emit("here")
+    ctx.checkpoint(None)
+    channel = the_channel()
+    size = announced = 1 << 20
+    number = 1
+    fd = os.memfd_create("hostile", os.MFD_ALLOW_SEALING)
+    os.write(fd, bytes(size))
+    if kind == "file":
+        fd = os.open(sys.executable, os.O_RDONLY)
+    elif kind == "larger":
+        import fcntl
+
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, 15)
+        announced = 2 * size
+    elif kind == "not passed":
+        number = 2
+    elif kind == "huge":
+        announced = 2**40
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", fd))]
+    token = ctx._assignment.token
+    row = f'[1,{token},3,1,"succeeded",["p",{announced},"x","x"],null,null,1]'
+    with channel.lock:
+        channel._passing._sock.sendmsg([struct.pack("<Q", 1)], rights)
+        head = f"[34,[[{number},{announced}]],[{row}],0]"
+        channel._sock.setblocking(True)
+        channel._sock.sendall(channel._encoder._writer.frame(head.encode()))
+    if kind == "cut":
+        os.ftruncate(fd, 0)
+    time.sleep(1000)

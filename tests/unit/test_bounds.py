@@ -19,7 +19,9 @@ def test_a_bound_of_the_table_is_the_one_in_the_code(bound: Bound) -> None:
     assert name in (bounds.__doc__ or "") or name.startswith("MAX_")
 
 
-@pytest.mark.parametrize("name", ["credit", "send_ahead", "buffer_events", "buffer_bytes", "max_pending", "max_queue"])
+@pytest.mark.parametrize(
+    "name", ["credit", "send_ahead", "buffer_events", "buffer_bytes", "max_pending", "max_queue", "max_payload"]
+)
 def test_a_setting_of_the_table_exists(name: str) -> None:
     """R6: the bounds that a user may change are settings."""
     assert f"`{name}`" in (bounds.__doc__ or "")

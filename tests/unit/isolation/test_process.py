@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from rxtasks.isolation.base import Host, Reader, Setup
 from rxtasks.isolation.process import ProcessWorker
 from rxtasks.isolation.quickio import Receiver
 from rxtasks.pool.info import WorkerSpec
+from rxtasks.wire.message import Assignment
+from rxtasks.wire.sealed import seal
 from rxtasks.worker.children import descendants
 
 ROOT = str(Path(__file__).resolve().parents[3])
@@ -157,11 +160,29 @@ def test_a_copy_that_cannot_be_closed_keeps_no_other_open() -> None:
         assert worker._handle is not None
         worker._handle._strays[0] = os.pidfd_open(os.getpid())
         mine = open_fds() - before
-        assert 7 == len(mine)
+        assert 8 == len(mine)
         assert {fd: [] for fd in mine} == {fd: left_in_a_child(worker, fd, mine) for fd in mine}
     finally:
         # Not signalled: it stands for a stray of which only the pidfd matters here.
         assert worker._handle is not None
         os.close(worker._handle._strays.pop(0))
         worker.free()
+    assert before == open_fds()
+
+
+def test_a_freed_worker_holds_no_arguments() -> None:
+    """E-20: those of its tasks, in memory files, go to the next worker or are closed; it may be referred to for longer."""
+    before = open_fds()
+    worker = worker_of(FakeHost())
+    worker.spawn()
+    try:
+        made = seal((b"abc",), 3)
+        assert made is not None
+        worker.assign([], [Assignment(1, 1, "id", 1, 1, "f", 9, None, 0, "p", made)])
+        held = weakref.ref(made)
+        del made
+        assert held() is not None
+    finally:
+        worker.free()
+    assert held() is None
     assert before == open_fds()
