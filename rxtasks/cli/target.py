@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from rxtasks.cli.text import cut, shown
+from rxtasks.text import cut, shown
 from rxtasks.cli.usage import UsageMistake
 from rxtasks.worker.handler import plan_handler
 

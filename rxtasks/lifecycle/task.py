@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 from ulid_transform import ulid_now
 
+from rxtasks.displayed import Displayed
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
@@ -40,7 +41,7 @@ class TaskRequest:
 
 
 @attrs.frozen
-class TaskRecord:
+class TaskRecord(Displayed):
     """What the store knows of a task at one moment."""
 
     task_id: str

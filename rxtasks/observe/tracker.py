@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reactivex import Observable, abc
 from reactivex.internal import DisposedException
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import LogTruncated, ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
@@ -58,7 +59,7 @@ class TrackerControl(Protocol):
         """Take note of a subscriber that raised."""
 
 
-class TaskTracker(Settling, RxSubject[TaskEvent]):
+class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
     """One task: where it stands, what it did, how it ended. An observable of its events, from the first one on.
 
     The event stream never errors because the task failed: it emits the failed StatusEvent and completes. `outcome`
