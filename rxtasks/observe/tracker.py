@@ -111,6 +111,12 @@ class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
         return None
 
     @property
+    def last_status(self) -> StatusEvent | None:
+        """The latest status event, or None."""
+        last = self._last or self._first
+        return None if last is None else unpack_status(self.task_id, last)
+
+    @property
     def last_progress(self) -> ProgressEvent | None:
         """The latest progress, or None."""
         return self._progress
