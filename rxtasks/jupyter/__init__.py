@@ -29,6 +29,7 @@ from reactivex import Observable
 from rxtasks.errors import SettingsError
 from rxtasks.jupyter.desk import Desk
 from rxtasks.jupyter.frontend import current_cell
+from rxtasks.jupyter.interrupts import SignalWakeup
 from rxtasks.jupyter.named import NamedSubscription
 from rxtasks.jupyter.recording import Attempt, Recording
 from rxtasks.jupyter.tables import attempts_frame, tasks_frame, timeline_chart
@@ -56,6 +57,8 @@ T = TypeVar("T")
 
 #: The kernel's one desk: what a cell has left there the next run of the cell finds.
 _DESK = Desk()
+#: What `%load_ext` switches on.
+_WAKEUP = SignalWakeup()
 
 
 def subscribe(
@@ -198,13 +201,16 @@ def bundle(thing: Any, include: Any = None, exclude: Any = None) -> dict[str, An
 
 def load_ipython_extension(shell: Any) -> None:
     """`%load_ext rxtasks.jupyter`: a cell that is run again loses its unnamed subscriptions before it runs, even if its
-    new text subscribes to nothing."""
+    new text subscribes to nothing; and an interrupt ends an `await` at once, not when the loop next has something to do.
+    """
     shell.events.register("pre_run_cell", _before_cell)
+    _WAKEUP.enable()
 
 
 def unload_ipython_extension(shell: Any) -> None:
     """`%unload_ext rxtasks.jupyter`."""
     shell.events.unregister("pre_run_cell", _before_cell)
+    _WAKEUP.disable()
 
 
 def _before_cell(info: Any) -> None:
