@@ -75,8 +75,8 @@ class Pulse:
     """Looks at every live view in its time, on one thread."""
 
     def __init__(self, interval: float = INTERVAL, idle: float = IDLE) -> None:
-        self._interval = interval
-        self._idle = idle
+        self.interval = interval
+        self.idle = idle
         self._views: set[LiveView] = set()
         self._changed = threading.Condition()
         self._running = False
@@ -84,7 +84,7 @@ class Pulse:
     def add(self, view: LiveView) -> None:
         """Keep `view` up to date until it is over."""
         with self._changed:
-            view.due, view.pause = time.monotonic() + self._interval, self._interval
+            view.due, view.pause = time.monotonic() + self.interval, self.interval
             self._views.add(view)
             self._changed.notify()
             if not self._running:
@@ -94,8 +94,8 @@ class Pulse:
     def wake(self, view: LiveView) -> None:
         """Look at `view` soon: something has happened. From any thread; never more often than the interval."""
         with self._changed:
-            view.pause = self._interval
-            soon = time.monotonic() + self._interval
+            view.pause = self.interval
+            soon = time.monotonic() + self.interval
             if view.due > soon:
                 view.due = soon
                 self._changed.notify()
@@ -127,5 +127,5 @@ class Pulse:
                 self._views.discard(view)
                 return
             quiet = not changed and not view.card.over
-            view.pause = min(2 * view.pause, self._idle) if quiet else self._interval
+            view.pause = min(2 * view.pause, self.idle) if quiet else self.interval
             view.due = time.monotonic() + view.pause

@@ -57,7 +57,11 @@ def test_results_of_classes_from_cells_are_instances_of_them(kernel: Kernel) -> 
 
 def test_an_edited_class_is_that_of_the_next_submit(kernel: Kernel, gate: str) -> None:
     """N-01: a result is of the class as it was at its submit, as every object of the kernel is of that of its making."""
-    edit = "class Made:\n    version = {}\ndef make(): return Made()\ndef late(path):\n    open(path).close()\n    return Made()"
+    edit = (
+        "class Made:\n    version = {}\n"
+        "def make(): return Made()\n"
+        "def late(path):\n    open(path).close()\n    return Made()"
+    )
     kernel.run(edit.format(1))
     kernel.run(f"before = Made; waiting = service.submit(late, {gate!r})")
     kernel.run(edit.format(2))
@@ -90,7 +94,8 @@ def test_output_appears_in_the_cell_that_subscribed(kernel: Kernel, gate: str) -
 def test_output_of_two_cells_is_not_mixed(kernel: Kernel) -> None:
     """N-01: two subscriptions to one stream, made in two cells, and one behind a strategy in a third."""
     kernel.run(
-        "from rxtasks.operators import outputs, buffer_bounded\ndef speak(n, ctx: TaskContext):\n    for i in range(n): ctx.emit(i)"
+        "from rxtasks.operators import outputs, buffer_bounded\n"
+        "def speak(n, ctx: TaskContext):\n    for i in range(n): ctx.emit(i)"
     )
     one = kernel.run("here = service.events.pipe(outputs()); a = here.subscribe(lambda e: print('a', e.value))")
     two = kernel.run("b = here.subscribe(lambda e: print('b', e.value))")
@@ -106,6 +111,7 @@ def test_workers_of_a_notebook_import_neither_rx_nor_the_notebook(kernel: Kernel
     """N-01: nor do they know of IPython, pandas or the display."""
     kernel.run(
         "def loaded():\n    import sys\n"
-        "    return [n for n in ('reactivex', 'IPython', 'pandas', 'anywidget', 'altair', 'rxtasks.jupyter') if n in sys.modules]"
+        "    heavy = ('reactivex', 'IPython', 'pandas', 'anywidget', 'altair', 'rxtasks.jupyter')\n"
+        "    return [name for name in heavy if name in sys.modules]"
     )
     assert "[]\n" == kernel.run("print(service.submit(loaded).result())").text

@@ -29,7 +29,8 @@ def test_an_interrupt_ends_the_wait_and_not_the_pool(
     code, error = WAITS[wait]
     other = str(tmp_path_factory.mktemp("other") / "gate")
     kernel.run(
-        f"gate, other = {gate!r}, {other!r}\nos.mkfifo(other)\ndef wait_at(path):\n    open(path).close()\n    return os.getpid()"
+        f"gate, other = {gate!r}, {other!r}\nos.mkfifo(other)\n"
+        "def wait_at(path):\n    open(path).close()\n    return os.getpid()"
     )
     kernel.run(
         "service.start(); pids = {info.pid for info in service.workers()}\ntracker = service.submit(wait_at, gate)"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from tests.jupyter.kernel import Kernel
 
-PREPARE = "from rxtasks.operators import outputs\ndef one(ctx: TaskContext): ctx.emit('x')\nstream = service.events.pipe(outputs())"
+PREPARE = """
+from rxtasks.operators import outputs
+def one(ctx: TaskContext): ctx.emit('x')
+stream = service.events.pipe(outputs())
+"""
 SUBMIT = "service.submit(one).result(); assert service.flush(20)"
 
 
