@@ -34,6 +34,8 @@ class LiveView:
         self.card = look()
         self._listeners: list[Callable[[Card], None]] = []
         self._lock = threading.Lock()
+        #: Held during a look: two threads do not send in the wrong order.
+        self._turn = threading.Lock()
         # The cell that shows it first is the one that what it sends belongs to.
         self._context = copy_context()
         #: time.monotonic() of the next look, and the seconds to the one after that; the pulse's own.
@@ -51,7 +53,11 @@ class LiveView:
             self._listeners.append(listener)
 
     def refresh(self) -> bool:
-        """Look again; tell the listeners and return True if it has changed."""
+        """Look again; tell the listeners and return True if it has changed. From any thread."""
+        with self._turn:
+            return self._refresh()
+
+    def _refresh(self) -> bool:
         look = self._look
         if look is None:
             return False

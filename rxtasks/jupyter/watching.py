@@ -11,6 +11,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 
 from rxtasks.engine.mapping import MapStream
 from rxtasks.jupyter.card import Card
+from rxtasks.jupyter.live import LiveView
 from rxtasks.reactive.flow import flow_of
 from rxtasks.reactive.origin import DerivedObservable
 
@@ -29,14 +30,22 @@ class _Count:
         self._since = time.monotonic()
         self._seconds: float | None = None
         self._status = "running"
+        self._view: LiveView | None = None
         self.done = 0
         self.failed = 0
 
+    def show(self, view: LiveView) -> None:
+        """Take the view that shows it."""
+        self._view = view
+
     def end(self, status: str) -> None:
-        """The subscription is over; the first call counts."""
+        """The subscription is over; the first call counts. It is shown before the subscriber hears of it: a cell that
+        waits for the end ends with the final state below it."""
         if self._seconds is None:
             self._status = status
             self._seconds = time.monotonic() - self._since
+            if self._view is not None:
+                self._view.refresh()
 
     def card(self) -> Card:
         """Return what is to be shown now."""
@@ -58,7 +67,7 @@ class _Count:
 
 
 def watched(
-    source: Observable[T], follow: Callable[[Callable[[], Card]], object], title: str, total: int | None
+    source: Observable[T], follow: Callable[[Callable[[], Card]], LiveView], title: str, total: int | None
 ) -> Observable[T]:
     """Return `source`, each subscription of which is shown by `follow`; a value that is an exception counts as failed."""
 
@@ -81,7 +90,7 @@ def watched(
             count.end("succeeded")
             observer.on_completed()
 
-        follow(count.card)
+        count.show(follow(count.card))
         inner = source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
         return CompositeDisposable(inner, Disposable(lambda: count.end("cancelled")))
 
