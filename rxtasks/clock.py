@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Protocol
 
-__all__ = ["Clock", "SystemClock", "utc_from_us"]
+__all__ = ["Clock", "SystemClock", "us_from_utc", "utc_from_us"]
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -39,6 +39,11 @@ class SystemClock:
 
 #: Microseconds up to which a float of seconds names each of them (2**52 of them would be exact; this is the year 2096).
 _EXACT_US = 4 * 10**15
+
+
+def us_from_utc(time: datetime) -> int:
+    """Return the microseconds since the epoch of an aware datetime; the reverse of `utc_from_us`."""
+    return round(time.timestamp() * 1e6)
 
 
 def utc_from_us(

@@ -15,6 +15,7 @@ import attrs
 
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError, UnknownTask
 from rxtasks.fitting import make_modules, make_puts, make_setup, make_specs, make_store
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
@@ -40,7 +41,7 @@ __all__ = ["ServiceView", "TaskService"]
 _EXITS = ("finish", "drain", "force")
 
 
-class TaskService(ServiceView):
+class TaskService(Displayed, ServiceView):
     """Runs tasks in workers and shows everything that they do.
 
     Args:

@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from rxtasks.cli.paths import Excluder, has_magic, matches
-from rxtasks.cli.text import cut, shown
 from rxtasks.cli.usage import UsageMistake
+from rxtasks.text import cut, shown
 
 __all__ = ["Input", "Inputs", "read_inputs"]
 

@@ -31,10 +31,10 @@ from rxtasks.cli.chaos import Chaos
 from rxtasks.cli.inputs import Inputs
 from rxtasks.cli.interrupts import Interrupted, Interrupts
 from rxtasks.cli.results import Results
-from rxtasks.cli.text import counted
 from rxtasks.errors import RxTasksError
 from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.task import TaskRequest
+from rxtasks.text import counted
 
 if TYPE_CHECKING:
     from rxtasks.observe.ledger import LedgerReport

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rxtasks.cli.board import Line
-from rxtasks.cli.text import cut, shown
+from rxtasks.text import cut, shown
 
 if TYPE_CHECKING:
     from rich.text import Text

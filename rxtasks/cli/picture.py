@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rxtasks.cli.board import Board, Running
-from rxtasks.cli.text import amount, cut, duration, shown
+from rxtasks.text import amount, cut, duration, shown
 
 __all__ = ["picture"]
 

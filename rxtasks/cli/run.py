@@ -25,11 +25,11 @@ from rxtasks.cli.results import Results
 from rxtasks.cli.screen import Screen
 from rxtasks.cli.streams import apart
 from rxtasks.cli.summary import Facts, lines
-from rxtasks.cli.text import counted, cut, shown
 from rxtasks.cli.usage import UsageMistake
 from rxtasks.errors import SettingsError
 from rxtasks.machine import usable_cpus
 from rxtasks.service import TaskService
+from rxtasks.text import counted, cut, shown
 
 __all__ = ["INTERRUPTED", "UNREAD", "Request", "run"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from rxtasks.cli.board import Board
 from rxtasks.cli.lines import coloured, plain
-from rxtasks.cli.text import counted
+from rxtasks.text import counted
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from rxtasks.cli.board import Board
-from rxtasks.cli.text import counted, duration
+from rxtasks.text import counted, duration
 
 if TYPE_CHECKING:
     from rxtasks.observe.ledger import LedgerReport

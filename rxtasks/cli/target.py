@@ -14,8 +14,8 @@ from typing import Any
 
 import attrs
 
-from rxtasks.cli.text import cut, shown
 from rxtasks.cli.usage import UsageMistake
+from rxtasks.text import cut, shown
 from rxtasks.worker.handler import plan_handler
 
 __all__ = ["Defaults", "Target", "find", "find_collect"]

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable, abc
@@ -62,6 +63,20 @@ class MapStream(Observable[Any]):
         self._buffersize = buffersize
         self._emit_failures = emit_failures
         self._changes = changes
+        self._latest: Callable[[], _MapRun | None] = _none
+
+    @property
+    def in_flight(self) -> int:
+        """Tasks of the latest subscription that have been submitted and have not ended."""
+        run = self._latest()
+        return 0 if run is None else len(run._flying)
+
+    @property
+    def total(self) -> int | None:
+        """How many items there are; None where an iterable does not say."""
+        if not all(isinstance(items, Sized) for items in self._iterables):
+            return None
+        return min(len(items) for items in self._iterables if isinstance(items, Sized))
 
     @property
     def _flow(self) -> Any:
@@ -71,8 +86,13 @@ class MapStream(Observable[Any]):
         self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         run = _MapRun(self._engine(), self, observer)
+        self._latest = weakref.ref(run)
         run.start()
         return Disposable(run.dispose)
+
+
+def _none() -> None:
+    """Stand in for a run before the first."""
 
 
 class _MapRun:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import attrs
 
-from rxtasks.clock import utc_from_us
+from rxtasks.clock import us_from_utc, utc_from_us
 from rxtasks.config import Settings
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle import transitions
@@ -129,7 +129,8 @@ class Recorder:
                 claim.next_seq = change.next_seq = seq + 1
                 if end is None:
                     claim.attempt = change.attempt = event.attempt
-                    claim.started_us = change.started_us = now.wall_us
+                    # By the worker's clock: short attempts arrive here with their end.
+                    claim.started_us = change.started_us = us_from_utc(event.time)
                     if claim.soft_ns and claim.ending is None:
                         claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
@@ -215,7 +216,7 @@ class Recorder:
         change.error = event.error
         status = event.status
         if status.terminal:
-            change.finished_us = now.wall_us
+            change.finished_us = us_from_utc(event.time)
             value, blob, error_blob, error_object, _, _ = end
             change.value = value
             change.blob = blob

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import attrs
 
+from rxtasks.displayed import Displayed
+
 __all__ = ["StopReport"]
 
 
 @attrs.frozen
-class StopReport:
+class StopReport(Displayed):
     """What a stop left behind."""
 
     #: Events not handed to every subscriber, by kind; empty when all were.

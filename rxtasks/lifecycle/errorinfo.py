@@ -6,11 +6,13 @@ from typing import Any
 
 import attrs
 
+from rxtasks.displayed import Displayed
+
 __all__ = ["TaskErrorInfo"]
 
 
 @attrs.frozen
-class TaskErrorInfo:
+class TaskErrorInfo(Displayed):
     """An exception as data: the same in every isolation.
 
     The traceback is text and never holds values of variables or arguments.

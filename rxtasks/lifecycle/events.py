@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 import attrs
 import orjson
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.status import TaskStatus
@@ -35,7 +36,7 @@ class ValueRef:
 
 
 @attrs.frozen
-class TaskEvent:
+class TaskEvent(Displayed):
     """What every event has. Use the four subclasses; `kind` tells them apart in data."""
 
     kind: ClassVar[str] = ""

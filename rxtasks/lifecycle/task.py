@@ -9,6 +9,7 @@ from typing import Any
 import attrs
 from ulid_transform import ulid_now
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
@@ -71,7 +72,7 @@ class TaskRequest:
 
 
 @attrs.frozen
-class TaskRecord:
+class TaskRecord(Displayed):
     """What the store knows of a task at one moment."""
 
     task_id: str

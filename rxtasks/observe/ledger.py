@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import attrs
 
+from rxtasks.displayed import Displayed
 from rxtasks.lifecycle.events import TaskEvent
 
 __all__ = ["LANES", "Lane", "Ledger", "LedgerReport"]
@@ -41,7 +42,7 @@ class Lane:
 
 
 @attrs.frozen
-class LedgerReport:
+class LedgerReport(Displayed):
     """The counts of all lanes at one moment, and of subscribers that were detached."""
 
     status: Lane

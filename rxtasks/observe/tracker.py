@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from reactivex import Observable, abc
 from reactivex.internal import DisposedException
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import LogTruncated, ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
@@ -60,7 +61,7 @@ class TrackerControl(Protocol):
         """Take note of a subscriber that raised."""
 
 
-class TaskTracker(Settling, RxSubject[TaskEvent]):
+class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
     """One task: where it stands, what it did, how it ended. An observable of its events, from the first one on.
 
     The event stream never errors because the task failed: it emits the failed StatusEvent and completes. `outcome`
@@ -110,6 +111,12 @@ class TaskTracker(Settling, RxSubject[TaskEvent]):
             if event.error is not None:
                 return event.error
         return None
+
+    @property
+    def last_status(self) -> StatusEvent | None:
+        """The latest status event, or None."""
+        last = self._last or self._first
+        return None if last is None else unpack_status(self.task_id, last)
 
     @property
     def last_progress(self) -> ProgressEvent | None:

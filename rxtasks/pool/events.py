@@ -7,11 +7,13 @@ from typing import Any
 
 import attrs
 
+from rxtasks.displayed import Displayed
+
 __all__ = ["WorkerEvent"]
 
 
 @attrs.frozen
-class WorkerEvent:
+class WorkerEvent(Displayed):
     """Something happened to a worker, or to the pool.
 
     Kinds of a worker: started, ready, busy, idle, heartbeat, over_limit, stopping, stopped, failed, replaced, log (a line

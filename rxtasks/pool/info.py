@@ -7,11 +7,13 @@ from datetime import datetime
 
 import attrs
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError
+from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import ResourceLimits
 from rxtasks.lifecycle.status import WorkerStatus
 
-__all__ = ["ISOLATIONS", "PoolStatus", "WorkerInfo", "WorkerSpec"]
+__all__ = ["ISOLATIONS", "PoolStatus", "RunningTask", "WorkerInfo", "WorkerSpec"]
 
 #: The kinds of worker that exist here.
 ISOLATIONS = ("inline", "thread", "process")
@@ -51,7 +53,18 @@ class WorkerSpec:
 
 
 @attrs.frozen
-class WorkerInfo:
+class RunningTask:
+    """What a worker runs at one moment."""
+
+    task_id: str
+    name: str
+    attempt: int
+    #: The latest progress, None before the first.
+    progress: ProgressEvent | None
+
+
+@attrs.frozen
+class WorkerInfo(Displayed):
     """One worker at one moment."""
 
     worker_id: str
@@ -65,10 +78,12 @@ class WorkerInfo:
     failed: int
     cpu_percent: float | None
     memory_bytes: int | None
+    #: What it runs; `task_ids` has what was sent ahead to it too.
+    running: tuple[RunningTask, ...] = ()
 
 
 @attrs.frozen
-class PoolStatus:
+class PoolStatus(Displayed):
     """The pool at one moment."""
 
     running: bool

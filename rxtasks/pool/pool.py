@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import RxTasksError
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import PoolStatus, WorkerInfo
@@ -41,7 +42,7 @@ class PoolControl(Protocol):
         """Send a command ("ping", "checkpoint", "call") to every worker and wait for the acknowledgements."""
 
 
-class WorkerPool(RxSubject[WorkerEvent]):
+class WorkerPool(Displayed, RxSubject[WorkerEvent]):
     """The workers of one start of a service: subscribe to see WorkerEvents, call to change them.
 
     It is shown by the service as `service.pool`; each start makes a new one.

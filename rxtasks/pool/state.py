@@ -23,7 +23,7 @@ from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.events import WorkerEvent
-from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
+from rxtasks.pool.info import PoolStatus, RunningTask, WorkerInfo, WorkerSpec
 from rxtasks.pool.timers import Timers
 from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, SpawnWorker
 from rxtasks.stores.base import Claim, Lane
@@ -373,6 +373,10 @@ class PoolState:
                 failed=worker.failed,
                 cpu_percent=worker.cpu_percent,
                 memory_bytes=worker.memory_bytes,
+                running=tuple(
+                    RunningTask(claim.envelope.task_id, claim.envelope.name, max(1, claim.attempt), claim.progress)
+                    for claim in list(worker.assigned.values())[: worker.spec.concurrency]
+                ),
             )
             for worker in list(self.workers.values())
         ]

@@ -8,6 +8,8 @@ the emitter (the rest miss the event), and overlaps calls when two threads emit.
   nothing;
 - an emission during an emission (from the same thread or another) waits in a queue that the emitting thread empties:
   calls never overlap, all observers see one order, and the stack does not grow;
+- an observer is called with the context variables with which it subscribed: the delivery thread has none of its own, and
+  what depends on them (the cell of a notebook that output belongs to, a span, a bound logger) is the subscriber's;
 - nothing that a subject rarely needs is made before it is needed: making one costs a few attribute writes.
 
 `_subscribe_core` is the only way in, so every operator of RxPY works on an RxSubject.
@@ -22,6 +24,8 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from reactivex import abc
@@ -70,7 +74,7 @@ class Target(abc.DisposableBase, Generic[_T]):
     has to wait elsewhere, the end too.
     """
 
-    __slots__ = ("__weakref__", "_observer", "active", "held", "owner", "plain", "push")
+    __slots__ = ("__weakref__", "_context", "_observer", "active", "held", "owner", "plain", "push")
 
     def __init__(
         self, owner: RxSubject[Any], observer: abc.ObserverBase[_T], push: Callable[[Any], None] | None = None
@@ -79,7 +83,13 @@ class Target(abc.DisposableBase, Generic[_T]):
         self._observer: abc.ObserverBase[_T] | None = observer
         self.active = True
         self.held: Any = None
-        self.plain: Callable[[Any], None] = observer.on_next if push is None else push
+        context = copy_context()
+        #: What the subscriber's context variables were; None where none is set, and nothing has to be entered.
+        self._context: Context | None = context if len(context) else None
+        if push is None:
+            push = observer.on_next
+        run: Callable[..., None] = context.run
+        self.plain: Callable[[Any], None] = push if self._context is None else partial(run, push)
         self.push = self.plain
 
     def next(self, value: _T) -> None:
@@ -97,10 +107,11 @@ class Target(abc.DisposableBase, Generic[_T]):
 
     def complete(self) -> None:
         """End the subscription with on_completed. Does nothing after the end."""
+        context = self._context
         observer = self._end()
         if observer is not None:
             try:
-                observer.on_completed()
+                _call_in(context, observer.on_completed)
             except BaseException as raised:
                 self._tell(f"subscriber {name_of(observer)} raised in on_completed", raised)
             _forget(observer)
@@ -125,13 +136,14 @@ class Target(abc.DisposableBase, Generic[_T]):
 
         None when it is detached already.
         """
+        context = self._context
         observer = self._end()
         if observer is None:
             return None
 
         def fail(error: Exception) -> None:
             try:
-                observer.on_error(error)
+                _call_in(context, observer.on_error, error)
             except BaseException as raised:
                 # An observer without on_error raises the error itself: that is no fault of its own.
                 if raised is not error:
@@ -146,6 +158,7 @@ class Target(abc.DisposableBase, Generic[_T]):
             observer, self._observer = self._observer, None
             self.active = False
             self.held = None
+            self._context = None
             self.plain = self.push = _ignore
             if observer is None:
                 return None
@@ -159,6 +172,14 @@ class Target(abc.DisposableBase, Generic[_T]):
             self.owner._report(what, error)
         except Exception as failed:
             log_problem("a reporter of subscriber problems raised", failed)
+
+
+def _call_in(context: Context | None, call: Callable[..., None], *args: Any) -> None:
+    """Make the call that ends a subscription. In a copy: a call of it may be in progress, here or on another thread."""
+    if context is None:
+        call(*args)
+    else:
+        context.copy().run(call, *args)
 
 
 def name_of(observer: Any) -> str:

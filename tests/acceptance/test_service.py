@@ -113,6 +113,18 @@ def test_priority_order_and_dedup(made: TaskService, tmp_path: Path) -> None:
     assert only.submit(jobs.note, notes, "again").task_id != one.task_id
 
 
+def test_a_record_s_times_are_those_of_its_events(made: TaskService) -> None:
+    """E-03: a short attempt whose events arrive together took as long as its events say, not no time at all."""
+    events = recorded(made.events)
+    tracker = made.submit(jobs.double, 2)
+    tracker.result(SOON)
+    assert made.flush(SOON)
+    first, last = (event for event in events.values if event.kind == "status")
+    record = made.get(tracker.task_id)
+    assert (first.time, last.time) == (record.started_at, record.finished_at)
+    assert record.duration == (last.time - first.time).total_seconds()
+
+
 def test_records_are_found_listed_and_deleted(made: TaskService) -> None:
     """E-06: get, list by status, name and tag, after, limit; delete what has ended."""
     good = made.submit(jobs.named, [1])

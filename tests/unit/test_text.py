@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxtasks.cli.text import amount, counted, cut, duration, shown
+from rxtasks.text import amount, counted, cut, duration, shown
 
 
 @given(st.text(st.characters()))

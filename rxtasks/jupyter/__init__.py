@@ -1,0 +1,219 @@
+"""rxtasks in a notebook.
+
+::
+
+    import rxtasks.jupyter as rxj
+
+    rxj.subscribe(tracker.outputs, print)      # run the cell again: it is replaced, not doubled
+    rxj.watch(service)                         # a live display; also of a tracker or a pool
+    results = list(rxj.iterate(...))           # see watch for maps
+    rxj.record(service)                        # from now on, each attempt of each task
+    rxj.frame(service), rxj.timeline(service)  # what ran
+
+A tracker, a service, a pool, events, records and reports show themselves as the value of a cell, without this module.
+What a subscriber prints appears in the cell that subscribed, by itself: subscribers of a service are called in the
+context in which they subscribed.
+
+Needs `pip install 'rxtasks[jupyter]'` for live widgets (anywidget), DataFrames (pandas) and charts (altair); each is
+imported when it is used, and without anywidget displays are HTML that is updated in place.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar, overload
+
+from reactivex import Observable
+
+from rxtasks.errors import SettingsError
+from rxtasks.jupyter.desk import Desk
+from rxtasks.jupyter.frontend import current_cell
+from rxtasks.jupyter.interrupts import SignalWakeup
+from rxtasks.jupyter.named import NamedSubscription
+from rxtasks.jupyter.recording import Attempt, Recording
+from rxtasks.jupyter.tables import attempts_frame, tasks_frame, timeline_chart
+from rxtasks.jupyter.watching import watched
+from rxtasks.observe.tracker import TaskTracker
+from rxtasks.pool.pool import WorkerPool
+from rxtasks.service import TaskService
+from rxtasks.text import shown
+
+__all__ = [
+    "Attempt",
+    "NamedSubscription",
+    "Recording",
+    "attempts",
+    "bundle",
+    "frame",
+    "record",
+    "subscribe",
+    "subscriptions",
+    "timeline",
+    "watch",
+]
+
+T = TypeVar("T")
+
+#: The kernel's one desk: what a cell has left there the next run of the cell finds.
+_DESK = Desk()
+#: What `%load_ext` switches on.
+_WAKEUP = SignalWakeup()
+
+
+def subscribe(
+    observable: Observable[T],
+    on_next: Callable[[T], object],
+    on_error: Callable[[Exception], object] | None = None,
+    on_completed: Callable[[], object] | None = None,
+    *,
+    name: str | None = None,
+) -> NamedSubscription:
+    """Subscribe, in the place of the subscription of the same name: a cell that is run again does not subscribe twice.
+
+    Args:
+        on_error: without it the error is printed to the cell that subscribed.
+        name: None: made of the cell and the number of the subscription in it, where the frontend says which cell runs
+            (JupyterLab, Notebook 7, VS Code do). A new run of a cell ends all that its last run left under such names.
+
+    Raises:
+        SettingsError: no name was given, and there is no cell to make one of.
+    """
+    if not callable(on_next):
+        raise SettingsError(f"subscribe() takes an observable and a function for its values, not {on_next!r}")
+    chosen = _DESK.names.name_for(current_cell()) if name is None else name
+
+    def failed(error: Exception) -> None:
+        if on_error is not None:
+            on_error(error)
+        else:
+            print(f"{chosen}: the stream failed: {type(error).__name__}: {shown(str(error))}", file=sys.stderr)
+
+    def make(entry: NamedSubscription) -> Any:
+        def take(value: T) -> None:
+            on_next(value)
+
+        def over_by_error(error: Exception) -> None:
+            entry.ended()
+            failed(error)
+
+        def over() -> None:
+            entry.ended()
+            if on_completed is not None:
+                on_completed()
+
+        return observable.subscribe(take, over_by_error, over)
+
+    return _DESK.names.replace(chosen, make)
+
+
+def subscriptions() -> dict[str, NamedSubscription]:
+    """Return what subscribe() made and what lives, by name; dispose() ends one."""
+    return _DESK.names.all()
+
+
+@overload
+def watch(  # type: ignore[overload-overlap]
+    thing: TaskTracker | TaskService | WorkerPool, *, title: str | None = None, total: int | None = None
+) -> None: ...
+
+
+@overload
+def watch(thing: Observable[T], *, title: str | None = None, total: int | None = None) -> Observable[T]: ...
+
+
+def watch(thing: Any, *, title: str | None = None, total: int | None = None) -> Any:
+    """Show `thing` live, at most ten times a second, without slowing it down.
+
+    A tracker, a service or a pool is shown in this cell at once. Any other observable, `service.map(...)` above all, is
+    returned as one that does what it did, and is shown in the cell that subscribes: values done, failed (those that are
+    exceptions, as with on_failure="emit"), in flight, and the rate.
+
+    Args:
+        title: of an observable ("map" or "stream").
+        total: how many values an observable will emit; a map whose iterables have a length knows.
+
+    Raises:
+        SettingsError: it is no observable.
+    """
+    if isinstance(thing, TaskTracker | TaskService | WorkerPool):
+        _DESK.watch(_DESK.view_of(thing))
+        return None
+    if not isinstance(thing, Observable):
+        raise SettingsError(f"watch() shows a tracker, a service, a pool or an observable, not {type(thing).__name__}")
+    from rxtasks.engine.mapping import MapStream
+
+    return watched(thing, _DESK.follow, title or ("map" if isinstance(thing, MapStream) else "stream"), total)
+
+
+def record(service: TaskService, *, limit: int = 100_000) -> Recording:
+    """Record every attempt of every task of `service` from now on; again after each start. Idempotent.
+
+    Without it, `timeline` and `attempts` know the last attempt of each task only. `limit`: ended attempts kept.
+    """
+    return _DESK.record(service, limit)
+
+
+def frame(service: TaskService, **filters: Any) -> Any:
+    """Return a pandas DataFrame of the tasks that the service remembers (`retain`), one a row, in order of arrival.
+
+    Columns: task_id, name, status, worker, attempt, crashes, created, started, finished (UTC), waited and seconds,
+    error_type, error, tags. `filters`: those of `service.list` (status, name, tag, worker, older_than).
+
+    Raises:
+        RxTasksError: pandas is not installed.
+    """
+    return tasks_frame(service, filters)
+
+
+def attempts(service: TaskService) -> Any:
+    """Return a pandas DataFrame of attempts, one a row: those recorded, of other tasks the last one.
+
+    Columns: task_id, name, attempt, worker, outcome, started, finished (UTC), seconds, error.
+
+    Raises:
+        RxTasksError: pandas is not installed.
+    """
+    return attempts_frame(service, _DESK.recording_of(service))
+
+
+def timeline(service: TaskService, *, limit: int = 5_000) -> Any:
+    """Return an altair chart: a lane for each worker, a bar for each attempt, coloured by how it ended.
+
+    `record(service)` before the tasks run, to see every attempt; without it the last one of each task is shown.
+    `limit`: the latest attempts that are drawn.
+
+    Raises:
+        RxTasksError: altair is not installed.
+    """
+    return timeline_chart(service, _DESK.recording_of(service), limit)
+
+
+def bundle(thing: Any, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    """Return the picture of `thing` by MIME type; what `_repr_mimebundle_` of the package's classes returns."""
+    made = _DESK.bundle(thing)
+    if include:
+        made = {kind: value for kind, value in made.items() if kind in include}
+    if exclude:
+        made = {kind: value for kind, value in made.items() if kind not in exclude}
+    return made
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """`%load_ext rxtasks.jupyter`: a cell that is run again loses its unnamed subscriptions before it runs, even if its
+    new text subscribes to nothing; and an interrupt ends an `await` at once, not when the loop next has something to do.
+    """
+    shell.events.register("pre_run_cell", _before_cell)
+    _WAKEUP.enable()
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """`%unload_ext rxtasks.jupyter`."""
+    shell.events.unregister("pre_run_cell", _before_cell)
+    _WAKEUP.disable()
+
+
+def _before_cell(info: Any) -> None:
+    cell_id = getattr(info, "cell_id", None)
+    if cell_id is not None:
+        _DESK.names.end_cell(cell_id)
