@@ -203,7 +203,7 @@ def loads(data: bytes, *, what: str = "value") -> Any:
     """
     try:
         return pickle.loads(data)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # rebuilding a value must not end the process that asks for it
         raise PayloadError(
             f"the {what} came, but cannot be rebuilt here: {type(error).__name__}: {short(str(error))}", what
         ) from error
