@@ -143,6 +143,7 @@ class Core(Losses):
                 self.recorder.requeue(claim, now)
         self.recorder.close_batch(out)
         self.recorder.grant(out)
+        self._out = []  # the last results of a turn are not kept alive until the next one
         return out
 
     @property
