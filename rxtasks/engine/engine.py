@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
@@ -51,6 +51,7 @@ from rxtasks.stores.base import Change, Claim, Envelope, Store
 from rxtasks.wire.message import Define
 from rxtasks.wire.outcome import Outcome
 from rxtasks.wire.payload import dump_value
+from rxtasks.worker.registry import default_name
 
 if TYPE_CHECKING:
     from rxtasks.isolation.inline import InlineDesk
@@ -139,7 +140,7 @@ class TaskEngine(RxSubject[Any]):
             self._make_room()
             self.push(request)
         except Exception as error:
-            self._refuse(request, error)
+            self.refuse(request, error)
 
     def on_error(self, error: Exception) -> None:
         """A source of requests failed: noted; the engine goes on."""
@@ -164,14 +165,19 @@ class TaskEngine(RxSubject[Any]):
                 # The bound is soft: looked at again every 10 ms, whoever makes room.
                 self._room.wait(0.01)
 
-    def _refuse(self, request: TaskRequest, error: Exception) -> None:
-        """Make a refused request visible as a failed task."""
+    def refuse(self, request: TaskRequest, error: Exception) -> TaskTracker:
+        """Make a refused request visible as a failed task, and return its tracker."""
         info = info_of(error) if isinstance(error, RxTasksError) else TaskErrorInfo(type(error).__name__, str(error))
         event = StatusEvent(
             request.task_id, 1, 1, None, utc_from_us(self._clock.wall_us()), TaskStatus.FAILED, None, info
         )
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)
+        name = request.task if isinstance(request.task, str) else default_name(request.task)
+        tracker = TaskTracker(request.task_id, name=name, control=self)
+        tracker.observe(event)
+        tracker.settle(Outcome(TaskStatus.FAILED, error=info, error_object=error))
+        return tracker
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 
@@ -338,6 +344,28 @@ class TaskEngine(RxSubject[Any]):
         if self._started:
             claim_one = self.store.claim_one
             self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id)), lambda _: None)
+
+    def withdraw(self, task_ids: Sequence[str], reason: str | None = None) -> list[bool]:
+        """Cancel the tasks that have not begun; return for each whether it was cancelled by this."""
+        if not task_ids or not self._started:
+            return [False for _ in task_ids]
+        answers: dict[str, bool] = {}
+        answered = threading.Event()
+        wanted, claim_one = dict.fromkeys(task_ids), self.store.claim_one
+
+        def ask(task_id: str) -> None:
+            def take(answer: bool | None) -> None:
+                answers[task_id] = bool(answer)
+                if len(answers) == len(wanted):
+                    answered.set()
+
+            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id), True), take)
+
+        for task_id in wanted:
+            ask(task_id)
+        if not answered.wait(_ANSWER):
+            raise TimeoutError("the engine has not answered in time")
+        return [answers[task_id] for task_id in task_ids]
 
     def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
         claim = self.store.claim_one(task_id)
