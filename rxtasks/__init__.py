@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         WorkerCrashed,
         WorkerStartError,
     )
+    from rxtasks.futures.executor import TaskExecutor
     from rxtasks.isolation.base import Worker
     from rxtasks.isolation.proxy import WorkerProxyObservable
     from rxtasks.lifecycle.errorinfo import TaskErrorInfo
@@ -81,6 +82,7 @@ __all__ = [
     "TaskErrorInfo",
     "TaskEvent",
     "TaskEventBus",
+    "TaskExecutor",
     "TaskFailed",
     "TaskOptions",
     "TaskRecord",
@@ -127,6 +129,7 @@ _HOMES = {
     "TaskErrorInfo": "lifecycle.errorinfo",
     "TaskEvent": "lifecycle.events",
     "TaskEventBus": "observe.bus",
+    "TaskExecutor": "futures.executor",
     "TaskOptions": "lifecycle.options",
     "TaskRecord": "lifecycle.task",
     "TaskRequest": "lifecycle.task",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from reactivex import Observable
 
     from rxtasks.engine.engine import TaskEngine
+    from rxtasks.futures.executor import TaskExecutor
     from rxtasks.observe.tracker import TaskTracker
 
 __all__ = ["ServiceView", "Submitting"]
@@ -105,6 +106,15 @@ class ServiceView:
 
         _check_task(fn)
         return DeferredTask(lambda: self.submit(fn, *args, **kwargs))
+
+    def executor(self) -> TaskExecutor:
+        """Return a concurrent.futures.Executor whose calls run here, as tasks that carry the view's options.
+
+        Its shutdown ends what it submitted and leaves the service running.
+        """
+        from rxtasks.futures.executor import TaskExecutor
+
+        return TaskExecutor.over(self)
 
     def map(
         self,

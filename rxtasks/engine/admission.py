@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rxtasks.clock import utc_from_us
 from rxtasks.engine.ending import info_of
-from rxtasks.engine.parts import Parts
+from rxtasks.engine.parts import ANSWER, Parts
 from rxtasks.errors import (
     SettingsError,
     TaskCancelled,
@@ -220,6 +221,28 @@ class Admission(Parts):
         if self._started:
             claim_one = self.store.claim_one
             self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id)), lambda _: None)
+
+    def withdraw(self, task_ids: Sequence[str], reason: str | None = None) -> list[bool]:
+        """Cancel the tasks that have not begun; return for each whether it was cancelled by this."""
+        answers: list[bool] = []
+        answered = threading.Event()
+        claim_one = self.store.claim_one
+
+        def ask(task_id: str) -> None:
+            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id), True), take)
+
+        def take(answer: bool | None) -> None:
+            answers.append(bool(answer))
+            if len(answers) == len(task_ids):
+                answered.set()
+
+        if not task_ids or not self._started:
+            return [False for _ in task_ids]
+        for task_id in task_ids:
+            ask(task_id)
+        if not answered.wait(ANSWER):
+            raise TimeoutError("the engine has not answered in time")
+        return answers
 
     def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
         claim = self.store.claim_one(task_id)

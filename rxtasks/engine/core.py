@@ -91,6 +91,8 @@ class Core(Losses):
         self._started = False
         self._moved = False
         self._requests: dict[int, list[tuple[str, int]]] = {}
+        #: Cancels, by worker, that wait for what it has not begun to be taken back.
+        self._crossing: dict[str, list[CancelAsked]] = {}
         self._commit_failures = 0
         #: Tasks that have ended, with large arguments. Giving back 100 MB takes the kernel 15 ms, so whoever drives this lets
         #: go of them when it has woken those who wait for the results.
@@ -107,7 +109,7 @@ class Core(Losses):
             SpawnFailed: self._spawn_failed,
             Broken: self._broken,
             Exited: self._exited,
-            TakenBack: self._taken_back,
+            TakenBack: self._came_back,
             Committed: self._committed,
             CommitFailed: self._commit_failed,
             CancelAsked: self._cancel_asked,
@@ -323,9 +325,20 @@ class Core(Losses):
     # -- callers -------------------------------------------------------------------------------------------------------
 
     def _cancel_asked(self, stimulus: CancelAsked) -> None:
-        self._out.append(Answer(stimulus.ticket, self._cancel(stimulus)))
+        answer = self._cancel(stimulus)
+        if answer is not None:
+            self._out.append(Answer(stimulus.ticket, answer))
 
-    def _cancel(self, stimulus: CancelAsked) -> bool:
+    def _came_back(self, stimulus: TakenBack) -> None:
+        self._taken_back(stimulus)
+        for asked in self._crossing.pop(stimulus.worker_id, ()):
+            self._out.append(Answer(asked.ticket, bool(self._cancel(asked, begun=True))))
+
+    def _cancel(self, stimulus: CancelAsked, *, begun: bool = False) -> bool | None:
+        """Cancel the task and say whether it will end so; None: that is known when what has not begun is back.
+
+        `begun`: it is; what a worker still holds has begun.
+        """
         now, reason = self._now, stimulus.reason
         if stimulus.claim is not None:
             self.recorder.hold(stimulus.claim)
@@ -338,6 +351,19 @@ class Core(Losses):
         if worker is None:
             self.dispatcher.remove(claim)
             self.ender.cancelled(claim, reason, now)
+        elif stimulus.unbegun:
+            if (
+                begun
+                or claim.status is TaskStatus.RUNNING
+                or len(worker.assigned) <= worker.spec.concurrency
+                or worker.owes
+            ):
+                return False
+            self._crossing.setdefault(worker.worker_id, []).append(stimulus)
+            if not worker.taking:
+                worker.taking = True
+                self._out.append(TakeBack(worker.worker_id))
+            return None
         elif claim.ending is not None:
             # Killed by its timeout already, or asked before: it will not run again in any case.
             claim.ending.kind, claim.ending.reason = "cancel", claim.ending.reason or reason

@@ -35,12 +35,15 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRequest, new_id
+from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.info import PoolStatus, WorkerInfo
 from rxtasks.pool.words import CommandAsked, PauseAsked, ScaleAsked, StopAsked
 from rxtasks.reactive.subject import log_problem
 from rxtasks.stores.base import Change
 from rxtasks.wire.message import Define
+from rxtasks.wire.outcome import Outcome
 from rxtasks.wire.payload import dump_value
+from rxtasks.worker.registry import default_name
 
 __all__ = ["TaskEngine"]
 
@@ -73,7 +76,7 @@ class TaskEngine(Admission):
             self._make_room()
             self.push(request)
         except Exception as error:
-            self._refuse(request, error)
+            self.refuse(request, error)
 
     def on_error(self, error: Exception) -> None:
         """A source of requests failed: noted; the engine goes on."""
@@ -98,8 +101,10 @@ class TaskEngine(Admission):
                 # The bound is soft: looked at again every 10 ms, whoever makes room.
                 self._room.wait(0.01)
 
-    def _refuse(self, request: TaskRequest, error: Exception) -> None:
-        """Make a refused request a failed task: its event, and its record where the store takes one more."""
+    def refuse(self, request: TaskRequest, error: Exception) -> TaskTracker:
+        """Make a refused request a failed task, and return its tracker: it has its event, and its record where the store
+        takes one more.
+        """
         info = info_of(error) if isinstance(error, RxTasksError) else TaskErrorInfo(type(error).__name__, str(error))
         task_id, now = request.task_id, self._clock.wall_us()
         event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.FAILED, None, info)
@@ -111,12 +116,17 @@ class TaskEngine(Admission):
         if known:
             # The task that has this id has events of its own.
             log_problem(f"a request with the id of task {task_id} was refused; that task goes on", error)
-            return
+            return self.track(task_id)
         if claim is not None:
             change = Change(claim.token, task_id, TaskStatus.FAILED, 0, 0, 0, 0, 2, None, None, now, True, error=info)
             self.store.commit([change], [event], lambda refused, failure: None)
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)
+        name = request.task if isinstance(request.task, str) else default_name(request.task)
+        tracker = TaskTracker(task_id, name=name, control=self)
+        tracker.observe(event)
+        tracker.settle(Outcome(TaskStatus.FAILED, error=info, error_object=error))
+        return tracker
 
     # -- life ----------------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.handle import Handle, Put
 from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args
 from rxtasks.wire.sealed import SealedFiles
+from rxtasks.worker.handler import holds_nothing
 from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
 
 __all__ = ["Intake", "refused"]
@@ -61,6 +62,8 @@ class Intake:
         self._registry = registry or default_registry
         self._table = CallableTable()
         self._plans: dict[int, _Plan] = {}
+        #: The keys of functions for workers in this process, by their id; holds none of them.
+        self._keys: dict[int, str] = {}
         self._checked: dict[int, TaskOptions] = {}
         kinds = {spec.isolation for spec in specs}
         self._in_process = bool(kinds) and "process" not in kinds
@@ -162,15 +165,20 @@ class Intake:
                 # By value: what it refers to may change until the next submit; the table looks after that.
                 return plan
             self._keep_live(define.key, function)
-        if not isinstance(task, str):
+        if not isinstance(task, str) and (plan.ref is not None or holds_nothing(function)):
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
             self._plans[id(function)] = plan
         return plan
 
     def _live(self, function: Callable[..., Any], name: str, options: TaskOptions) -> _Plan:
-        key = f"o:{next(self._numbers)}"
-        self._keep_live(key, function)
+        key = self._keys.get(id(function), "")
+        if self.live.get(key) is not function:
+            key = f"o:{next(self._numbers)}"
+            self._keep_live(key, function)
+            if len(self._keys) >= _MOST_PLANS:
+                self._keys.clear()
+            self._keys[id(function)] = key
         # The function itself stands where a process worker gets its pickle: it lives as long as the task.
         return _Plan(function, name, options, key, None, function)
 

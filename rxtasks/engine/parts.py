@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
@@ -29,10 +29,10 @@ from rxtasks.stores.base import Store
 if TYPE_CHECKING:
     from rxtasks.isolation.inline import InlineDesk
 
-__all__ = ["Parts"]
+__all__ = ["ANSWER", "Parts"]
 
 #: Seconds that a caller waits for the core's answer; it never takes that long.
-_ANSWER = 60.0
+ANSWER: Final = 60.0
 
 
 class Parts(RxSubject[Any]):
@@ -135,7 +135,7 @@ class Parts(RxSubject[Any]):
             answered.set()
 
         self.driver.ask(make, take)
-        if not answered.wait(_ANSWER if timeout is None else timeout):
+        if not answered.wait(ANSWER if timeout is None else timeout):
             raise TimeoutError("the engine has not answered in time")
         return answer[0]
 

@@ -36,7 +36,7 @@ from rxtasks.wire.message import (
 )
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.functions import Functions
-from rxtasks.worker.handler import Handler, plan_handler
+from rxtasks.worker.handler import Handler, holds_nothing, plan_handler
 from rxtasks.worker.outbox import Outbox
 
 __all__ = ["LiveFunctions", "LocalWorker"]
@@ -65,10 +65,15 @@ class LiveFunctions(Functions):
                 return super().handler(key)
             raise UnknownHandler(f"the function of this task ({key}) is gone")
         planned = self._planned.get(key)
-        if planned is None or planned.source is not function:
-            if len(self._planned) >= _MOST_HANDLERS:
-                self._planned.clear()
-            planned = self._planned[key] = plan_handler(function, function)
+        if planned is not None:
+            if planned.source is function:
+                return planned
+            if planned.source is None and key.startswith("o:"):  # such a key never stands for two functions
+                return planned.made_for(function)
+        planned = plan_handler(function, function)
+        if len(self._planned) >= _MOST_HANDLERS:
+            self._planned.clear()
+        self._planned[key] = planned if holds_nothing(function) else planned.bare()
         return planned
 
 

@@ -161,6 +161,8 @@ class CancelAsked(NamedTuple):
     reason: str | None
     #: The task if it waited in the store and is now held for this.
     claim: Claim | None
+    #: Leave a task alone that has begun.
+    unbegun: bool = False
 
 
 class Swept(NamedTuple):

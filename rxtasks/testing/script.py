@@ -116,7 +116,7 @@ def _cancel(sim: Simulation, a: int, b: int) -> None:
         return
     task_id = open_tasks[a % len(open_tasks)]
     claim = sim.store.claim_one(task_id)
-    if sim.ask(lambda ticket: CancelAsked(ticket, task_id, "enough", claim)):
+    if sim.ask(lambda ticket: CancelAsked(ticket, task_id, "enough", claim, b % 2 == 1)):
         sim.checker.cancelled.add(task_id)
 
 

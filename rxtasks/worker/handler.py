@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import Any
 
-__all__ = ["Handler", "Kind", "plan_handler", "wants_context"]
+__all__ = ["Handler", "Kind", "holds_nothing", "plan_handler", "wants_context"]
 
 _NAMED = re.compile(r"(?:[A-Za-z_]\w*\.)*TaskContext")
 
@@ -45,6 +45,19 @@ class Handler:
         #: The name of the parameter that takes the TaskContext, or None, and its position (-1: keyword only).
         self.context_name, self.context_index = wants_context(function)
 
+    def made_for(self, function: Callable[..., Any]) -> Handler:
+        """Return the handler of a function that this one was planned for; see `bare`."""
+        made = Handler.__new__(Handler)
+        made.function, made.source = _inner(function), function
+        made.kind, made.context_name, made.context_index = self.kind, self.context_name, self.context_index
+        return made
+
+    def bare(self) -> Handler:
+        """Return the plan without the function: it keeps nothing alive."""
+        made = self.made_for(self.function)
+        made.function = made.source = None  # type: ignore[assignment]
+        return made
+
     def inject(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Any) -> tuple[Any, Mapping[str, Any]]:
         """Return the arguments with `context` in its place; unchanged where the caller gave one."""
         name, index = self.context_name, self.context_index
@@ -59,9 +72,23 @@ class Handler:
 
 def plan_handler(function: Callable[..., Any], source: object | None = None) -> Handler:
     """Return the Handler of a callable; of one made by @task, that of the function inside."""
+    return Handler(_inner(function), function if source is None else source)
+
+
+def holds_nothing(function: Callable[..., Any]) -> bool:
+    """Say whether remembering the function keeps nothing alive but code: no closure, default or object it is bound to."""
+    return (
+        isinstance(function, types.FunctionType)
+        and function.__closure__ is None
+        and function.__defaults__ is None
+        and function.__kwdefaults__ is None
+    )
+
+
+def _inner(function: Callable[..., Any]) -> Callable[..., Any]:
     registration = getattr(function, "__rxtasks__", None)
-    inner = function if registration is None else registration.function
-    return Handler(inner, function if source is None else source)
+    inner: Callable[..., Any] = function if registration is None else registration.function
+    return inner
 
 
 def _kind(function: Callable[..., Any]) -> Kind:

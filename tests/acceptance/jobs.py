@@ -6,6 +6,7 @@ A gate is a FIFO: a handler waits for it without a loop, and goes on when the te
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from pathlib import Path
@@ -80,3 +81,46 @@ def where() -> tuple[int, str]:
 @task("acceptance.named", priority=3, tags=("tagged",))
 def named(value: Any) -> Any:
     return value
+
+
+def leave(code: int) -> None:
+    os._exit(code)
+
+
+def note_and_die(path: str) -> None:
+    """Say that a run has begun, and kill the worker."""
+    note(path, "begun")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+_set_up: list[str] = []
+
+
+def set_up(path: str, word: str) -> None:
+    """An initializer that says what it did, in a file and in its worker."""
+    _set_up.append(word)
+    note(path, word)
+
+
+def as_set_up() -> tuple[int, list[str]]:
+    return os.getpid(), list(_set_up)
+
+
+def fail_to_set_up() -> None:
+    raise LookupError("no licence")
+
+
+async def double_later(number: int) -> int:
+    return number * 2
+
+
+def double_and_tell(number: int, ctx: TaskContext) -> int:
+    ctx.progress(number)
+    return number * 2
+
+
+def wait_or_note(gate: str | None, path: str) -> None:
+    """Wait at the gate where there is one; say which it was."""
+    if gate is not None:
+        wait_at(gate)
+    note(path, "quick" if gate is None else "slow")

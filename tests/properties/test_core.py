@@ -169,6 +169,29 @@ def test_a_cancel_that_crosses_a_retry_is_kept() -> None:
     sim.settle()
 
 
+def test_a_cancel_of_what_has_not_begun_takes_it_back_and_leaves_what_runs() -> None:
+    """N-03: a task that waits in the store, or behind another one in a worker, is cancelled; one that runs goes on."""
+    sim = Simulation([WorkerSpec(1)])
+    (worker,) = _ready(sim)
+    for _ in range(20):  # short ones: the next are sent ahead
+        sim.submit(OPTIONS[0])
+        worker.end(_begun(worker), TaskStatus.SUCCEEDED)
+        worker.flush(9)
+    tasks = [sim.submit(OPTIONS[0]) for _ in range(4)]
+    run = _begun(worker)
+    assert len(worker.queue) > 1, "nothing was sent ahead"
+
+    def cancel(task: str) -> bool:
+        return bool(sim.ask(lambda ticket: CancelAsked(ticket, task, None, sim.store.claim_one(task), True)))
+
+    assert cancel(tasks[2]) and cancel(tasks[3]) and not cancel(tasks[0])
+    assert [TaskStatus.CANCELLED] * 2 == [sim.checker.outcomes[task].status for task in tasks[2:]]
+    worker.end(run, TaskStatus.SUCCEEDED)
+    sim.settle()
+    assert [TaskStatus.SUCCEEDED] * 2 == [sim.checker.outcomes[task].status for task in tasks[:2]]
+    assert not cancel(tasks[0]), "it has ended"
+
+
 def _asked(worker: SimulatedWorker) -> int:
     """Return how many commands (requests for a checkpoint) the worker has acknowledged, and forget them."""
     found = [report for report in worker.out if isinstance(report, Ack)]

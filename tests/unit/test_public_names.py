@@ -30,6 +30,7 @@ CONTRACT = [
     "TaskEngine",
     "TaskTracker",
     "TaskEventBus",
+    "TaskExecutor",
     "Worker",
     "WorkerPool",
     "WorkerProxyObservable",

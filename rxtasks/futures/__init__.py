@@ -1,0 +1,1 @@
+"""The service as a concurrent.futures.Executor: see rxtasks.futures.executor."""
