@@ -71,8 +71,9 @@ def test_one_stream_is_followed_once_and_another_replaces_it() -> None:
     second: Subject[TaskEvent] = Subject()
     recording = Recording()
     recording.follow(first)
+    (observer,) = first.observers
     recording.follow(first)
-    assert 1 == len(first.observers)
+    assert [observer] == first.observers
     first.on_next(status("A", 1, "running"))
     recording.follow(second)
     assert 0 == len(first.observers)
