@@ -224,25 +224,25 @@ class Admission(Parts):
 
     def withdraw(self, task_ids: Sequence[str], reason: str | None = None) -> list[bool]:
         """Cancel the tasks that have not begun; return for each whether it was cancelled by this."""
-        answers: list[bool] = []
-        answered = threading.Event()
-        claim_one = self.store.claim_one
-
-        def ask(task_id: str) -> None:
-            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id), True), take)
-
-        def take(answer: bool | None) -> None:
-            answers.append(bool(answer))
-            if len(answers) == len(task_ids):
-                answered.set()
-
         if not task_ids or not self._started:
             return [False for _ in task_ids]
-        for task_id in task_ids:
+        answers: dict[str, bool] = {}
+        answered = threading.Event()
+        wanted, claim_one = dict.fromkeys(task_ids), self.store.claim_one
+
+        def ask(task_id: str) -> None:
+            def take(answer: bool | None) -> None:
+                answers[task_id] = bool(answer)
+                if len(answers) == len(wanted):
+                    answered.set()
+
+            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id), True), take)
+
+        for task_id in wanted:
             ask(task_id)
         if not answered.wait(ANSWER):
             raise TimeoutError("the engine has not answered in time")
-        return answers
+        return [answers[task_id] for task_id in task_ids]
 
     def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
         claim = self.store.claim_one(task_id)
