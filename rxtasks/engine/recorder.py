@@ -127,14 +127,16 @@ class Recorder:
                 change = claim.change or self._change(claim)
                 change.status = status
                 claim.next_seq = change.next_seq = seq + 1
+                time_us = size or us_from_utc(event.time)
+                size = 0
                 if end is None:
                     claim.attempt = change.attempt = event.attempt
                     # By the worker's clock: short attempts arrive here with their end.
-                    claim.started_us = change.started_us = us_from_utc(event.time)
+                    claim.started_us = change.started_us = time_us
                     if claim.soft_ns and claim.ending is None:
                         claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
-                    self._ended(claim, change, event, end, now)
+                    self._ended(claim, change, event, end, time_us, now)
                     ended.append((claim, event, end))
                     last = -1
             elif type(event) is ProgressEvent:
@@ -210,13 +212,13 @@ class Recorder:
         self._batch.changes.append(change)
         return change
 
-    def _ended(self, claim: Claim, change: Change, event: StatusEvent, end: End, now: Now) -> None:
+    def _ended(self, claim: Claim, change: Change, event: StatusEvent, end: End, time_us: int, now: Now) -> None:
         change.release = True
         change.progress = claim.progress
         change.error = event.error
         status = event.status
         if status.terminal:
-            change.finished_us = us_from_utc(event.time)
+            change.finished_us = time_us
             value, blob, error_blob, error_object, _, _ = end
             change.value = value
             change.blob = blob

@@ -88,7 +88,7 @@ class EventAssembler:
                 event: TaskEvent = StatusEvent(
                     task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
                 )
-                add((token, event, None, 0))
+                add((token, event, None, row[3]))
             elif kind == END:
                 _, _, _, time_us, word, value, error, delay, ran_us = row
                 del held[token]
@@ -119,7 +119,7 @@ class EventAssembler:
                     None if value is None else shown_value(value),
                     info,
                 )
-                add((token, event, _end((value, blob, error_blob, error_object, delay, ran_us)), 0))
+                add((token, event, _end((value, blob, error_blob, error_object, delay, ran_us)), time_us))
             elif kind == OUTPUTS:
                 _, _, _, times, values, sizes = row
                 seqs[token] = seq + len(times) - 1

@@ -50,8 +50,9 @@ class Run(NamedTuple):
     sizes: list[int]
 
 
-#: One event of a task as a worker reported it: claim token, event, end of the attempt or None, bytes of a log or output
-#: (-1: it takes no credit). Or several outputs.
+#: One event of a task as a worker reported it: claim token, event, end of the attempt or None, and a number: bytes of a log
+#: or output (-1: it takes no credit), microseconds since the epoch of a status (its time; 0: see the event). Or several
+#: outputs.
 Occurrence: TypeAlias = tuple[int, TaskEvent, End | None, int] | Run
 
 
