@@ -145,8 +145,10 @@ class ServiceView:
                 raise SettingsError(
                     f"map takes iterables of arguments, not {items!r}; submit takes the arguments themselves"
                 )
+        refill = 1
         if buffersize is None:
             buffersize = max(64, 4 * self._service._slots())
+            refill = buffersize // 4  # what is in flight then keeps every worker busy
         if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
             raise SettingsError(f"map: buffersize is a whole number from 1, not {buffersize!r}")
         return MapStream(
@@ -155,6 +157,7 @@ class ServiceView:
             iterables,
             ordered=ordered,
             buffersize=buffersize,
+            refill=refill,
             emit_failures=on_failure == "emit",
             changes=self._changes,
         )

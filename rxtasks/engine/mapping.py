@@ -52,6 +52,7 @@ class MapStream(Observable[Any]):
         *,
         ordered: bool,
         buffersize: int,
+        refill: int,
         emit_failures: bool,
         changes: dict[str, Any],
     ) -> None:
@@ -61,6 +62,8 @@ class MapStream(Observable[Any]):
         self._iterables = iterables
         self._ordered = ordered
         self._buffersize = buffersize
+        #: Results that have been emitted before as many items are pulled, all at once: each pull wakes two threads.
+        self._refill = refill
         self._emit_failures = emit_failures
         self._changes = changes
         self._latest: Callable[[], _MapRun | None] = _none
@@ -105,6 +108,8 @@ class _MapRun:
         self._target: Target[Any] = Target(self._subject, observer)
         self._subject._attach(self._target)
         self._slots = threading.Semaphore(stream._buffersize)
+        #: Slots that are free and not given back yet; kept by the delivery thread.
+        self._freed = 0
         self._lock = threading.Lock()
         #: Index of each task in flight.
         self._flying: dict[str, int] = {}
@@ -194,7 +199,11 @@ class _MapRun:
             self._over = True
             self._cancel_later()
             yield Ending(self._target, error), None
-        self._slots.release()
+        self._freed += 1
+        if self._freed >= self._stream._refill:
+            # Fewer stay free, as long as others are in flight that will free theirs.
+            self._slots.release(self._freed)
+            self._freed = 0
 
     @staticmethod
     def _error(index: int, task_id: str, outcome: Outcome) -> Exception:

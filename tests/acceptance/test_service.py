@@ -241,6 +241,33 @@ def test_map_pulls_no_further_than_its_buffer() -> None:
             made.map(jobs.double, [1], buffersize=0)
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("count", [0, 1, 15, 16, 17, 63, 64, 65, 80, 81, 300])
+def test_map_ends_whatever_the_number_of_items(made: TaskService, count: int, ordered: bool) -> None:
+    """R6: items are pulled some at a time, never more than fit, and none is left behind at the end."""
+    pulled, emitted, most = 0, 0, 0
+
+    def items() -> Iterator[int]:
+        nonlocal pulled, most
+        for number in range(count):
+            pulled += 1
+            most = max(most, pulled - emitted)
+            yield number
+
+    results: list[int] = []
+    over = threading.Event()
+
+    def take(result: int) -> None:
+        nonlocal emitted
+        emitted += 1
+        results.append(result)
+
+    made.map(jobs.double, items(), ordered=ordered).subscribe(take, print, over.set)
+    assert over.wait(SOON)
+    assert [2 * number for number in range(count)] == (results if ordered else sorted(results))
+    assert most <= 64
+
+
 def test_map_names_the_item_that_failed(made: TaskService) -> None:
     """E-06: on_failure raise and emit; several iterables; unordered results; a failing iterable."""
     failed = recorded(made.map(jobs.fail_on, [3] * 9, range(9))).over()
