@@ -17,10 +17,12 @@ from tests.chaos.support import LONG, Watched, service
 
 def crash(shared: Pool, handler: object, *args: object) -> WorkerCrashed:
     """Run a handler that takes its worker down; return the error, and see that the others go on."""
-    tasks, _ = shared
+    tasks, witness = shared
     tracker = tasks.with_options(max_crashes=1).submit(handler, *args)  # type: ignore[arg-type]
     with pytest.raises(WorkerCrashed) as caught:
         tracker.result(LONG)
+    # Else the next test that counts descriptors would count those of a worker on its way.
+    witness.wait(lambda: [w.status for w in tasks.workers()].count(WorkerStatus.IDLE) == 2, "the new worker")
     assert [3] * 20 == [each.result(LONG) for each in [tasks.submit(add, 1, 2) for _ in range(20)]]
     return caught.value
 
