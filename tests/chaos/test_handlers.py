@@ -22,7 +22,7 @@ def crash(shared: Pool, handler: object, *args: object) -> WorkerCrashed:
     with pytest.raises(WorkerCrashed) as caught:
         tracker.result(LONG)
     # Else the next test that counts descriptors would count those of a worker on its way.
-    witness.wait(lambda: [w.status for w in tasks.workers()].count(WorkerStatus.IDLE) == 2, "the new worker")
+    witness.wait(lambda: [w.status for w in tasks.workers()].count("idle") == 2, "the new worker")
     assert [3] * 20 == [each.result(LONG) for each in [tasks.submit(add, 1, 2) for _ in range(20)]]
     return caught.value
 
