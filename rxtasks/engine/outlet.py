@@ -129,8 +129,8 @@ class ServiceOutlet:
                     tracker.observe_run(events[at:end], sizes[at:end], batches)
                 if kind is LogEvent:
                     for line in events[at:end]:
-                        if line.level in levels:  # type: ignore[attr-defined]
-                            self._echo.put(line)  # type: ignore[arg-type]
+                        if isinstance(line, LogEvent) and line.level in levels:
+                            self._echo.put(line)
             elif tracker is not None:
                 tracker.observe(event, sizes[at], batches)
             at = end

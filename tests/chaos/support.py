@@ -145,7 +145,16 @@ def service(workers: int = 2, **settings: Any) -> Iterator[tuple[TaskService, Wi
     while left[0] > before[0] and time.monotonic() < deadline:
         left = leftovers()  # a timer of the last turn may hold one for a moment; each look collects garbage anew
     assert set(before[1]) >= set(left[1]), "processes left"
-    assert before[0] >= left[0], f"descriptors left: {left[0] - before[0]}"
+    assert before[0] >= left[0], f"descriptors left: {left[0] - before[0]}; open now: {open_files()}"
+
+
+def open_files() -> list[str]:
+    """Return what this process's descriptors lead to."""
+    found: list[str] = []
+    for number in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.append(f"{number}: {os.readlink(f'/proc/self/fd/{number}')}")
+    return found
 
 
 def leftovers() -> tuple[int, list[int], int]:

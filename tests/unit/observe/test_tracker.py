@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import gc
+import subprocess
+import sys
 import threading
 import weakref
 from typing import Any
@@ -497,3 +499,27 @@ def test_resumed_starts_at_a_seq(core: Core) -> None:
     assert sink.seqs == [1200, 1201, 1202] and sink.got[-1] == "done" and logs.seqs == [1200, 1201]
     assert resumed.result(0) == 8 and resumed.done and resumed.status == "succeeded"
     assert resumed.future is tracker.future and len(resumed.log_tail) == 1000
+
+
+def test_trackers_that_waited_together_have_no_dict_each() -> None:
+    """E-06: what a task's events bring lies in the object; a dict for each would be the garbage collector's burden.
+
+    In a process of its own: the first instances of a class settle it.
+    """
+    program = """
+import gc
+from datetime import UTC, datetime
+from rxtasks.lifecycle.events import StatusEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.observe.tracker import TaskTracker
+
+many = [TaskTracker(f"T{number}") for number in range(100)]
+for tracker in many:
+    for seq, status in enumerate((TaskStatus.RUNNING, TaskStatus.SUCCEEDED), 1):
+        tracker.observe(StatusEvent(tracker.task_id, seq, 1, "w", datetime.now(UTC), status), batches=seq)
+    tracker.settle(["j", 5])
+    assert tracker.result() == 5
+print(sum(any(type(held) is dict for held in gc.get_referents(tracker)) for tracker in many))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=SOON * 4)
+    assert ("", "0\n") == (done.stderr, done.stdout)
