@@ -77,7 +77,7 @@ def check_rows(rows: list[list[Any]]) -> int:
             blobs += check_rows([row])
         except (KeyError, IndexError, TypeError):
             _refuse(row)
-    if nested and deeper(nested, orjson.dumps(nested), MAX_DEPTH + 1):
+    if nested and _too_deep(nested):
         raise ProtocolError("a value in an event is nested too deep")
     return blobs
 
@@ -110,6 +110,14 @@ def check_error(error: Any, nested: list[Any]) -> int:
     if type(pickled) is not bool:
         raise ProtocolError("an error in an event has not the shape of an error")
     return int(pickled)
+
+
+def _too_deep(nested: list[Any]) -> bool:
+    try:
+        data = orjson.dumps(nested)
+    except TypeError:  # it reads what is four times as deep as what it writes
+        return True
+    return deeper(nested, data, MAX_DEPTH + 1)
 
 
 _INTEGERS = frozenset({int})

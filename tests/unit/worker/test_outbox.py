@@ -84,6 +84,47 @@ def test_rows_are_numbered_when_they_leave() -> None:
     assert 6 == len(held.rows)
 
 
+def test_outputs_in_a_row_are_one_row_of_their_task() -> None:
+    """E-03: numbered one by one, whatever else and whoever else comes between them."""
+    held = Held()
+    one, two = held.box.open(assignment(1)), held.box.open(assignment(2, first=10))
+    for value in (1, {"a": 2}, None):
+        one.output(value)
+    two.output(4)
+    two.output(5)
+    one.output(6)
+    one.log("INFO", "a", "log")
+    one.output(7)
+    one.end("succeeded")
+    held.box.flush()
+    assert [
+        (OUTPUTS, 1, 1, 1),
+        (OUTPUTS, 1, 2, {"a": 2}),
+        (OUTPUTS, 1, 3, None),
+        (OUTPUTS, 2, 10, 4),
+        (OUTPUTS, 2, 11, 5),
+        (OUTPUTS, 1, 4, 6),
+        (LOG, 1, 5, "INFO"),
+        (OUTPUTS, 1, 6, 7),
+        (END, 1, 7, "succeeded"),
+    ] == [(*row[:3], row[4]) for row in held.rows]
+
+
+def test_outputs_in_a_row_leave_by_themselves() -> None:
+    """R6: at 256 of them or 64 KiB, as rows do."""
+    held = Held()
+    lane = held.box.open(assignment())
+    for number in range(255):
+        lane.output(number)
+    assert [] == held.rows
+    lane.output(255)
+    assert list(range(256)) == [row[4] for row in held.rows]
+    lane.output(["x" * 40_000])
+    assert 256 == len(held.rows)
+    lane.output(["x" * 40_000])
+    assert 258 == len(held.rows)
+
+
 def test_only_what_a_task_says_is_urgent() -> None:
     """R5: that a task runs may be said later than what it says; each is asked for once between two flushes."""
     held = Held()
