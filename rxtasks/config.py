@@ -57,8 +57,8 @@ class Settings:
     max_queue: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
     #: Bytes that the arguments of one task, a result, an output, a checkpoint or an object given to put() may take, pickled.
     max_payload: int = attrs.field(default=2**30, validator=_number(2**20, whole=True))
-    #: Seconds of measured run time that are sent ahead to a busy worker.
-    send_ahead: float = attrs.field(default=0.005, validator=_number(0))
+    #: Seconds of measured run time that a busy worker holds, sent ahead included.
+    send_ahead: float = attrs.field(default=0.030, validator=_number(0))
     #: Units (an event, or each KiB of it) that a task may log or emit ahead of its acknowledgement.
     credit: int = attrs.field(default=1024, validator=_number(2, whole=True))
     #: Attempts that may be interrupted (drain, another task's kill) before the task fails.

@@ -7,10 +7,9 @@
                           └─────────────── TakenBack (what it has not begun) <───────┘
 
 - A free slot always gets a task. Behind it, tasks are sent ahead as long as the measured run time of all that a worker
-  holds stays within `send_ahead` (5 ms): a round trip then costs nothing, and nobody waits long. One is sent ahead as long
-  as it and what runs before it take no more than four times that: a worker that waits for its next task after each one of
-  10 ms loses several percent. A function that has not been measured yet, a task with a timeout and one that crashed before
-  are never sent ahead.
+  holds stays within `send_ahead` (30 ms): a round trip then costs nothing, nobody waits long, and a worker that tells of
+  its tasks every 10 ms does not run dry in between. A function that has not been measured yet, a task with a timeout and
+  one that crashed before are never sent ahead.
 - How many are claimed beyond the free slots grows from 2, doubling while all of them could be placed, as in TCP's slow
   start (RFC 5681); what cannot be placed goes back to the store, so that priorities keep their meaning, and nothing is
   claimed beyond the free slots until a short task has ended.
@@ -68,8 +67,6 @@ class Dispatcher:
         self._pool = pool
         self._settings = settings
         self._budget_us = int(settings.send_ahead * 1e6)
-        #: Microseconds of what runs and what is sent ahead of it, if that is one task.
-        self._single_us = 4 * self._budget_us
         self._lanes: dict[Lane, _LaneState] = {lane: _LaneState() for lane in pool.lanes}
         #: Measured run time by function, microseconds: an exponential moving average (weight 1/8, as RFC 6298's SRTT).
         self._measured: dict[str, float] = {}
@@ -88,7 +85,7 @@ class Dispatcher:
             if len(measured) >= _MOST_MEASURED:
                 measured.pop(next(iter(measured)))
             measured[function] = float(ran_us)
-        if ran_us < self._single_us:
+        if ran_us < self._budget_us:
             state = self._lanes[lane]
             if not state.ahead:
                 state.ahead = 1
@@ -209,15 +206,14 @@ class Dispatcher:
             if worker.exclusive or len(worker.assigned) >= _MOST_HELD:
                 continue
             if self._budget_us > worker.load_us:
-                room += min(_MOST_HELD - len(worker.assigned), (self._budget_us - worker.load_us) // _OVERHEAD_US)
-            elif len(worker.assigned) == worker.spec.concurrency and worker.load_us < self._single_us:
-                room += 1
+                mean_us = worker.load_us // len(worker.assigned) if worker.assigned else _OVERHEAD_US
+                room += min(_MOST_HELD - len(worker.assigned), (self._budget_us - worker.load_us) // mean_us)
         return room
 
     def _assign(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> None:
         heap = [(worker.load_us, index, worker) for index, worker in enumerate(workers) if not worker.exclusive]
         heapq.heapify(heap)
-        ready, measured, budget, single = state.ready, self._measured, self._budget_us, self._single_us
+        ready, measured, budget = state.ready, self._measured, self._budget_us
         parcels: dict[str, tuple[list[Define], list[Assignment]]] = {}
         placed = 0
         while ready and heap:
@@ -241,7 +237,7 @@ class Dispatcher:
             elif held < worker.spec.concurrency:
                 heapq.heapreplace(heap, (load + cost, index, worker))
             elif (
-                (load + cost > budget and (ran is None or held > worker.spec.concurrency or load + cost > single))
+                load + cost > budget  # of an unmeasured one always
                 or held >= _MOST_HELD
                 or envelope.options.timeout is not None
             ):

@@ -54,7 +54,7 @@ __all__ = ["Driver"]
 #: Most nanoseconds of one sleep; a clock that jumps is noticed after that.
 _LONGEST = 60_000_000_000
 #: Seconds for which the thread stays awake for a report that is expected in a moment (see worker.waiting).
-_SPIN = 0.000_2
+_SPIN = 0.000_5
 #: Seconds for which a thread that was just woken is waited for before delivery gets its events.
 _LINGER = 0.000_025
 #: Events of one turn up to which handing them to delivery may wait for the next turn.

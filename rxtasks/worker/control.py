@@ -20,7 +20,7 @@ __all__ = ["Control"]
 FLUSH_DELAY: Final = 0.003
 #: Seconds for which a task may run before the parent hears that it does and this thread reads the channel: waking it
 #: costs the handler 0.1 ms of the interpreter, which each task of a few milliseconds would pay.
-LONG_DELAY: Final = 0.010
+LONG_DELAY: Final = 0.020
 
 
 class Control:
@@ -55,7 +55,7 @@ class Control:
         threading.Thread(target=self._run, name="rxtasks-control", daemon=True).start()
 
     def arm(self, soon: bool) -> None:
-        """Have the control thread look in 10 ms, or 3 if `soon`."""
+        """Have the control thread look in 20 ms, or 3 if `soon`."""
         self.armed = True
         if soon:
             self.soon = True

@@ -23,6 +23,10 @@ GONE: Final = -1
 
 #: Microseconds since the last flush after which the end of an attempt is one.
 PACE_US: Final = 2000
+#: The same for attempts of LONG_US and more: each report wakes three threads of the parent, and costs a worker beside it,
+#: with what they leave of its caches, a third of a millisecond. Less than LONG_DELAY, so that ends are reported from here.
+LONG_PACE_US: Final = 10_000
+LONG_US: Final = 1000
 #: Types of values that take no room to speak of.
 _SMALL: Final = frozenset({type(None), bool, int, float})
 
@@ -179,7 +183,8 @@ class Lane:
                 weight += len(error_blob) >> 10
             known = self.seq > self.first
             now = box.now()
-            box.add([END, self, 0, now, status, value, error, delay, ran_us], weight)
-            if known or now - box.flushed_us >= PACE_US:
+            calm = ran_us >= LONG_US and box.patient
+            box.add([END, self, 0, now, status, value, error, delay, ran_us], weight, calm=calm)
+            if known or now - box.flushed_us >= (LONG_PACE_US if calm else PACE_US):
                 # Known to run above, it gets what is written to descriptors 1 and 2: its end goes first.
                 box.flush_ended()

@@ -8,7 +8,8 @@
 
 Rows wait so that many leave together. With a `wake` they wait until somebody calls flush(): wake(soon) is called when the
 first one comes, `soon` for all but the news that a task runs. A flush happens by itself at 256 events or about 64 KiB, and at
-the end of an attempt if the last one is 2 ms ago. Without a `wake` each put is a flush.
+the end of an attempt if the last one is 2 ms ago; ends of attempts that took a millisecond or more wait 10 ms for each
+other where the box is `patient`. Without a `wake` each put is a flush.
 
 Bounds: logs and outputs by their task's credit, statuses and results by the assignments, progress by one row a task,
 lines of the worker's own log by WORKER_LINES (then dropped and counted).
@@ -73,6 +74,8 @@ class Outbox:
         #: Bytes that an output may take, pickled; set by the executor.
         self.max_payload = PAYLOAD_LIMIT
         self.now = (clock or SystemClock()).wall_us
+        #: Ends of attempts of milliseconds may wait for each other: one runs at a time, and a flush follows the last one.
+        self.patient = False
         self._ask = ask
         self._wake = wake
         self._calm = calm
@@ -124,8 +127,8 @@ class Outbox:
             self._worker_lines += 1
             self.add([LOG, 0, 0, self.now(), level, message, stream, fields, len(message)], len(message) >> 10)
 
-    def add(self, row: Row, kib: int) -> None:
-        """Append a row. The lock is held."""
+    def add(self, row: Row, kib: int, *, calm: bool = False) -> None:
+        """Append a row; `calm`: for which it is enough to leave with others. The lock is held."""
         self.rows.append(row)
         self._count += 1
         self._kib += kib
@@ -134,7 +137,7 @@ class Outbox:
             self.flush()
             if self.gone > FLUSH_ROWS:
                 self._compact()
-        elif not self._hurried:
+        elif not (calm or self._hurried):
             self._hurried = True
             wake(True)
 

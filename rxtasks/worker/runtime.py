@@ -5,8 +5,9 @@
     main thread                                     control thread
     -----------                                     --------------
     idle: reads the channel itself                  asleep but for heartbeats
-    busy: a token, a task, a token, a task ...      3 ms after a task has said something, or 10 ms after it began:
-          flushes between two tasks every 2 ms      flush, and from now on read the channel
+    busy: a token, a task, a token, a task ...      3 ms after a task has said something, or 20 ms after it began:
+          flushes between two tasks every 2 ms,     flush, and from now on read the channel
+          every 10 ms if they take milliseconds
     done: takes the channel back, flushes           asleep again
 
 So a short task costs no switch between threads, and during a long one commands are seen, rows leave and hearts beat.
@@ -78,6 +79,7 @@ class Runtime:
             ready=self._ready,
             lock=channel.lock,
         )
+        self.outbox.patient = self._limit == 1
         self.tap = Tap(self.outbox.worker_log)
         self.executor = Executor(
             self.outbox,

@@ -4,8 +4,9 @@ A process that sleeps in the kernel needs 30 to 100 us to run again, and finds i
 task, waits for its result and submits the next one pays that for every task. So after a wait that was shorter than
 SPIN the next one begins with looking again and again (adaptive spinning, as mutexes and network drivers do: "busy
 polling"), giving the core to whoever else wants it between two looks. It ends when nothing has come for SPIN; then the
-worker sleeps, and goes on sleeping until commands come quickly again. An idle worker never spins, nor does one whose
-machine has a single core.
+worker sleeps, and goes on sleeping until commands come quickly again. SPIN is several round trips: were it shorter than
+a slow one, one slow trip would put the worker to sleep, which makes the next one slow. An idle worker never spins, nor
+does one whose machine has a single core.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rxtasks.machine import usable_cpus
 __all__ = ["SPIN", "ChannelPoll"]
 
 #: Seconds of the longest wait that is spent awake.
-SPIN: Final = 0.000_3
+SPIN: Final = 0.001
 
 _BOTH: Final = select.POLLIN | select.POLLOUT
 

@@ -157,6 +157,35 @@ def test_ends_leave_by_themselves_every_two_milliseconds() -> None:
     assert 5 == held.calmed
 
 
+def test_ends_of_longer_tasks_wait_for_each_other_where_that_is_wanted() -> None:
+    """R5: a worker that runs one task at a time tells of those of milliseconds every 10 ms, and is not woken for it."""
+    held = Held()
+    held.box.patient = True
+    for token in range(1, 13):
+        lane = held.box.open(assignment(token))
+        lane.running()
+        held.now_us += 3000
+        lane.end("succeeded", ran_us=3000)
+        assert len(held.rows) == token // 4 * 8
+    assert 3 == held.calmed
+    assert [False] * 3 == held.woken, "that a task runs asks for a flush, in a while; its end asks for no other"
+    lane = held.box.open(assignment(13))
+    lane.running()
+    held.box.flush()
+    lane.end("succeeded", ran_us=3000)
+    assert 26 == len(held.rows), "one that is known to run has its end told at once"
+
+
+def test_an_end_does_not_wait_where_several_run() -> None:
+    """R5: a worker of several at a time would not notice that it was the last one."""
+    held = Held()
+    lane = held.box.open(assignment())
+    lane.running()
+    held.now_us += 3000
+    lane.end("succeeded", ran_us=3000)
+    assert 2 == len(held.rows)
+
+
 def test_progress_in_a_row_takes_one_place() -> None:
     """R6, R8: a loop of progress keeps one row; produced = delivered + conflated."""
     held = Held()
