@@ -59,6 +59,8 @@ class Settings:
     max_payload: int = attrs.field(default=2**30, validator=_number(2**20, whole=True))
     #: Seconds of measured run time that a busy worker holds, sent ahead included.
     send_ahead: float = attrs.field(default=0.030, validator=_number(0))
+    #: Fork process workers from a process that has loaded what they need (Linux), instead of starting each from nothing.
+    fork_server: bool = attrs.field(default=True, validator=_flag)
     #: Units (an event, or each KiB of it) that a task may log or emit ahead of its acknowledgement.
     credit: int = attrs.field(default=1024, validator=_number(2, whole=True))
     #: Attempts that may be interrupted (drain, another task's kill) before the task fails.

@@ -35,6 +35,7 @@ from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
 from rxtasks.forking import no_longer, put_right
 from rxtasks.isolation.base import Reader, Setup
+from rxtasks.isolation.forkserver import ForkServer
 from rxtasks.isolation.quickio import give_way
 from rxtasks.lifecycle.task import new_id
 from rxtasks.machine import usable_cpus
@@ -75,6 +76,7 @@ class Driver(Doing):
         super().__init__(store, outlet, clock)
         self.settings = settings
         self.setup = setup
+        self.fork_server = ForkServer(wanted=settings.fork_server)
         self.failed: BaseException | None = None
         self._core = core
         self._inbox: deque[Stimulus | Callable[[], list[Stimulus]]] = deque()
@@ -365,6 +367,7 @@ class Driver(Doing):
             worker.free()
             self._outlet.lost(worker, "the engine has ended")
         self.workers.clear()
+        self.fork_server.close()
         self._readiness.close()
         self._wakeup.close()
         if self._recording is not None:
@@ -397,6 +400,7 @@ class Driver(Doing):
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 worker.after_fork()
+        self.fork_server.after_fork()
         with contextlib.suppress(OSError):
             self._readiness.close()
 

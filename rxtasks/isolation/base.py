@@ -18,6 +18,7 @@ import attrs
 from reactivex import Observable
 
 from rxtasks.config import Settings
+from rxtasks.isolation.forkserver import ForkServer
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
 from rxtasks.reactive.subject import RxSubject
@@ -52,6 +53,8 @@ class Host:
     live: weakref.WeakValueDictionary[str, Any]
     #: Gives the object that was put under a key, to workers in this process.
     find_object: Callable[[str], Any] | None = None
+    #: Forks process workers.
+    fork_server: ForkServer
     #: Where inline tasks meet their submitters (isolation.inline.InlineDesk).
     desk: Any = None
 

@@ -28,10 +28,11 @@ from reactivex import Observable
 from rxtasks.errors import PayloadError
 from rxtasks.isolation.base import Host, Worker, configure
 from rxtasks.isolation.channel import Channel
+from rxtasks.isolation.command import command_line
 from rxtasks.isolation.outputs import Outputs
 from rxtasks.isolation.proxy import WorkerProxyObservable
 from rxtasks.isolation.quickio import Receiver
-from rxtasks.isolation.spawn import ProcessHandle, command_line
+from rxtasks.isolation.spawn import ProcessHandle, Started, start
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
 from rxtasks.wire.message import Assign, Assignment, Command, Define, Events
@@ -47,7 +48,7 @@ _STOPPED = 4
 
 
 class ProcessWorker(Worker):
-    """Runs its tasks in `python -P -m rxtasks.worker`."""
+    """Runs its tasks in `python -P -m rxtasks.worker`, or in a fork of one that has just loaded everything."""
 
     isolation: ClassVar[str] = "process"
 
@@ -97,8 +98,11 @@ class ProcessWorker(Worker):
             out_read, out_write = _pipe(failed, theirs)
             err_read, err_write = _pipe(failed, theirs)
             fds = (their_end.fileno(), token_read, their_passing.fileno())
-            command = command_line(str(fds[0]), str(fds[1]), str(os.getpid()), str(fds[2]))
-            handle = ProcessHandle(command, fds, out_write, err_write)
+            started: Started | None = self._host.fork_server.fork(*fds, out_write, err_write)
+            if started is None:
+                command = command_line(str(fds[0]), str(fds[1]), str(os.getpid()), str(fds[2]))
+                started = start(command, fds, out_write, err_write)
+            handle = ProcessHandle(started)
             failed.callback(handle.reap)
         host = self._host
         self._handle = handle

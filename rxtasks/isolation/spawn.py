@@ -5,38 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import site
 import subprocess
-import sys
-from pathlib import Path
+from typing import Any, Protocol
 
 import attrs
 
 from rxtasks.forking import close_copies
 from rxtasks.worker.children import descendants
 
-__all__ = ["Exit", "ProcessHandle", "command_line"]
-
-#: Where the package lies: a worker must find the same one.
-_ROOT = str(Path(__file__).resolve().parents[2])
+__all__ = ["Exit", "ProcessHandle", "Started", "start"]
 
 #: Descendants outside of its group that are held at most.
 _MOST_STRAYS = 256
-
-_BOOT = "import sys; sys.path.insert(0, sys.argv.pop(1)); from rxtasks.worker.__main__ import main; main()"
-
-
-def command_line(*arguments: str) -> list[str]:
-    """Return the command of a worker: `python -P -m rxtasks.worker ARGUMENTS`, with this interpreter's own flags.
-
-    Where the package is not installed (a source tree), its directory is handed over on the command line: -P keeps the
-    working directory out of sys.path.
-    """
-    flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag != "-P"]  # type: ignore[attr-defined]
-    installed = [*site.getsitepackages(), site.getusersitepackages()]
-    if _ROOT in installed:
-        return [sys.executable, *flags, "-P", "-m", "rxtasks.worker", *arguments]
-    return [sys.executable, *flags, "-P", "-c", _BOOT, _ROOT, *arguments]
 
 
 @attrs.frozen
@@ -47,19 +27,39 @@ class Exit:
     signal: int | None
 
 
+class Started(Protocol):
+    """A child process of this one: a Popen, or one that was forked for it."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+
+    returncode: Any
+
+    def wait(self) -> Any:
+        """Collect it when it has ended."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Signal it, if it has not been collected."""
+
+
+def start(command: list[str], pass_fds: tuple[int, ...], stdout: int, stderr: int) -> Started:
+    """Start a process in a session of its own, with nothing to read.
+
+    Raises:
+        OSError: there is no room for another process, or no such program.
+    """
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, pass_fds=pass_fds, start_new_session=True
+    )
+
+
 class ProcessHandle:
     """A child process, its pidfd and its process group (it leads a session of its own)."""
 
-    def __init__(self, command: list[str], pass_fds: tuple[int, ...], stdout: int, stderr: int) -> None:
-        self._popen = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-            pass_fds=pass_fds,
-            start_new_session=True,
-        )
-        self.pid = self._popen.pid
+    def __init__(self, started: Started) -> None:
+        self._started = started
+        self.pid = started.pid
         self._strays: dict[int, int] = {}
         try:
             self.pidfd = os.pidfd_open(self.pid)
@@ -106,10 +106,9 @@ class ProcessHandle:
         self._gather_strays()
         try:
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass
-        except PermissionError:
-            self._popen.send_signal(number)
+        except (ProcessLookupError, PermissionError):
+            # It has ended, or was forked a moment ago and has no group of its own yet; or a member is somebody else's.
+            self._started.send_signal(number)
         for pidfd in self._strays.values():
             _signal(pidfd, number)
 
@@ -119,7 +118,7 @@ class ProcessHandle:
         What comes into being later, or while it is killed from outside, is beyond the reach of this: that takes a
         guardian, an ancestor to which orphans go.
         """
-        if self._popen.returncode is not None:
+        if self._started.returncode is not None:
             return
         for pid in descendants(self.pid)[:_MOST_STRAYS]:
             if pid not in self._strays:
@@ -130,7 +129,7 @@ class ProcessHandle:
     def reap(self) -> None:
         """End what is left of it and of its group, then collect it and close every descriptor."""
         self.kill_tree(True)
-        self._popen.wait()
+        self._started.wait()
         for pidfd in self._strays.values():
             os.close(pidfd)
         self._strays.clear()

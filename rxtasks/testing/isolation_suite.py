@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -59,12 +59,14 @@ class IsolationSuite:
     concurrent: ClassVar[bool] = True
     #: Values travel to another process.
     travels: ClassVar[bool] = False
+    #: Settings of the service.
+    settings: ClassVar[Mapping[str, Any]] = {}
 
     @pytest.fixture(scope="class")
     @classmethod
     def service(cls) -> Iterator[TaskService]:
         """Yield a service with one worker of the isolation."""
-        with TaskService(1, isolation=cls.isolation, echo=None, on_exit="force") as service:
+        with TaskService(1, isolation=cls.isolation, echo=None, on_exit="force", **cls.settings) as service:
             yield service
 
     @staticmethod
@@ -259,7 +261,7 @@ class IsolationSuite:
         if not self.concurrent:
             pytest.skip("each runs on its caller's thread")
         spec = WorkerSpec(1, self.isolation, concurrency=3)
-        with TaskService([spec], echo=None, on_exit="force") as service:
+        with TaskService([spec], echo=None, on_exit="force", **self.settings) as service:
             met = [service.submit(handlers.meet, "three", 3) for _ in range(3)]
             assert [0, 1, 2] == sorted(tracker.result(timeout=SOON) for tracker in met)
             said = [service.submit(handlers.add_async, n, n) for n in range(6)]

@@ -1,5 +1,7 @@
 """A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid> [<passing_fd>]`.
 
+`python -P -m rxtasks.worker forkserver <control_fd> <parent_pid>` is one from which workers are forked (forkserver.py).
+
 ::
 
     kernel: end with the parent ── greeting ── taps ── modules ── initializer ── Ready ── serve ── leave
@@ -18,22 +20,38 @@ from rxtasks.wire.message import PROTOCOL, Configure, Message, Ready, StartFaile
 from rxtasks.worker import kernel
 from rxtasks.worker.channel import Channel
 from rxtasks.worker.children import end_children
+from rxtasks.worker.forkrequest import FORK_SERVER
 from rxtasks.worker.registry import default_registry
 from rxtasks.worker.runtime import Runtime
 
-__all__ = ["main"]
+__all__ = ["main", "run"]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a worker; does not return."""
+    """Run a worker, or a fork server; does not return."""
     given = sys.argv[1:] if arguments is None else arguments
+    if given[0] == FORK_SERVER:
+        from rxtasks.worker.forkserver import serve
+
+        serve(int(given[1]), int(given[2]), lambda arguments: run(arguments, forked=True))
+    run(given)
+
+
+def run(given: list[str], *, forked: bool = False) -> None:
+    """Run a worker; does not return.
+
+    Args:
+        given: the command's arguments.
+        forked: it is a copy of the fork server, which has done what copies inherit.
+    """
     channel_fd, tokens, parent = int(given[0]), int(given[1]), int(given[2])
     passing_fd = int(given[3]) if len(given) > 3 else -1
     kernel.outlive_nobody()
     if os.getppid() != parent:
         os._exit(0)
     kernel.become_subreaper()
-    kernel.spare_the_parent()
+    if not forked:
+        kernel.spare_the_parent()
     for fd in (channel_fd, tokens, passing_fd):
         if fd >= 0:
             os.set_inheritable(fd, False)

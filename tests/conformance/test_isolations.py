@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from rxtasks.testing.isolation_suite import IsolationSuite
 
 
@@ -17,3 +19,11 @@ class TestThread(IsolationSuite):
 class TestProcess(IsolationSuite):
     isolation = "process"
     travels = True
+
+
+class TestProcessOfItsOwn(IsolationSuite):
+    """Not forked from a fork server."""
+
+    isolation = "process"
+    travels = True
+    settings: ClassVar[dict[str, Any]] = {"fork_server": False}

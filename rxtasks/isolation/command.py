@@ -1,0 +1,29 @@
+"""The command line of a worker process."""
+
+from __future__ import annotations
+
+import site
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+__all__ = ["command_line"]
+
+#: Where the package lies: a worker must find the same one.
+_ROOT: Final = str(Path(__file__).resolve().parents[2])
+
+_BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from rxtasks.worker.__main__ import main; main()"
+
+
+def command_line(*arguments: str) -> list[str]:
+    """Return the command of a worker: `python -P -m rxtasks.worker ARGUMENTS`, with this interpreter's own flags.
+
+    Where the package is not installed (a source tree), its directory is handed over on the command line: -P keeps the
+    working directory out of sys.path.
+    """
+    flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag != "-P"]  # type: ignore[attr-defined]
+    installed = [*site.getsitepackages(), site.getusersitepackages()]
+    if _ROOT in installed:
+        return [sys.executable, *flags, "-P", "-m", "rxtasks.worker", *arguments]
+    return [sys.executable, *flags, "-P", "-c", _BOOT, _ROOT, *arguments]
