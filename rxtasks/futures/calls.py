@@ -44,7 +44,9 @@ class Calls:
     def __init__(self, service: TaskService, *, owned: bool) -> None:
         self._service = service
         self._owned = owned
-        self._changed = threading.Condition(threading.Lock())
+        self.changing = threading.RLock()
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         #: In the order of submission.
         self._pending: dict[ExecutorFuture[Any], None] = {}
         #: Threads that are in submit.
@@ -103,7 +105,7 @@ class Calls:
             raise RuntimeError(f"cannot schedule new futures: {error}") from error
 
     def _enter(self, counts: bool) -> None:
-        with self._changed:
+        with self._lock:
             if self._closed:
                 raise RuntimeError(f"cannot schedule new futures after {self._closed}")
             self._entering += counts
@@ -114,7 +116,7 @@ class Calls:
                     self._closer.start()
 
     def _entered(self) -> None:
-        with self._changed:
+        with self._lock:
             self._entering -= 1
             if self._waiting:
                 self._changed.notify_all()

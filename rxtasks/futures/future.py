@@ -7,17 +7,21 @@
 
 The value stays packed until somebody asks for it: the core never rebuilds an object of the user's.
 
+What only those need who wait or call back (the condition, the lists of waiters and callbacks) is made when they look for
+it: five objects less for each call that nobody looks at before it has ended.
+
 Beside `TaskTracker.future` this one keeps the letter of concurrent.futures: a call that runs cannot be cancelled, and
 `cancelled()` is true as soon as cancel() has returned True.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED
+from concurrent.futures._base import CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED, PENDING
 from functools import partial
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 from rxtasks.errors import TaskCancelled
 from rxtasks.lifecycle.status import TaskStatus
@@ -30,10 +34,18 @@ T = TypeVar("T")
 
 _CANCELLED = (CANCELLED, CANCELLED_AND_NOTIFIED)
 _DONE = (*_CANCELLED, FINISHED)
+_LATE: Final[dict[str, Callable[[Keeper], Any]]] = {
+    "_condition": lambda keeper: threading.Condition(keeper.changing),
+    "_waiters": lambda keeper: [],
+    "_done_callbacks": lambda keeper: [],
+}
 
 
 class Keeper(Protocol):
     """Who made a future."""
+
+    #: A reentrant lock, held for each change of a future's state: all futures of an executor share it.
+    changing: Any
 
     def cancel(self, futures: list[ExecutorFuture[Any]]) -> None:
         """Cancel the tasks that have not begun, with `asking` before and `answered` after."""
@@ -55,7 +67,14 @@ class ExecutorFuture(Future[T], Generic[T]):
         #: Threads that are in cancel(): if that ends the call, its end is theirs to tell.
         self._asking = 0
         self._keeper = keeper
-        super().__init__()
+        self._state = PENDING
+
+    def __getattr__(self, name: str) -> Any:
+        """Make what Future.__init__ would have made, when it is looked for."""
+        make = _LATE.get(name)
+        if make is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self.__dict__.setdefault(name, make(self._keeper))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.tracker!r}>"
@@ -86,6 +105,9 @@ class ExecutorFuture(Future[T], Generic[T]):
             BaseException: what the call raised, with the worker's traceback as its cause.
         """
         try:
+            if self._state is FINISHED and self.tracker.status is TaskStatus.SUCCEEDED:
+                done: T = self.tracker.result()
+                return done
             error = self.exception(timeout)
             if error is not None:
                 raise error
@@ -164,22 +186,22 @@ class ExecutorFuture(Future[T], Generic[T]):
         cancelled = self.tracker.status is TaskStatus.CANCELLED
         if cancelled and self._asking:
             return
-        if self._end(cancelled) and self._done_callbacks:  # type: ignore[attr-defined]
+        if self._end(cancelled) and "_done_callbacks" in self.__dict__:
             self.tracker._on_stream(self._calls)
         self._keeper.ended(self)
 
     def asking(self) -> None:
         """A cancel() of this call has begun."""
-        with self._condition:
+        with self._keeper.changing:
             self._asking += 1
 
     def answered(self, cancelled: bool) -> None:
         """It is over: the task was `cancelled` before it began, and so is the call, at once; or not."""
-        with self._condition:
+        with self._keeper.changing:
             self._asking -= 1
         if cancelled:
             if self._end(True):
-                self._invoke_callbacks()  # type: ignore[attr-defined]
+                self._invoke_callbacks()
             self._keeper.ended(self)
         elif self.tracker.done:
             self.told()  # which may have been left to this thread
@@ -188,22 +210,23 @@ class ExecutorFuture(Future[T], Generic[T]):
 
     def _end(self, cancelled: bool) -> bool:
         """Set the state and wake who waits; False when that was done before."""
-        with self._condition:
+        with self._keeper.changing:
             if self._state in _DONE:
                 return False
             self._state = CANCELLED_AND_NOTIFIED if cancelled else FINISHED
-            for waiter in self._waiters:
-                if cancelled:
-                    waiter.add_cancelled(self)
-                elif self.tracker.status is TaskStatus.SUCCEEDED:
-                    waiter.add_result(self)
-                else:
-                    waiter.add_exception(self)
-            self._condition.notify_all()
+            if "_condition" in self.__dict__:
+                for waiter in self._waiters:
+                    if cancelled:
+                        waiter.add_cancelled(self)
+                    elif self.tracker.status is TaskStatus.SUCCEEDED:
+                        waiter.add_result(self)
+                    else:
+                        waiter.add_exception(self)
+                self._condition.notify_all()
         return True
 
     def _calls(self) -> Iterator[CallPair]:
-        for callback in self._done_callbacks:  # type: ignore[attr-defined]
+        for callback in self._done_callbacks:
             yield Job(partial(self._call, callback), self.tracker._report), None
 
     def _call(self, callback: Callable[[Future[T]], object]) -> None:

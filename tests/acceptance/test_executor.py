@@ -210,6 +210,34 @@ def test_callbacks_are_called_once_each_and_one_that_raises_harms_nobody(
     assert [me] == where
 
 
+def test_looking_at_calls_as_they_end_misses_none(any_executor: TaskExecutor) -> None:
+    """N-03: what waits and calls back is made when somebody looks, be it in the moment in which the call ends."""
+    number = 500
+    called: list[int] = []
+    futures = [any_executor.submit(jobs.double, each) for each in range(number)]
+    waiting = threading.Thread(target=lambda: wait(futures, SOON))
+    waiting.start()
+    for each, future in enumerate(futures):
+        future.add_done_callback(lambda _, each=each: called.append(each))  # type: ignore[misc]
+    assert {*futures} == {*as_completed(futures, SOON)}
+    waiting.join(SOON)
+    assert not waiting.is_alive()
+    any_executor.shutdown()  # callbacks have been called then
+    assert sorted(called) == list(range(number))
+    assert [2 * each for each in range(number)] == [future.result() for future in futures]
+
+
+def test_a_call_that_nobody_looks_at_costs_no_condition() -> None:
+    """N-03: what concurrent.futures keeps for those who wait is not made for each of a million calls."""
+    with executor() as made:
+        future = made.submit(jobs.double, 1)
+    assert future.result() == 2
+    assert not {"_condition", "_waiters", "_done_callbacks"} & set(vars(future))
+    assert future.done()
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = future.nothing
+
+
 def test_a_callback_may_submit_the_next_call(any_executor: TaskExecutor) -> None:
     """N-03: code that dispatches from callbacks, as joblib does, goes on to its end."""
     left, results, over = list(range(100)), [], threading.Event()
