@@ -38,7 +38,7 @@ from rxtasks.isolation.base import Reader, Setup
 from rxtasks.isolation.forkserver import ForkServer
 from rxtasks.isolation.quickio import give_way
 from rxtasks.lifecycle.task import new_id
-from rxtasks.machine import usable_cpus
+from rxtasks.machine import Crowd, usable_cpus
 from rxtasks.pool.words import (
     DeliveryChanged,
     Now,
@@ -93,6 +93,7 @@ class Driver(Doing):
         self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
         self._spins = usable_cpus() > 1
+        self._crowd = Crowd(give_way, times=2)
         self._recording: Recording | None = None
         #: This is a copy in a forked child of the parent: nothing runs here.
         self.forked = False
@@ -252,13 +253,16 @@ class Driver(Doing):
             if ready:
                 return ready
         if self._spins and self._core.expects:
-            clock = time.perf_counter
-            end = clock() + _SPIN
-            while clock() < end:
+            clock, crowd = time.perf_counter, self._crowd
+            now = clock()
+            end = 0.0 if crowd.here(now) else now + _SPIN
+            while now < end:
                 ready = wait(0.0)
                 if ready or inbox or self._arrived:
                     return ready
-                give_way()
+                if crowd.give_way(now):
+                    break
+                now = clock()
         self._asleep = True
         # The system's timers count in milliseconds, rounded up: a timer is not met early.
         ready = wait(0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9))
@@ -268,13 +272,14 @@ class Driver(Doing):
     def _linger(self) -> list[tuple[Reader, int]]:
         """Let whoever was woken have the interpreter; return what is ready then."""
         self._woke = False
-        inbox, wait, clock = self._inbox, self._readiness.wait, time.perf_counter
-        end = clock() + _LINGER
+        inbox, wait, clock, crowd = self._inbox, self._readiness.wait, time.perf_counter, self._crowd
+        now = clock()
+        end = 0.0 if crowd.here(now) else now + _LINGER
         while True:
             ready = wait(0.0)
-            if ready or inbox or self._arrived or clock() >= end:
+            if ready or inbox or self._arrived or now >= end or crowd.give_way(now):
                 return ready
-            give_way()
+            now = clock()
 
     def _until(self) -> int:
         """Return when the next timer is due."""

@@ -6,7 +6,7 @@ SPIN the next one begins with looking again and again (adaptive spinning, as mut
 polling"), giving the core to whoever else wants it between two looks. It ends when nothing has come for SPIN; then the
 worker sleeps, and goes on sleeping until commands come quickly again. SPIN is several round trips: were it shorter than
 a slow one, one slow trip would put the worker to sleep, which makes the next one slow. An idle worker never spins, nor
-does one whose machine has a single core.
+does one whose machine has a single core, or other things to do (machine.Crowd).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import select
 import time
 from typing import Final
 
-from rxtasks.machine import usable_cpus
+from rxtasks.machine import Crowd, usable_cpus
 
 __all__ = ["SPIN", "ChannelPoll"]
 
@@ -40,6 +40,7 @@ class ChannelPoll:
         self._to_both.register(fd, _BOTH)
         self._spins = False
         self._may_spin = usable_cpus() > 1
+        self._crowd = Crowd(os.sched_yield)
 
     def wait(self, *, write: bool) -> int:
         """Return the poll events (POLLIN, POLLOUT ..) that came; waits for as long as it takes."""
@@ -48,17 +49,18 @@ class ChannelPoll:
         began = clock()
         if self._spins:
             end = began + SPIN
-            give_way = os.sched_yield
+            give_way = self._crowd.give_way
             while True:
                 ready = poll(0)
                 if ready:
                     return ready[0][1]
-                if clock() >= end:
+                now = clock()
+                if now >= end or give_way(now):
                     break
-                give_way()
             self._spins = False
         ready = poll()
-        self._spins = self._may_spin and clock() - began < SPIN
+        now = clock()
+        self._spins = self._may_spin and now - began < SPIN and not self._crowd.here(now)
         return ready[0][1] if ready else 0
 
     def wait_for(self, milliseconds: int, *, write: bool) -> int:
