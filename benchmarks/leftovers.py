@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 import psutil
 
@@ -15,6 +16,8 @@ __all__ = ["end_leftovers"]
 
 #: A process that is killed may just have started another one.
 _ROUNDS = 5
+#: Seconds between looks.
+_LOOK = 0.02
 #: In the command line of the process that removes the semaphores of its pool, when all others of that have ended.
 _TRACKER = "resource_tracker"
 
@@ -26,7 +29,9 @@ def end_leftovers(session: int, folder: str, patience: float) -> list[str]:
     """
     killed = []
     for _ in range(_ROUNDS):
-        _, alive = psutil.wait_procs(_left(session, folder), timeout=patience)
+        end = time.monotonic() + patience
+        while (alive := _left(session, folder)) and time.monotonic() < end:
+            time.sleep(_LOOK)
         if not alive:
             break
         for process in [process for process in alive if not _tidies(process)] or alive:
@@ -37,7 +42,7 @@ def end_leftovers(session: int, folder: str, patience: float) -> list[str]:
 
 
 def _left(session: int, folder: str) -> list[psutil.Process]:
-    """Return those that are left; the environment of other users' processes is not read."""
+    """Return those that run; a zombie does not. The environment of other users' processes is not read."""
     return [
         process
         for process in psutil.process_iter(["environ", "status"])

@@ -59,10 +59,10 @@ class Peer:
     trip: Callable[[Function, int], int]
     #: None: it has no way to send several tasks at once.
     chunked: Callable[[Function, int], list[int]] | None = None
-    #: Tasks of a measurement at most, sent at once ...
-    most: int = 20_000
+    #: It is measured with so many times fewer tasks than the others, sent at once ...
+    fewer: int = 1
     #: ... and one at a time.
-    most_trips: int = 5_000
+    fewer_trips: int = 1
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _loky() -> Iterator[Peer]:
             each=lambda function, count: [f.result() for f in [pool.submit(function, n) for n in range(count)]],
             trip=lambda function, number: pool.submit(function, number).result(),
             chunked=lambda function, count: list(pool.map(function, range(count), chunksize=CHUNK)),
-            most=10_000,
+            fewer=2,
         )
 
 
@@ -123,7 +123,7 @@ def _mpire() -> Iterator[Peer]:
             each=lambda function, count: [result.get() for result in [start(function, n) for n in range(count)]],
             trip=lambda function, number: start(function, number).get(),
             chunked=lambda function, count: list(pool.imap_unordered(function, range(count), chunk_size=CHUNK)),
-            most=10_000,
+            fewer=2,
         )
 
 
@@ -143,8 +143,8 @@ def _joblib() -> Iterator[Peer]:
             each=lambda function, count: run(each, function, range(count)),
             trip=lambda function, number: run(each, function, range(number, number + 1))[0],
             chunked=lambda function, count: run(chunked, function, range(count)),
-            most=5_000,
-            most_trips=100,
+            fewer=4,
+            fewer_trips=50,
         )
     get_reusable_executor().shutdown(wait=True)
 
@@ -177,8 +177,8 @@ def _ray() -> Iterator[Peer]:
         yield Peer(
             each=lambda function, count: ray.get([remote(function).remote(number) for number in range(count)]),
             trip=lambda function, number: ray.get(remote(function).remote(number)),
-            most=4_000,
-            most_trips=500,
+            fewer=5,
+            fewer_trips=10,
         )
     finally:
         ray.shutdown()
@@ -205,8 +205,8 @@ def _dask() -> Iterator[Peer]:
         yield Peer(
             each=lambda function, count: client.gather([start(function, n) for n in range(count)]),
             trip=lambda function, number: start(function, number).result(),
-            most=1_000,
-            most_trips=100,
+            fewer=20,
+            fewer_trips=50,
         )
 
 

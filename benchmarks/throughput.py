@@ -90,7 +90,7 @@ def imap(tasks: int, chunksize: int) -> dict[str, float]:
 def peer(tasks: int, name: str) -> dict[str, float]:
     """Submit and fetch through a peer of peers.py."""
     with open_peer(name) as other:
-        tasks = min(tasks, other.most)
+        tasks = max(1, tasks // other.fewer)
         began = time.perf_counter()
         _check(other.each(noop, tasks), tasks)
         return {"tasks_per_s": tasks / (time.perf_counter() - began)}
