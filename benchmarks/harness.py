@@ -17,7 +17,6 @@ import importlib.util
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -214,7 +213,7 @@ def _byte_code_folder() -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Wait for the end; True if it had to be killed, with its process group. An interrupted wait kills it too."""
+    """Wait for the end; True if it had to be killed. An interrupted wait kills it too."""
     try:
         process.wait(timeout)
         return False
@@ -222,7 +221,7 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
         return True
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
 
 

@@ -53,11 +53,13 @@ Function = Callable[[int], int]
 
 @attrs.frozen(kw_only=True)
 class Peer:
-    """A pool that runs a function of the numbers below a count; results in any order."""
+    """A pool that runs a function of the numbers below a count."""
 
+    #: Each number as a task of its own; results in order.
     each: Callable[[Function, int], list[int]]
+    #: One number, until its result is there.
     trip: Callable[[Function, int], int]
-    #: None: it has no way to send several tasks at once.
+    #: 64 numbers to a message, results in any order; None: it cannot send several as one.
     chunked: Callable[[Function, int], list[int]] | None = None
     #: It is measured with so many times fewer tasks than the others, sent at once ...
     fewer: int = 1

@@ -2,8 +2,8 @@
 
 Ours with every event observed on the bus by one subscriber; the peers stream nothing. The clock runs from the first
 submit until every result is fetched and, for ours, every event delivered. Starting the pool is not part of it. Peers that
-have to be installed run fewer tasks where they are slow (peers.py); Pool.imap_unordered(64) sends 64 tasks at a time, which
-nobody else here does: see map.py for such.
+have to be installed run fewer tasks where they are slow (peers.py). Pool.imap_unordered(64) runs 64 tasks as if they were one;
+map.py has more of that kind.
 """
 
 from __future__ import annotations

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import uuid
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import psutil
@@ -78,6 +81,23 @@ def test_what_tidies_up_after_others_is_left_to_do_so(tmp_path: Path) -> None:
         for process in (sleeper, tracker):
             process.kill()
             process.wait(10)
+
+
+def test_an_interrupted_measurement_leaves_no_shared_memory(tmp_path: Path) -> None:
+    """Its resource tracker removes that, unless it is killed together with it."""
+    name, ready = f"rxtasks-{uuid.uuid4().hex[:12]}", tmp_path / "ready"
+    os.mkfifo(ready)
+
+    def interrupt() -> None:
+        ready.read_bytes()  # until the memory is there
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        run_measurement("tests.unit.benchmarks.holding:hold", {"name": name, "ready": str(ready)}, timeout=60)
+
+    with pytest.raises(FileNotFoundError):
+        SharedMemory(name)
 
 
 def test_nothing_of_others_is_ended(tmp_path: Path) -> None:
