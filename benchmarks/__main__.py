@@ -1,7 +1,8 @@
 """`python -m benchmarks [NAME...] [--quick] [--runs 5] [--json FILE]`.
 
 Prints the machine, the versions, both sides and their ratios. Exit code: 0 all ran, 1 one crashed, 2 wrong usage.
-A bar that is missed is shown and is no crash. `--quick` proves that everything runs; its figures mean nothing.
+A bar that is missed is shown and is no crash; so is a peer that is not installed. `--quick` proves that everything runs;
+its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from benchmarks.machine import describe_machine, describe_versions
 NAMES = (
     "throughput",
     "latency",
+    "map",
     "events",
     "speedup",
     "large",
@@ -50,6 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print()
     print(render(results, judge=not options.quick))
     print(f"\n{_footer(options.quick, options.runs, time.monotonic() - started)}")
+    for line in _missing(results):
+        print(line)
     if options.json is not None:
         options.json.write_text(
             json.dumps(_as_json(machine, versions, results, options.quick), indent=1) + "\n", "utf-8"
@@ -98,6 +102,14 @@ def _footer(quick: bool, runs: int, seconds: float) -> str:
     return f"{rounds}; bars are judged by the ratio `of pairs`"
 
 
+def _missing(results: Sequence[Measured]) -> list[str]:
+    """Return the line that names the modules which peers need and which are not installed, if there are such."""
+    needed = dict.fromkeys(module for measured in results for module in measured.missing.values())
+    if not needed:
+        return []
+    return [f"not installed, so not measured: {', '.join(needed)}; pip install '.[bench,peers]' installs all peers"]
+
+
 def _as_json(
     machine: dict[str, str], versions: dict[str, str], results: Sequence[Measured], quick: bool
 ) -> dict[str, object]:
@@ -112,6 +124,7 @@ def _as_json(
                 "rows": [attrs.asdict(row) for row in measured.benchmark.rows],
                 "samples": measured.samples,
                 "crashes": measured.crashes,
+                "missing": measured.missing,
             }
             for measured in results
         ],

@@ -5,6 +5,7 @@ Imports nothing at run time, so that a peer's children pay for nothing of ours.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,12 +13,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from rxtasks import TaskContext
 
-__all__ = ["Log", "emit_rows", "log_rows", "noop", "produce_events", "produce_logs", "run_once_killed"]
+__all__ = ["Log", "emit_rows", "log_rows", "noop", "process_id", "produce_events", "produce_logs", "run_once_killed"]
 
 
 def noop(value: int) -> int:
     """Return `value`."""
     return value
+
+
+def process_id(value: int) -> int:
+    """Return the id of the process that runs it."""
+    return os.getpid()
 
 
 class Log(Protocol):

@@ -13,10 +13,10 @@ Only ratios of samples taken side by side in one run count: machines drift, and 
 from __future__ import annotations
 
 import atexit
+import importlib.util
 import json
 import os
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -29,7 +29,8 @@ from typing import Any
 import attrs
 
 from benchmarks.figures import Bar, compare
-from benchmarks.table import align, bar_text, figure_text
+from benchmarks.leftovers import end_leftovers
+from benchmarks.table import CRASHED, MISSING, align, bar_text, figure_text
 
 __all__ = ["OURS", "Benchmark", "Contender", "Crash", "Measured", "Row", "render", "run_benchmark", "run_measurement"]
 
@@ -45,6 +46,8 @@ _TIMEOUT = 300.0
 _QUICK_TIMEOUT = 30.0
 #: Seconds that a measurement which is late has to show its stacks.
 _BEYOND = 5.0
+#: Seconds that the processes which a measurement started have to end after it.
+_PATIENCE = 2.0
 
 #: Last lines of stderr that a crash shows.
 _ERROR_LINES = 60
@@ -61,6 +64,13 @@ class Contender:
     target: str
     #: Keyword arguments beside the benchmark's own.
     parameters: Mapping[str, Any] = attrs.field(factory=dict)
+    #: Top-level module that it needs; where that is not installed, its rows say so. "": none.
+    needs: str = ""
+
+    @property
+    def installed(self) -> bool:
+        """Whether what it needs is there; nothing is imported to find out."""
+        return not self.needs or importlib.util.find_spec(self.needs) is not None
 
 
 @attrs.frozen
@@ -101,11 +111,13 @@ class Crash(Exception):
 
 @attrs.frozen
 class Measured:
-    """A benchmark's samples, in order of the rounds, and what crashed."""
+    """A benchmark's samples, in order of the rounds, what crashed, and what was left out."""
 
     benchmark: Benchmark
     samples: dict[str, list[Samples]]
     crashes: dict[str, str]
+    #: By contender, the module that it needs and that is not installed.
+    missing: dict[str, str] = attrs.field(factory=dict)
 
     def series(self, contender: str, key: str) -> list[float]:
         """Return one figure of one contender, round by round; empty if it crashed."""
@@ -115,13 +127,17 @@ class Measured:
 def run_benchmark(
     benchmark: Benchmark, *, runs: int, quick: bool, progress: Callable[[str], None] = lambda line: None
 ) -> Measured:
-    """Measure every contender once a round, `runs` rounds; one that crashes is left out of the further rounds."""
+    """Measure every contender that is installed once a round, `runs` rounds; one that crashes only until it does."""
     shared = benchmark.quick if quick else benchmark.full
     rounds = 1 if quick else min(runs, benchmark.max_runs or runs)
     measured = Measured(benchmark, {contender.name: [] for contender in benchmark.contenders}, {})
+    for contender in benchmark.contenders:
+        if not contender.installed:
+            measured.missing[contender.name] = contender.needs
+            progress(f"{benchmark.name}: {contender.name} is not installed")
     for number in range(0 if benchmark.warm_up else 1, rounds + 1):
         for contender in benchmark.contenders:
-            if contender.name in measured.crashes:
+            if contender.name in measured.crashes or contender.name in measured.missing:
                 continue
             progress(f"{benchmark.name} {number}/{rounds}: {contender.name}")
             try:
@@ -141,10 +157,12 @@ def run_benchmark(
 def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: float = _TIMEOUT) -> Samples:
     """Run "module:function" once in a fresh interpreter and return its samples.
 
+    It has a temporary directory of its own. Nothing of that, and no process that it started, is there afterwards.
+
     Raises:
         Crash: it failed, took longer than `timeout` seconds, or gave no samples.
     """
-    with tempfile.TemporaryDirectory(prefix="rxtasks-benchmark-") as folder:
+    with tempfile.TemporaryDirectory(prefix="rxtasks-benchmark-", ignore_cleanup_errors=True) as folder:
         out, errors = Path(folder, "samples.json"), Path(folder, "stderr")
         with errors.open("wb") as stderr:
             process = subprocess.Popen(
@@ -158,13 +176,16 @@ def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: floa
                     str(timeout),
                 ],
                 cwd=_ROOT,
-                env=_environment(),
+                env=_environment(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=stderr,
                 start_new_session=True,
             )
-            late = _wait(process, timeout + _BEYOND)
+            try:
+                late = _wait(process, timeout + _BEYOND)
+            finally:
+                end_leftovers(process.pid, folder, _PATIENCE)
         text = "\n".join(errors.read_text("utf-8", "replace").strip().splitlines()[-_ERROR_LINES:])
         if late:
             raise Crash(f"{target} took longer than {timeout:g} s\n{text}".rstrip())
@@ -173,12 +194,12 @@ def run_measurement(target: str, parameters: Mapping[str, Any], *, timeout: floa
         return _read_samples(target, out)
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: str) -> dict[str, str]:
     """Return the environment of a measurement: byte code is cached, as it is where packages are installed.
 
-    Where this shell has that switched off, the cache is a temporary directory of this run.
+    Temporary files go to `folder`. Where this shell has that switched off, the cache is a temporary directory of this run.
     """
-    environment = dict(os.environ)
+    environment = {**os.environ, "TMPDIR": folder}
     if environment.pop("PYTHONDONTWRITEBYTECODE", ""):
         environment["PYTHONPYCACHEPREFIX"] = _byte_code_folder()
     return environment
@@ -192,7 +213,7 @@ def _byte_code_folder() -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
-    """Wait for the end; True if it had to be killed, with its process group. An interrupted wait kills it too."""
+    """Wait for the end; True if it had to be killed. An interrupted wait kills it too."""
     try:
         process.wait(timeout)
         return False
@@ -200,7 +221,7 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
         return True
     finally:
         if process.returncode is None:
-            os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
 
 
@@ -223,31 +244,27 @@ def render(results: Sequence[Measured], *, judge: bool = True) -> str:
 def _cells(measured: Measured, row: Row, judge: bool) -> list[str]:
     ours = measured.series(row.ours, row.key)
     peer = [] if row.peer is None else measured.series(row.peer, row.key)
-    lead = [measured.benchmark.name, row.label]
-    bars = [bar_text(row.bar, "x" if row.peer else row.unit, aim=aim) for aim in (False, True)]
-    own = figure_text(statistics.median(ours), row.unit) if ours else "crashed"
+    lead = [measured.benchmark.name, row.label, _side(measured, row.ours, ours, row.unit)]
+    limit, aim = (bar_text(row.bar, "x" if row.peer else row.unit, aim=aim) for aim in (False, True))
     if row.peer is None:
-        return [
-            *lead,
-            own,
-            "-",
-            "-",
-            "-",
-            "-",
-            bars[0],
-            _verdict(row, statistics.median(ours) if ours else None, judge),
-            bars[1],
-        ]
-    theirs = figure_text(statistics.median(peer), row.unit) if peer else "crashed"
+        figure = statistics.median(ours) if ours else None
+        return [*lead, "-", "-", "-", "-", limit, _verdict(measured, row, figure, judge), aim]
+    lead += [row.peer, _side(measured, row.peer, peer, row.unit)]
     if not ours or not peer:
-        return [*lead, own, row.peer, theirs, "-", "-", bars[0], _verdict(row, None, judge), bars[1]]
+        return [*lead, "-", "-", limit, _verdict(measured, row, None, judge), aim]
     pairs = min(len(ours), len(peer))
     both = compare(ours[:pairs], peer[:pairs])
     ratios = [f"{both.ratio_of_medians:.2f}x", f"{both.median_ratio:.2f}x"]
-    return [*lead, own, row.peer, theirs, *ratios, bars[0], _verdict(row, both.median_ratio, judge), bars[1]]
+    return [*lead, *ratios, limit, _verdict(measured, row, both.median_ratio, judge), aim]
 
 
-def _verdict(row: Row, figure: float | None, judge: bool) -> str:
-    if row.bar is None or not judge:
+def _side(measured: Measured, contender: str, series: Sequence[float], unit: str) -> str:
+    if contender in measured.missing:
+        return MISSING
+    return figure_text(statistics.median(series), unit) if series else CRASHED
+
+
+def _verdict(measured: Measured, row: Row, figure: float | None, judge: bool) -> str:
+    if row.bar is None or not judge or row.ours in measured.missing or row.peer in measured.missing:
         return "-"
     return "yes" if figure is not None and row.bar.met(figure) else "NO"

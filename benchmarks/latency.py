@@ -1,4 +1,7 @@
-"""How long from submit to result, one task at a time, with the pool warm and every event observed."""
+"""How long from submit to result, one task at a time, with the pool warm and every event observed.
+
+Peers that have to be installed make fewer trips where they are slow (peers.py).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from concurrent.futures import ProcessPoolExecutor
 from benchmarks.figures import at_most, percentile
 from benchmarks.handlers import noop
 from benchmarks.harness import OURS, Benchmark, Contender, Row
+from benchmarks.peers import PEER_LABELS, open_peer, peer_contenders
 
-__all__ = ["BENCHMARK", "executor", "ours", "pool"]
+__all__ = ["BENCHMARK", "executor", "ours", "peer", "pool"]
 
 _WORKERS = 2
 _WARM_UP = 100
@@ -39,8 +43,14 @@ def pool(tasks: int) -> dict[str, float]:
         return _trips(tasks, lambda number: peer.apply_async(noop, (number,)).get(60))
 
 
+def peer(tasks: int, name: str) -> dict[str, float]:
+    """Submit to a peer of peers.py and wait for the result."""
+    with open_peer(name) as other:
+        return _trips(max(1, tasks // other.fewer_trips), lambda number: other.trip(noop, number))
+
+
 def _trips(tasks: int, trip: Callable[[int], int]) -> dict[str, float]:
-    for number in range(_WARM_UP):
+    for number in range(min(_WARM_UP, tasks)):
         trip(number)
     clock = time.perf_counter_ns
     microseconds = []
@@ -60,12 +70,14 @@ BENCHMARK = Benchmark(
         Contender(OURS, "benchmarks.latency:ours"),
         Contender("ProcessPoolExecutor", "benchmarks.latency:executor"),
         Contender("Pool.apply_async", "benchmarks.latency:pool"),
+        *peer_contenders("benchmarks.latency:peer"),
     ),
     rows=(
         Row("p50", "p50_us", peer="ProcessPoolExecutor", bar=at_most(0.6, 0.45), unit="us"),
         Row("p99", "p99_us", peer="ProcessPoolExecutor", bar=at_most(1.0), unit="us"),
         Row("p50", "p50_us", peer="Pool.apply_async", unit="us"),
         Row("p99", "p99_us", peer="Pool.apply_async", unit="us"),
+        *(Row("p50", "p50_us", peer=label, unit="us") for label in PEER_LABELS),
     ),
     full={"tasks": 5_000},
     quick={"tasks": 200},

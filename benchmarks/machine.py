@@ -10,6 +10,7 @@ from importlib import metadata
 __all__ = ["describe_machine", "describe_versions"]
 
 _LIBRARIES = ("rxtasks", "reactivex", "orjson", "attrs", "loguru", "cloudpickle", "psutil", "ulid-transform")
+_PEERS = ("loky", "Pebble", "mpire", "joblib", "dask", "distributed", "ray")
 
 
 def describe_machine() -> dict[str, str]:
@@ -24,9 +25,9 @@ def describe_machine() -> dict[str, str]:
 
 
 def describe_versions() -> dict[str, str]:
-    """Return the versions of the interpreter and of the libraries that take part."""
+    """Return the versions of the interpreter and of the libraries and peers that take part."""
     versions = {"python": f"{platform.python_implementation()} {platform.python_version()} ({sys.platform})"}
-    for name in _LIBRARIES:
+    for name in _LIBRARIES + _PEERS:
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

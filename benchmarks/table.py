@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 from benchmarks.figures import Bar
 
-__all__ = ["align", "bar_text", "figure_text"]
+__all__ = ["CRASHED", "MISSING", "align", "bar_text", "figure_text"]
+
+#: What stands in the place of a figure that there is not.
+CRASHED = "crashed"
+MISSING = "not installed"
 
 
 def figure_text(figure: float, unit: str = "") -> str:
@@ -46,7 +50,7 @@ def align(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _all_figures(cells: Sequence[str]) -> bool:
-    return bool(cells) and all(cell[:1].isdigit() or cell[:1] in "-<>" for cell in cells)
+    return bool(cells) and all(cell[:1].isdigit() or cell[:1] in "-<>" or cell in (CRASHED, MISSING) for cell in cells)
 
 
 def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

@@ -1,7 +1,9 @@
 """How many tasks a second, when the task does nothing: all that is left is what a task costs.
 
 Ours with every event observed on the bus by one subscriber; the peers stream nothing. The clock runs from the first
-submit until every result is fetched and, for ours, every event delivered. Starting the pool is not part of it.
+submit until every result is fetched and, for ours, every event delivered. Starting the pool is not part of it. Peers that
+have to be installed run fewer tasks where they are slow (peers.py). Pool.imap_unordered(64) runs 64 tasks as if they were one;
+map.py has more of that kind.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from benchmarks.figures import at_least
 from benchmarks.floor import Event, Lines, children, event_time, read_lines
 from benchmarks.handlers import noop
 from benchmarks.harness import OURS, Benchmark, Contender, Row
+from benchmarks.peers import CHUNK, PEER_LABELS, open_peer, peer_contenders
 
-__all__ = ["BENCHMARK", "executor", "floor", "ours", "pool"]
+__all__ = ["BENCHMARK", "executor", "floor", "imap", "ours", "peer", "pool"]
 
 _WORKERS = 2
 _WARM_UP = 200
@@ -71,6 +74,25 @@ def pool(tasks: int) -> dict[str, float]:
         began = time.perf_counter()
         results = [peer.apply_async(noop, (number,)) for number in range(tasks)]
         _check([result.get(60) for result in results], tasks)
+        return {"tasks_per_s": tasks / (time.perf_counter() - began)}
+
+
+def imap(tasks: int, chunksize: int) -> dict[str, float]:
+    """Pull the results of multiprocessing.Pool.imap_unordered."""
+    with multiprocessing.Pool(_WORKERS) as peer:
+        list(peer.imap_unordered(noop, range(_WARM_UP), chunksize))
+        began = time.perf_counter()
+        results = list(peer.imap_unordered(noop, range(tasks), chunksize))
+        _check(sorted(results), tasks)
+        return {"tasks_per_s": tasks / (time.perf_counter() - began)}
+
+
+def peer(tasks: int, name: str) -> dict[str, float]:
+    """Submit and fetch through a peer of peers.py."""
+    with open_peer(name) as other:
+        tasks = max(1, tasks // other.fewer)
+        began = time.perf_counter()
+        _check(other.each(noop, tasks), tasks)
         return {"tasks_per_s": tasks / (time.perf_counter() - began)}
 
 
@@ -147,11 +169,17 @@ BENCHMARK = Benchmark(
         Contender(OURS, "benchmarks.throughput:ours"),
         Contender("ProcessPoolExecutor.submit", "benchmarks.throughput:executor"),
         Contender("Pool.apply_async", "benchmarks.throughput:pool"),
+        Contender("Pool.imap_unordered(1)", "benchmarks.throughput:imap", {"chunksize": 1}),
+        Contender(f"Pool.imap_unordered({CHUNK})", "benchmarks.throughput:imap", {"chunksize": CHUNK}),
         Contender("raw floor loop", "benchmarks.throughput:floor"),
+        *peer_contenders("benchmarks.throughput:peer"),
     ),
     rows=(
         Row("no-op tasks/s", "tasks_per_s", peer="ProcessPoolExecutor.submit", bar=at_least(3, 6)),
         Row("no-op tasks/s", "tasks_per_s", peer="Pool.apply_async", bar=at_least(1.5, 3)),
+        Row("no-op tasks/s", "tasks_per_s", peer="Pool.imap_unordered(1)"),
+        Row("no-op tasks/s", "tasks_per_s", peer=f"Pool.imap_unordered({CHUNK})"),
+        *(Row("no-op tasks/s", "tasks_per_s", peer=label) for label in PEER_LABELS),
         Row("no-op tasks/s", "tasks_per_s", peer="raw floor loop"),
     ),
     full={"tasks": 20_000},
