@@ -41,7 +41,6 @@ from rxtasks.pool.words import (
     Now,
     PauseAsked,
     Reported,
-    Run,
     ScaleAsked,
     SendCommand,
     Spares,
@@ -54,6 +53,8 @@ from rxtasks.pool.words import (
     TakenBack,
     Tick,
     WorkArrived,
+    ended_in,
+    events_of,
 )
 from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.message import (
@@ -221,9 +222,7 @@ class Core(Losses):
     def _happened(self, stimulus: Happened) -> None:
         worker = self.pool.workers.get(stimulus.worker_id)
         if worker is None:
-            self.recorder.fenced += sum(
-                len(occurrence.events) if isinstance(occurrence, Run) else 1 for occurrence in stimulus.occurrences
-            )
+            self.recorder.fenced += sum(len(events_of(occurrence)) for occurrence in stimulus.occurrences)
             return
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
@@ -241,13 +240,11 @@ class Core(Losses):
         """Attempts ended here whose tasks another engine has taken over: their slots are free again."""
         claims, assigned = self.recorder.claims, worker.assigned
         for occurrence in stimulus.occurrences:
-            if isinstance(occurrence, Run):
-                continue
-            token, _, end, _ = occurrence
-            if end is not None and token in assigned and token not in claims:
-                worker.load_us -= assigned.pop(token).load_us
-                if not assigned:
-                    self._became_idle(worker)
+            for token in ended_in(occurrence):
+                if token in assigned and token not in claims:
+                    worker.load_us -= assigned.pop(token).load_us
+                    if not assigned:
+                        self._became_idle(worker)
 
     def _ended(self, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> None:
         assigned, measured = worker.assigned, self.dispatcher.measured

@@ -24,7 +24,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.state import WorkerState
-from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand
+from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand, Whole
 from rxtasks.stores.base import Change, Claim
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
@@ -99,8 +99,12 @@ class Recorder:
         last = -1
         claim: Claim | None = None
         for occurrence in occurrences:
-            if isinstance(occurrence, Run):
-                fault = self._take_run(occurrence, worker)
+            if isinstance(occurrence, Run | Whole):
+                if isinstance(occurrence, Run):
+                    fault = self._take_run(occurrence, worker)
+                else:
+                    fault = self._take_whole(occurrence, worker, ended)
+                    last = -1
                 if fault is not None:
                     break
                 continue
@@ -190,6 +194,49 @@ class Recorder:
         batch.sizes += sizes
         batch.size += sum(sizes) + _SMALL * len(events)
         return None
+
+    def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> str | None:
+        """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
+        claims, owed, batch = self.claims, self._owed, self._batch
+        events, outcomes = batch.events, batch.outcomes
+        before = len(events)
+        fault: str | None = None
+        for token, begun, last, begun_us, ended_us, end in zip(*whole, strict=True):
+            claim = claims.get(token)
+            if claim is None or claim.worker is not worker:
+                self.fenced += 2
+                continue
+            seq = begun.seq
+            if seq != claim.next_seq:
+                fault = f"event seq {seq} of task {begun.task_id} after {claim.next_seq - 1}"
+                break
+            if _RUNNING not in _LEGAL[claim.status]:
+                fault = f"task {begun.task_id}: {claim.status} cannot become {_RUNNING}"
+                break
+            claim.status = _SUCCEEDED
+            claim.attempt = begun.attempt
+            claim.started_us = begun_us
+            claim.next_seq = seq + 2
+            change = claim.change or self._change(claim)
+            change.status = _SUCCEEDED
+            change.attempt = begun.attempt
+            change.started_us = begun_us
+            change.finished_us = ended_us
+            change.next_seq = seq + 2
+            change.release = True
+            change.progress = claim.progress
+            change.value = end.value
+            events.append(begun)
+            events.append(last)
+            outcomes.append((last.task_id, end.value))
+            del claims[token]
+            if claim.credit is not None:
+                owed.pop(token, None)
+            ended.append((claim, last, end))
+        count = len(events) - before
+        batch.sizes += [0] * count
+        batch.size += _SMALL * count
+        return fault
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""

@@ -15,15 +15,15 @@ from typing import Any
 from rxtasks.clock import utc_from_us
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent, status_event
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.pool.words import End, Occurrence, Run
-from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, Assignment, Events
+from rxtasks.pool.words import End, Occurrence, Run, Whole
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignment, Events
 from rxtasks.wire.outcome import shown_value
 
 __all__ = ["EventAssembler"]
 
-_RUNNING = TaskStatus.RUNNING
+_RUNNING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.SUCCEEDED
 #: End(*fields) without the call of a Python function that a NamedTuple's own constructor is.
 _end: Callable[[tuple[Any, ...]], End] = partial(tuple.__new__, End)
 _ENDS = {status.value: status for status in TaskStatus}
@@ -70,6 +70,9 @@ class EventAssembler:
         blobs = iter(message.blobs)
         for row in message.rows:
             kind = row[0]
+            if kind == WHOLE:
+                self._take_whole(row, occurrences)
+                continue
             token = row[1]
             task = held.get(token)
             if task is None:
@@ -85,7 +88,7 @@ class EventAssembler:
                 seq += shifts.get(token, 0)
             if kind == RUNNING:
                 seqs[token] = seq
-                event: TaskEvent = StatusEvent(
+                event: TaskEvent = status_event(
                     task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
                 )
                 add((token, event, None, row[3]))
@@ -109,7 +112,7 @@ class EventAssembler:
                     error_object = error.get("object")
                     if error.get("pickle"):
                         error_blob = next(blobs)
-                event = StatusEvent(
+                event = status_event(
                     task.task_id,
                     seq,
                     task.attempt,
@@ -157,6 +160,33 @@ class EventAssembler:
             else:
                 raise ProtocolError(f"unknown kind of event row {kind!r}")
         return occurrences
+
+    def _take_whole(self, row: list[Any], occurrences: list[Occurrence]) -> None:
+        """Append the whole attempts of a row. None is known to run: what was written to a descriptor is not theirs."""
+        _, tokens, seqs, begun, ended, values, rans = row
+        held, worker_id = self._held, self.worker_id
+        if not held.keys() >= {*tokens} or len({*tokens}) < len(tokens):
+            # Of a worker that was given up, or out of its mind: one by one, and what is not known is left out.
+            for token, *rest in zip(*row[1:], strict=True):
+                if token in held:
+                    self._take_whole([WHOLE, [token], *([item] for item in rest)], occurrences)
+            return
+        known, shifts = self._seqs, self._shifts
+        if known or shifts:
+            for token in tokens:
+                known.pop(token, None)
+                shifts.pop(token, None)
+        firsts: list[StatusEvent] = []
+        lasts: list[StatusEvent] = []
+        ends: list[End] = []
+        for token, seq, begun_us, ended_us, value, ran_us in zip(tokens, seqs, begun, ended, values, rans, strict=True):
+            task = held.pop(token)
+            task_id, attempt = task.task_id, task.attempt
+            firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
+            lasts.append(status_event(task_id, seq + 1, attempt, worker_id, utc_from_us(ended_us), _SUCCEEDED, value))
+            # A tuple of atoms is nothing to the garbage collector; this one is kept for long.
+            ends.append(_end((("j", value), None, None, None, None, ran_us)))
+        occurrences.append(Whole(tokens, firsts, lasts, begun, ended, ends))
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:
         if row[0] == LOG and row[1] == 0 and self._log is not None:
