@@ -145,10 +145,9 @@ class ServiceView:
                 raise SettingsError(
                     f"map takes iterables of arguments, not {items!r}; submit takes the arguments themselves"
                 )
-        refill = 1
+        slots = self._service._slots()
         if buffersize is None:
-            buffersize = max(64, 4 * self._service._slots())
-            refill = buffersize // 4  # what is in flight then keeps every worker busy
+            buffersize = max(64, 4 * slots)
         if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
             raise SettingsError(f"map: buffersize is a whole number from 1, not {buffersize!r}")
         return MapStream(
@@ -157,7 +156,8 @@ class ServiceView:
             iterables,
             ordered=ordered,
             buffersize=buffersize,
-            refill=refill,
+            # What is in flight then keeps every worker busy.
+            refill=max(1, min(buffersize // 4, buffersize - 3 * slots)),
             emit_failures=on_failure == "emit",
             changes=self._changes,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rxtasks.clock import utc_from_us
 from rxtasks.engine.ending import info_of
+from rxtasks.engine.outlet import Sink
 from rxtasks.engine.parts import ANSWER, Parts
 from rxtasks.errors import (
     SettingsError,
@@ -102,7 +103,7 @@ class Admission(Parts):
             self.driver.arrived()
             return self.track(other)
         if not self._started and not envelope.hold:
-            self._start_for(task_id)
+            self._start_for([task_id])
         self.driver.arrived()
         if desk is not None:
             desk.work_for(tracker)
@@ -122,27 +123,35 @@ class Admission(Parts):
                 record = self.store.get(task_id)
                 tracker.note_status(TaskStatus.PENDING if record is None else record.status)
 
-    def sink(self, envelope: Envelope, settled: Callable[[str, Outcome], Any]) -> None:
-        """Put the envelope into the store; `settled` gets its outcome on the delivery thread. No tracker is made."""
+    def sink(self, envelopes: Sequence[Envelope], sink: Sink) -> None:
+        """Put the envelopes, at least one, into the store; `sink` gets their outcomes. No trackers are made.
+
+        Raises:
+            ServiceStopped, QueueFull: none is taken.
+        """
         self._check_alive()
-        task_id = envelope.task_id
+        task_ids = [envelope.task_id for envelope in envelopes]
         sinks = self.outlet.sinks
-        sinks[task_id] = settled
-        if self._desk is not None:
-            self._desk.expect(task_id)
+        sinks.update(dict.fromkeys(task_ids, sink))
+        desk = self._desk
+        if desk is not None:
+            for task_id in task_ids:
+                desk.expect(task_id)
         try:
-            self.store.enqueue((envelope,))
+            self.store.enqueue(envelopes)
         except BaseException:
-            sinks.pop(task_id, None)
+            for task_id in task_ids:
+                sinks.pop(task_id, None)
             raise
         if not self._started:
-            self._start_for(task_id)
+            self._start_for(task_ids)
         self.driver.arrived()
-        if self._desk is not None:
-            self._desk.run(task_id, lambda: task_id not in sinks)
+        if desk is not None:
+            for task_id in task_ids:
+                desk.run(task_id, lambda task_id=task_id: task_id not in sinks)  # type: ignore[misc]
 
-    def _start_for(self, task_id: str) -> None:
-        """Start for the first task. Where that is impossible it is no task: it is not in the store any more.
+    def _start_for(self, task_ids: Sequence[str]) -> None:
+        """Start for the first tasks. Where that is impossible they are none: they are not in the store any more.
 
         Raises:
             OSError, RuntimeError: as start().
@@ -150,15 +159,17 @@ class Admission(Parts):
         try:
             self.start(wait=False)
         except (OSError, RuntimeError):
-            claim = self.store.claim_one(task_id)
-            if claim is None:  # somebody else could start, and it runs
+            claims = [claim for task_id in task_ids if (claim := self.store.claim_one(task_id)) is not None]
+            if not claims:  # somebody else could start, and they run
                 return
-            self._forget_tracker(task_id)
-            self.outlet.sinks.pop(task_id, None)
-            if self._desk is not None:
-                self._desk.forget(task_id)
-            self._end_unstarted(claim, None)
-            self.store.delete(task_id)
+            for claim in claims:
+                task_id = claim.envelope.task_id
+                self._forget_tracker(task_id)
+                self.outlet.sinks.pop(task_id, None)
+                if self._desk is not None:
+                    self._desk.forget(task_id)
+                self._end_unstarted(claim, None)
+                self.store.delete(task_id)
             raise
 
     def track(self, task_id: str, from_seq: int = 1) -> TaskTracker:

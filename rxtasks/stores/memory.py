@@ -106,7 +106,7 @@ class MemoryStore:
                 )
             if len(tasks) == 1:
                 return [self._take(tasks[0])]
-            return [self._take(task) for task in tasks]
+            return self._take_many(tasks)
 
     def _take(self, task: Envelope) -> str | None:
         rows = self._rows
@@ -140,6 +140,32 @@ class MemoryStore:
                 return None
         self._queue(row, task.due_us, TaskStatus.SCHEDULED)
         return None
+
+    def _take_many(self, tasks: Sequence[Envelope]) -> list[str | None]:
+        """Do as _take for each. Those that share their options and run at once all go to the end of one queue."""
+        options = tasks[0].options
+        priority = options.priority
+        queue = self._queues.get((options.queue, options.isolation, priority))
+        if queue is None or options.dedup_key is not None:
+            return [self._take(task) for task in tasks]
+        rows, number, append = self._rows, self._number, queue.append
+        answers: list[str | None] = []
+        for task in tasks:
+            task_id = task.task_id
+            if task.options is not options or task.due_us or task.hold or task_id in rows:
+                self._number = number
+                answers.append(self._take(task))
+                number = self._number
+                continue
+            number += 1
+            row = rows[task_id] = _Row(
+                task, task_id, task.name, options, task.created_us, number, _PENDING, priority, 0, 1, queue
+            )
+            append(row)
+            self._pending += 1
+            answers.append(None)
+        self._number = number
+        return answers
 
     def _queue(self, row: _Row, due_us: int, timed: TaskStatus) -> None:
         row.place = place = row.place + 1
