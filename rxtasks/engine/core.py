@@ -18,7 +18,6 @@ from typing import Any
 from rxtasks.config import Settings
 from rxtasks.engine.losses import Losses
 from rxtasks.engine.staff import SECOND
-from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.state import WorkerState
@@ -32,7 +31,6 @@ from rxtasks.pool.words import (
     CommitFailed,
     Committed,
     DeliveryChanged,
-    End,
     Exited,
     Gone,
     Happened,
@@ -226,7 +224,7 @@ class Core(Losses):
             return
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
-        ended: list[tuple[Claim, StatusEvent, End]] = []
+        ended: list[tuple[Claim, TaskStatus, int]] = []
         fenced = self.recorder.fenced
         fault = self.recorder.take(stimulus.occurrences, worker, self._now, ended)
         if ended:
@@ -246,19 +244,19 @@ class Core(Losses):
                     if not assigned:
                         self._became_idle(worker)
 
-    def _ended(self, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> None:
+    def _ended(self, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> None:
         assigned, measured = worker.assigned, self.dispatcher.measured
-        for claim, event, end in ended:
+        for claim, status, ran_us in ended:
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
             if type(claim.envelope.payload) is Sealed:
                 self.spent.append(claim.envelope)
-            if event.status is _SUCCEEDED:
+            if status is _SUCCEEDED:
                 worker.completed += 1
-            elif event.status is TaskStatus.FAILED:
+            elif status is TaskStatus.FAILED:
                 worker.failed += 1
-            measured(claim.envelope.function, end.ran_us, worker.lane)
-            if claim.ending is not None and claim.ending.kind == "cancel" and not event.status.terminal:
+            measured(claim.envelope.function, ran_us, worker.lane)
+            if claim.ending is not None and claim.ending.kind == "cancel" and not status.terminal:
                 # It ended before the cancel reached it, and would run again.
                 self.ender.cancelled(claim, claim.ending.reason, self._now)
         worker.since_ns = self._now.mono_ns

@@ -88,9 +88,12 @@ class Recorder:
     # -- what workers report -------------------------------------------------------------------------------------------
 
     def take(
-        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, StatusEvent, End]]
+        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, TaskStatus, int]]
     ) -> str | None:
-        """Fold the occurrences; append each attempt that ended to `ended`. Return the worker's fault, or None."""
+        """Fold the occurrences; return the worker's fault, or None.
+
+        Of each attempt that ended its claim, status and microseconds of run time are appended to `ended`.
+        """
         claims = self.claims
         batch = self._batch
         events, sizes = batch.events, batch.sizes
@@ -141,7 +144,7 @@ class Recorder:
                         claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
                     self._ended(claim, change, event, end, time_us, now)
-                    ended.append((claim, event, end))
+                    ended.append((claim, status, end.ran_us))
                     last = -1
             elif type(event) is ProgressEvent:
                 claim.progress = event
@@ -195,13 +198,14 @@ class Recorder:
         batch.size += sum(sizes) + _SMALL * len(events)
         return None
 
-    def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> str | None:
+    def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> str | None:
         """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
         claims, owed, batch = self.claims, self._owed, self._batch
-        events, outcomes = batch.events, batch.outcomes
+        events, outcomes, changes = batch.events, batch.outcomes, batch.changes
+        worker_id = worker.worker_id
         before = len(events)
         fault: str | None = None
-        for token, begun, last, begun_us, ended_us, end in zip(*whole, strict=True):
+        for token, begun, last, begun_us, ended_us, value, ran_us in zip(*whole, strict=True):
             claim = claims.get(token)
             if claim is None or claim.worker is not worker:
                 self.fenced += 2
@@ -214,25 +218,35 @@ class Recorder:
                 fault = f"task {begun.task_id}: {claim.status} cannot become {_RUNNING}"
                 break
             claim.status = _SUCCEEDED
-            claim.attempt = begun.attempt
-            claim.started_us = begun_us
             claim.next_seq = seq + 2
-            change = claim.change or self._change(claim)
-            change.status = _SUCCEEDED
-            change.attempt = begun.attempt
-            change.started_us = begun_us
-            change.finished_us = ended_us
-            change.next_seq = seq + 2
-            change.release = True
-            change.progress = claim.progress
-            change.value = end.value
+            claim.attempt = attempt = begun.attempt
+            change = Change(
+                token,
+                last.task_id,
+                _SUCCEEDED,
+                attempt,
+                claim.failures,
+                claim.crashes,
+                claim.interruptions,
+                seq + 2,
+                worker_id,
+                begun_us,
+                ended_us,
+                True,
+                0,
+                value,
+                None,
+                None,
+                claim.progress,
+            )
+            changes.append(change)
             events.append(begun)
             events.append(last)
-            outcomes.append((last.task_id, end.value))
+            outcomes.append((last.task_id, value))
             del claims[token]
             if claim.credit is not None:
                 owed.pop(token, None)
-            ended.append((claim, last, end))
+            ended.append((claim, _SUCCEEDED, ran_us))
         count = len(events) - before
         batch.sizes += [0] * count
         batch.size += _SMALL * count

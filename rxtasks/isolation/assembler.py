@@ -178,15 +178,14 @@ class EventAssembler:
                 shifts.pop(token, None)
         firsts: list[StatusEvent] = []
         lasts: list[StatusEvent] = []
-        ends: list[End] = []
-        for token, seq, begun_us, ended_us, value, ran_us in zip(tokens, seqs, begun, ended, values, rans, strict=True):
+        # A tuple of atoms is nothing to the garbage collector; these are kept for long.
+        results = [("j", value) for value in values]
+        for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
             task = held.pop(token)
             task_id, attempt = task.task_id, task.attempt
             firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
             lasts.append(status_event(task_id, seq + 1, attempt, worker_id, utc_from_us(ended_us), _SUCCEEDED, value))
-            # A tuple of atoms is nothing to the garbage collector; this one is kept for long.
-            ends.append(_end((("j", value), None, None, None, None, ran_us)))
-        occurrences.append(Whole(tokens, firsts, lasts, begun, ended, ends))
+        occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:
         if row[0] == LOG and row[1] == 0 and self._log is not None:

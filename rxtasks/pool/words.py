@@ -59,7 +59,9 @@ class Whole(NamedTuple):
     #: Microseconds since the epoch of the two.
     begun_us: list[int]
     ended_us: list[int]
-    ends: list[End]
+    #: The results in row form.
+    values: Sequence[Sequence[Any]]
+    rans_us: list[int]
 
 
 #: One event of a task as a worker reported it: claim token, event, end of the attempt or None, and a number: bytes of a log

@@ -360,10 +360,12 @@ def _add(happened: list[Any], occurrence: Any) -> None:
     begun = type(before) is tuple and before[0] == token and type(before[1]) is StatusEvent
     if begun and end is not None and event.status is TaskStatus.SUCCEEDED:
         del happened[-1]
-        places: list[Any] = [token, before[1], event, us_from_utc(before[1].time), us_from_utc(event.time), end]
+        times = [us_from_utc(before[1].time), us_from_utc(event.time)]
+        places: list[Any] = [token, before[1], event, *times, end.value, end.ran_us]
         if happened and isinstance(happened[-1], words.Whole):
+            columns: Any = happened[-1]
             for index, place in enumerate(places):
-                happened[-1][index].append(place)
+                columns[index].append(place)
         else:
             happened.append(words.Whole(*([place] for place in places)))
     elif type(event) is not OutputEvent:

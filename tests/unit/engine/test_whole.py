@@ -55,7 +55,7 @@ class Parent:
         if batch is None:
             return None
         changes = [tuple(getattr(change, name) for name in type(change).__slots__[:-1]) for change in batch.changes]
-        ended = [(claim.token, event, end) for claim, event, end in self.ended]
+        ended = [(claim.token, status, ran_us) for claim, status, ran_us in self.ended]
         rest = (sorted(self.recorder.claims), sorted(self.assembler._held), self.recorder.fenced)
         return changes, batch.events, batch.sizes, batch.size, batch.outcomes, ended, rest
 
