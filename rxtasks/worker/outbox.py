@@ -81,7 +81,7 @@ class Outbox:
         self._calm = calm
         #: wake(True) was called since the last flush.
         self._hurried = False
-        #: When that was.
+        #: When that was, or when attempts began to be run again.
         self.flushed_us = self.now()
         self._ready = ready
         self.lock = threading.RLock() if lock is None else lock
@@ -126,6 +126,14 @@ class Outbox:
                 return
             self._worker_lines += 1
             self.add([LOG, 0, 0, self.now(), level, message, stream, fields, len(message)], len(message) >> 10)
+
+    def begin(self) -> None:
+        """Let the ends of short attempts wait for each other from now on, after nothing was to be done for a while.
+
+        Else the first of each burst, for which the last flush is long ago, would be told of alone, and cost the parent as
+        much as all the others together.
+        """
+        self.flushed_us = self.now()
 
     def add(self, row: Row, kib: int, *, calm: bool = False) -> None:
         """Append a row; `calm`: for which it is enough to leave with others. The lock is held."""

@@ -493,3 +493,16 @@ def test_attempts_side_by_side_keep_their_order() -> None:
     one.end("succeeded", ["j", 1])
     held.box.flush()
     assert [(RUNNING, 1), (RUNNING, 2), (END, 2), (END, 1)] == [tuple(row[:2]) for row in held.rows]
+
+
+def test_the_first_of_a_burst_waits_for_the_others() -> None:
+    """R6: after a time in which nothing ran, the last report is long ago; that makes no end of an attempt more urgent."""
+    held = Held()
+    held.now_us += 60_000_000
+    held.box.begin()
+    for token in (1, 2, 3):
+        lane = held.box.open(assignment(token))
+        lane.running()
+        held.now_us += 900
+        lane.end("succeeded", ["j", token])
+        assert len(held.rows) == (6 if token == 3 else 0)
