@@ -8,6 +8,10 @@
 
 The items' iterator is user code: it runs on a thread of its own, never on the core's or the delivery's. Constant memory: an
 item exists from its submission until its result has been emitted.
+
+Each hand-over from thread to thread costs as much as several tasks, so what can be done for many is: slots are given back
+some at a time, items of a list or a range are submitted as many as there are slots, and the outcomes of one turn of the
+core come in one call. Of any other iterable each item is submitted before the next is asked for, because it may come late.
 """
 
 from __future__ import annotations
