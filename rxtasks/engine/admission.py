@@ -128,6 +128,7 @@ class Admission(Parts):
 
         Raises:
             ServiceStopped, QueueFull: none is taken.
+            SettingsError: some have a dedup_key that others have; those are not taken.
         """
         self._check_alive()
         task_ids = [envelope.task_id for envelope in envelopes]
@@ -138,11 +139,19 @@ class Admission(Parts):
             for task_id in task_ids:
                 desk.expect(task_id)
         try:
-            self.store.enqueue(envelopes)
+            stand_ins = self.store.enqueue(envelopes)
         except BaseException:
             for task_id in task_ids:
                 sinks.pop(task_id, None)
             raise
+        if any(stand_ins):
+            for task_id, other in zip(task_ids, stand_ins, strict=True):
+                if other is not None:
+                    sinks.pop(task_id, None)
+                    if desk is not None:
+                        desk.forget(task_id)
+            self.driver.arrived()
+            raise SettingsError("a map's items are tasks of their own: leave TaskOptions.dedup_key out, or submit them")
         if not self._started:
             self._start_for(task_ids)
         self.driver.arrived()

@@ -175,8 +175,7 @@ class Core(Losses):
         self.dispatcher.arrived()
 
     def _claimed(self, stimulus: Claimed) -> None:
-        for claim in stimulus.claims:
-            self.recorder.hold(claim)
+        self.recorder.hold_all(stimulus.claims)
         self.due_us = stimulus.next_due_us
         self.dispatcher.claimed(stimulus.lane, stimulus.asked, stimulus.claims)
         if self.pool.stopping:  # claimed as the stop came: nobody will run them

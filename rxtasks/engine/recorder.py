@@ -72,6 +72,10 @@ class Recorder:
         """Take the claim into this engine's hands."""
         self.claims[claim.token] = claim
 
+    def hold_all(self, claims: list[Claim]) -> None:
+        """Do so for each."""
+        self.claims.update([(claim.token, claim) for claim in claims])
+
     def drop(self, claim: Claim) -> None:
         """The claim is over."""
         self.claims.pop(claim.token, None)

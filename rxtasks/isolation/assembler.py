@@ -34,8 +34,9 @@ class EventAssembler:
 
     def __init__(self, worker_id: str, log: Callable[[str, str, str], None] | None = None) -> None:
         self.worker_id = worker_id
-        #: Tokens in the order of assignment.
-        self._held: dict[int, Assignment] = {}
+        #: Task and attempt by token, in the order of assignment. Not the assignments: tuples of atoms are nothing to the
+        #: garbage collector.
+        self._held: dict[int, tuple[str, int]] = {}
         #: Of those that are known to run: the seq of the last event.
         self._seqs: dict[int, int] = {}
         #: Of some: how many events were put in here, before the rows to come.
@@ -50,7 +51,7 @@ class EventAssembler:
         """These were sent to the worker."""
         held = self._held
         for task in tasks:
-            held[task.token] = task
+            held[task.token] = (task.task_id, task.attempt)
 
     def taken_back(self, count: int) -> None:
         """The last `count` assignments will not be started."""
@@ -78,6 +79,7 @@ class EventAssembler:
             if task is None:
                 self._without_task(row, blobs)
                 continue
+            task_id, attempt = task
             if self.rest is not None and kind == END and token in seqs:
                 for stream, line in self.rest():
                     written = self.written(line, stream, row[3])
@@ -88,9 +90,7 @@ class EventAssembler:
                 seq += shifts.get(token, 0)
             if kind == RUNNING:
                 seqs[token] = seq
-                event: TaskEvent = status_event(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
-                )
+                event: TaskEvent = status_event(task_id, seq, attempt, worker_id, utc_from_us(row[3]), _RUNNING)
                 add((token, event, None, row[3]))
             elif kind == END:
                 _, _, _, time_us, word, value, error, delay, ran_us = row
@@ -113,9 +113,9 @@ class EventAssembler:
                     if error.get("pickle"):
                         error_blob = next(blobs)
                 event = status_event(
-                    task.task_id,
+                    task_id,
                     seq,
-                    task.attempt,
+                    attempt,
                     worker_id,
                     utc_from_us(time_us),
                     _ENDS[word],
@@ -128,9 +128,9 @@ class EventAssembler:
                 seqs[token] = seq + len(times) - 1
                 outputs = map(
                     OutputEvent,
-                    repeat(task.task_id),
+                    repeat(task_id),
                     count(seq),
-                    repeat(task.attempt),
+                    repeat(attempt),
                     repeat(worker_id),
                     map(utc_from_us, times),
                     values,
@@ -140,14 +140,14 @@ class EventAssembler:
                 seqs[token] = seq
                 _, _, _, time_us, level, text, stream, fields, size = row
                 event = LogEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(time_us), level, text, stream, fields or {}
+                    task_id, seq, attempt, worker_id, utc_from_us(time_us), level, text, stream, fields or {}
                 )
                 add((token, event, None, size))
             elif kind == PROGRESS:
                 seqs[token] = seq
                 _, _, _, time_us, current, total, text, data = row
                 event = ProgressEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(time_us), current, total, text, data or {}
+                    task_id, seq, attempt, worker_id, utc_from_us(time_us), current, total, text, data or {}
                 )
                 add((token, event, None, 0))
             elif kind == OUTPUT:
@@ -155,7 +155,7 @@ class EventAssembler:
                 value = row[4]
                 if value is not None and value[0] == "p":
                     next(blobs)
-                event = OutputEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), shown_value(value))
+                event = OutputEvent(task_id, seq, attempt, worker_id, utc_from_us(row[3]), shown_value(value))
                 add((token, event, None, row[5]))
             else:
                 raise ProtocolError(f"unknown kind of event row {kind!r}")
@@ -181,8 +181,7 @@ class EventAssembler:
         # A tuple of atoms is nothing to the garbage collector; these are kept for long.
         results = [("j", value) for value in values]
         for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
-            task = held.pop(token)
-            task_id, attempt = task.task_id, task.attempt
+            task_id, attempt = held.pop(token)
             firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
             lasts.append(status_event(task_id, seq + 1, attempt, worker_id, utc_from_us(ended_us), _SUCCEEDED, value))
         occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
@@ -204,11 +203,11 @@ class EventAssembler:
         None if no task runs; then the line is the worker's.
         """
         for token in self._seqs:
-            task = self._held[token]
+            task_id, attempt = self._held[token]
             self._shifts[token] = self._shifts.get(token, 0) + 1
             seq = self._seqs[token] = self._seqs[token] + 1
             level = "INFO" if stream == "stdout" else "WARNING"
-            event = LogEvent(task.task_id, seq, task.attempt, self.worker_id, utc_from_us(time_us), level, text, stream)
+            event = LogEvent(task_id, seq, attempt, self.worker_id, utc_from_us(time_us), level, text, stream)
             return token, event, None, -1
         if self._log is not None:
             self._log("INFO" if stream == "stdout" else "WARNING", text, stream)

@@ -353,6 +353,13 @@ def test_map_names_the_item_that_failed(made: TaskService) -> None:
     assert "the source broke" in str(recorded(made.map(jobs.double, broken())).over().error)
 
 
+@pytest.mark.parametrize("items", [[1, 2, 3], (1, 2, 3).__iter__()], ids=["list", "iterator"])
+def test_a_map_whose_items_would_be_one_task_says_so(made: TaskService, items: Any) -> None:
+    """E-06: with a dedup_key the second item has no task of its own, and nobody would tell of its result."""
+    failed = recorded(made.with_options(dedup_key="same", delay=60).map(jobs.double, items)).over()
+    assert isinstance(failed.error, SettingsError) and "dedup_key" in str(failed.error)
+
+
 def test_map_ends_when_the_service_stops(tmp_path: Path) -> None:
     """R24: who waits for a map's results is told that the service stopped."""
     gate = Gate(tmp_path)
