@@ -131,33 +131,31 @@ class Admission(Parts):
             SettingsError: some have a dedup_key that others have; those are not taken.
         """
         self._check_alive()
-        task_ids = [envelope.task_id for envelope in envelopes]
-        sinks = self.outlet.sinks
-        sinks.update(dict.fromkeys(task_ids, sink))
-        desk = self._desk
-        if desk is not None:
-            for task_id in task_ids:
-                desk.expect(task_id)
+        sinks, desk = self.outlet.sinks, self._desk
+        for envelope in envelopes:
+            sinks[envelope.task_id] = sink
+            if desk is not None:
+                desk.expect(envelope.task_id)
         try:
             stand_ins = self.store.enqueue(envelopes)
         except BaseException:
-            for task_id in task_ids:
-                sinks.pop(task_id, None)
+            for envelope in envelopes:
+                sinks.pop(envelope.task_id, None)
             raise
         if any(stand_ins):
-            for task_id, other in zip(task_ids, stand_ins, strict=True):
+            for envelope, other in zip(envelopes, stand_ins, strict=True):
                 if other is not None:
-                    sinks.pop(task_id, None)
+                    sinks.pop(envelope.task_id, None)
                     if desk is not None:
-                        desk.forget(task_id)
+                        desk.forget(envelope.task_id)
             self.driver.arrived()
             raise SettingsError("a map's items are tasks of their own: leave TaskOptions.dedup_key out, or submit them")
         if not self._started:
-            self._start_for(task_ids)
+            self._start_for([envelope.task_id for envelope in envelopes])
         self.driver.arrived()
         if desk is not None:
-            for task_id in task_ids:
-                desk.run(task_id, lambda task_id=task_id: task_id not in sinks)  # type: ignore[misc]
+            for envelope in envelopes:
+                desk.run(envelope.task_id, lambda task_id=envelope.task_id: task_id not in sinks)  # type: ignore[misc]
 
     def _start_for(self, task_ids: Sequence[str]) -> None:
         """Start for the first tasks. Where that is impossible they are none: they are not in the store any more.

@@ -149,9 +149,7 @@ class Intake:
             UnknownHandler, SettingsError: as envelope.
             PayloadError: as envelope; those before it have been appended.
         """
-        if not calls:
-            return
-        if len(calls) == 1 or self.puts:
+        if self.puts:
             for args in calls:
                 made.append(self.envelope(task, args, {}, None, changes))
             return

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
 __all__ = ["MapItemFailed", "MapStream"]
 
 #: What gives its next item at once: then several are pulled and submitted together.
-_AT_HAND: Final = frozenset({list, tuple, range, str, bytes, dict, set, frozenset, deque})
+_CONTAINERS: Final[tuple[Any, ...]] = (
+    *([], (), range(0), "", b"", {}, set(), frozenset(), deque()),
+    *({}.keys(), {}.values(), {}.items()),
+)
+_AT_HAND: Final = frozenset(kind for one in _CONTAINERS for kind in (type(one), type(iter(one))))
 #: Most items submitted together; the store is locked meanwhile.
 _MOST: Final = 256
 
@@ -195,6 +199,13 @@ class _MapRun:
     def _submit(self, calls: list[tuple[Any, ...]]) -> None:
         """Submit a task for each; where one cannot be, those before it have been."""
         stream, engine = self._stream, self._engine
+        if len(calls) == 1:
+            envelope = engine._intake.envelope(stream._function, calls[0], {}, None, stream._changes)
+            with self._lock:
+                self._flying[envelope.task_id] = self._index
+            self._index += 1
+            engine.sink((envelope,), self)
+            return
         envelopes: list[Envelope] = []
         try:
             engine._intake.envelopes(stream._function, calls, stream._changes, envelopes)

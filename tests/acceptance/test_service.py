@@ -353,7 +353,7 @@ def test_map_names_the_item_that_failed(made: TaskService) -> None:
     assert "the source broke" in str(recorded(made.map(jobs.double, broken())).over().error)
 
 
-@pytest.mark.parametrize("items", [[1, 2, 3], (1, 2, 3).__iter__()], ids=["list", "iterator"])
+@pytest.mark.parametrize("items", [[1, 2, 3], (item for item in (1, 2, 3))], ids=["list", "generator"])
 def test_a_map_whose_items_would_be_one_task_says_so(made: TaskService, items: Any) -> None:
     """E-06: with a dedup_key the second item has no task of its own, and nobody would tell of its result."""
     failed = recorded(made.with_options(dedup_key="same", delay=60).map(jobs.double, items)).over()

@@ -6,7 +6,7 @@ from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxtasks.clock import SystemClock
@@ -33,6 +33,7 @@ def _envelope(number: int, options: int, due: int, hold: bool) -> Envelope:
     return Envelope(f"t{number}", "n", "f", None, None, "p", b"", OPTIONS[options], NOW, None, due_us, held)
 
 
+@settings(deadline=None)
 @given(batches)
 def test_tasks_that_come_together_lie_as_if_each_came_alone(batches: Any) -> None:
     """Q-01: same answers, same counts, same records, and claims in the same order; whatever options they share or not."""
@@ -49,6 +50,9 @@ def test_tasks_that_come_together_lie_as_if_each_came_alone(batches: Any) -> Non
         assert alone.counts() == together.counts()
 
 
+LARGE = b"x" * 2**20
+
+
 class Main:
     """Stands for what a script defines: its pickle names __main__, so it travels by value."""
 
@@ -60,10 +64,16 @@ values = st.one_of(
     st.just(bytearray(b"x")),
     st.just("__main__"),
     st.just(Main),
-    st.just(b"x" * 2**20),
+    st.just(LARGE),
 )
 
 
+def shown(value: Any) -> str:
+    """The value as text, with the large one cut; a class that travelled by value is another one here, of the same name."""
+    return repr(value).replace(repr(LARGE), f"<{len(LARGE)}>")
+
+
+@settings(deadline=None)
 @given(st.lists(st.lists(values, max_size=2).map(tuple), max_size=6))
 def test_arguments_packed_together_are_those_packed_alone(calls: list[tuple[Any, ...]]) -> None:
     """R25: the same bytes, or the same memory file, whichever way a call takes."""
@@ -73,7 +83,8 @@ def test_arguments_packed_together_are_those_packed_alone(calls: list[tuple[Any,
         alone = pack_args(args, {}, make)
         assert type(alone) is type(one)
         assert isinstance(one, Sealed) or alone == one
-        assert repr(load_args(alone)) == repr(load_args(one)) == repr((args, {}))
+        for packed_args in (alone, one):
+            assert shown((args, {})) == shown(load_args(packed_args))
 
 
 def _intake(isolation: str) -> Intake:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxtasks.config import Settings
@@ -64,6 +64,7 @@ values = st.none() | st.integers(-5, 5) | st.text(max_size=3) | st.lists(st.inte
 attempts = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 1), values, st.integers(0, 99)), min_size=1, max_size=9)
 
 
+@settings(deadline=None)
 @given(attempts, st.integers(1, 5), st.integers(1, 3))
 def test_whole_attempts_mean_what_their_rows_mean(attempts: Any, first_seq: int, attempt: int) -> None:
     """E-03, R4: events, changes, outcomes, faults, what is dropped; for tokens known or not, numbered rightly or not."""
