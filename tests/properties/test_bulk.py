@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import attrs
@@ -58,6 +60,17 @@ class Main:
 
 
 Main.__module__ = "__main__"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def main() -> Iterator[None]:
+    """Let pickle find Main where it says it is."""
+    module = sys.modules["__main__"]
+    module.Main = Main  # type: ignore[attr-defined]
+    yield
+    del module.Main  # type: ignore[attr-defined]
+
+
 values = st.one_of(
     st.integers(),
     st.text(max_size=5),
