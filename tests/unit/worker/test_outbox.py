@@ -461,6 +461,7 @@ def _say(lane: Any) -> None:
         (lambda lane: lane.flush(), ("succeeded", ["j", 1])),
         (lambda lane: None, ("failed", None, None, {"type": "E", "message": "m"})),
         (lambda lane: None, ("cancelled",)),
+        (lambda lane: None, ("cancelled", ["j", 1])),
         (lambda lane: None, ("succeeded", ["p", 3, "T", "t"], b"abc")),
     ],
 )
@@ -483,16 +484,17 @@ def test_other_attempts_leave_row_by_row(meanwhile: Any, end: Any) -> None:
     assert list(range(1, len(seqs) + 1)) == seqs
 
 
-def test_attempts_side_by_side_keep_their_order() -> None:
-    """E-03: one that began before another and ended after it is told in that order."""
+@pytest.mark.parametrize("first", [1, 2])
+def test_attempts_side_by_side_keep_their_order(first: int) -> None:
+    """E-03: of two that run at once each begins and ends where it did."""
     held = Held()
-    one, two = held.box.open(assignment(1)), held.box.open(assignment(2))
-    one.running()
-    two.running()
-    two.end("succeeded", ["j", 2])
-    one.end("succeeded", ["j", 1])
+    lanes = {token: held.box.open(assignment(token)) for token in (1, 2)}
+    for lane in lanes.values():
+        lane.running()
+    for token in (first, 3 - first):
+        lanes[token].end("succeeded", ["j", token])
     held.box.flush()
-    assert [(RUNNING, 1), (RUNNING, 2), (END, 2), (END, 1)] == [tuple(row[:2]) for row in held.rows]
+    assert [(RUNNING, 1), (RUNNING, 2), (END, first), (END, 3 - first)] == [tuple(row[:2]) for row in held.rows]
 
 
 def test_the_first_of_a_burst_waits_for_the_others() -> None:
