@@ -127,8 +127,11 @@ class ServiceView:
         """Return a cold Observable of `fn(*items)` for the items of the iterables, as zip takes them.
 
         Items are pulled as results are emitted: at most `buffersize` (4 a worker slot, at least 64) are submitted and not
-        yet emitted. A failure ends the stream with the error, its item's index in a note and in its cause; with
-        on_failure="emit" the error is emitted in the item's place. Disposing cancels what is outstanding.
+        yet emitted. Of what is at hand (a list, a range and the like) several are submitted together; of any other iterable
+        each before the next is pulled. Each item is a task of its own: a dedup_key is refused.
+
+        A failure ends the stream with the error, its item's index in a note and in its cause; with on_failure="emit" the
+        error is emitted in the item's place. Disposing cancels what is outstanding.
 
         Raises:
             SettingsError: an argument is out of its range.
