@@ -127,8 +127,11 @@ class ServiceView:
         """Return a cold Observable of `fn(*items)` for the items of the iterables, as zip takes them.
 
         Items are pulled as results are emitted: at most `buffersize` (4 a worker slot, at least 64) are submitted and not
-        yet emitted. A failure ends the stream with the error, its item's index in a note and in its cause; with
-        on_failure="emit" the error is emitted in the item's place. Disposing cancels what is outstanding.
+        yet emitted. Of what is at hand (a list, a range and the like) several are submitted together; of any other iterable
+        each before the next is pulled. Each item is a task of its own: a dedup_key is refused.
+
+        A failure ends the stream with the error, its item's index in a note and in its cause; with on_failure="emit" the
+        error is emitted in the item's place. Disposing cancels what is outstanding.
 
         Raises:
             SettingsError: an argument is out of its range.
@@ -145,10 +148,9 @@ class ServiceView:
                 raise SettingsError(
                     f"map takes iterables of arguments, not {items!r}; submit takes the arguments themselves"
                 )
-        refill = 1
+        slots = self._service._slots()
         if buffersize is None:
-            buffersize = max(64, 4 * self._service._slots())
-            refill = buffersize // 4  # what is in flight then keeps every worker busy
+            buffersize = max(64, 4 * slots)
         if isinstance(buffersize, bool) or not isinstance(buffersize, int) or buffersize < 1:
             raise SettingsError(f"map: buffersize is a whole number from 1, not {buffersize!r}")
         return MapStream(
@@ -157,7 +159,8 @@ class ServiceView:
             iterables,
             ordered=ordered,
             buffersize=buffersize,
-            refill=refill,
+            # What is in flight then keeps every worker busy.
+            refill=max(1, min(buffersize // 4, buffersize - 3 * slots)),
             emit_failures=on_failure == "emit",
             changes=self._changes,
         )

@@ -8,6 +8,7 @@ from typing import Any
 
 from rxtasks.clock import utc_from_us
 from rxtasks.engine.ending import info_of
+from rxtasks.engine.outlet import Sink
 from rxtasks.engine.parts import ANSWER, Parts
 from rxtasks.errors import (
     SettingsError,
@@ -102,7 +103,7 @@ class Admission(Parts):
             self.driver.arrived()
             return self.track(other)
         if not self._started and not envelope.hold:
-            self._start_for(task_id)
+            self._start_for([task_id])
         self.driver.arrived()
         if desk is not None:
             desk.work_for(tracker)
@@ -122,27 +123,42 @@ class Admission(Parts):
                 record = self.store.get(task_id)
                 tracker.note_status(TaskStatus.PENDING if record is None else record.status)
 
-    def sink(self, envelope: Envelope, settled: Callable[[str, Outcome], Any]) -> None:
-        """Put the envelope into the store; `settled` gets its outcome on the delivery thread. No tracker is made."""
-        self._check_alive()
-        task_id = envelope.task_id
-        sinks = self.outlet.sinks
-        sinks[task_id] = settled
-        if self._desk is not None:
-            self._desk.expect(task_id)
-        try:
-            self.store.enqueue((envelope,))
-        except BaseException:
-            sinks.pop(task_id, None)
-            raise
-        if not self._started:
-            self._start_for(task_id)
-        self.driver.arrived()
-        if self._desk is not None:
-            self._desk.run(task_id, lambda: task_id not in sinks)
+    def sink(self, envelopes: Sequence[Envelope], sink: Sink) -> None:
+        """Put the envelopes, at least one, into the store; `sink` gets their outcomes. No trackers are made.
 
-    def _start_for(self, task_id: str) -> None:
-        """Start for the first task. Where that is impossible it is no task: it is not in the store any more.
+        Raises:
+            ServiceStopped, QueueFull: none is taken.
+            SettingsError: some have a dedup_key that others have; those are not taken.
+        """
+        self._check_alive()
+        sinks, desk = self.outlet.sinks, self._desk
+        for envelope in envelopes:
+            sinks[envelope.task_id] = sink
+            if desk is not None:
+                desk.expect(envelope.task_id)
+        try:
+            stand_ins = self.store.enqueue(envelopes)
+        except BaseException:
+            for envelope in envelopes:
+                sinks.pop(envelope.task_id, None)
+            raise
+        if any(stand_ins):
+            for envelope, other in zip(envelopes, stand_ins, strict=True):
+                if other is not None:
+                    sinks.pop(envelope.task_id, None)
+                    if desk is not None:
+                        desk.forget(envelope.task_id)
+            self.driver.arrived()
+            raise SettingsError("a map's items are tasks of their own: leave TaskOptions.dedup_key out, or submit them")
+        if not self._started:
+            self._start_for([envelope.task_id for envelope in envelopes])
+        self.driver.arrived()
+        if desk is not None:
+            for envelope in envelopes:
+                desk.run(envelope.task_id, lambda task_id=envelope.task_id: task_id not in sinks)  # type: ignore[misc]
+
+    def _start_for(self, task_ids: Sequence[str]) -> None:
+        """Start for the first tasks. Where that is impossible they are none: they are not in the store any more.
 
         Raises:
             OSError, RuntimeError: as start().
@@ -150,15 +166,17 @@ class Admission(Parts):
         try:
             self.start(wait=False)
         except (OSError, RuntimeError):
-            claim = self.store.claim_one(task_id)
-            if claim is None:  # somebody else could start, and it runs
+            claims = [claim for task_id in task_ids if (claim := self.store.claim_one(task_id)) is not None]
+            if not claims:  # somebody else could start, and they run
                 return
-            self._forget_tracker(task_id)
-            self.outlet.sinks.pop(task_id, None)
-            if self._desk is not None:
-                self._desk.forget(task_id)
-            self._end_unstarted(claim, None)
-            self.store.delete(task_id)
+            for claim in claims:
+                task_id = claim.envelope.task_id
+                self._forget_tracker(task_id)
+                self.outlet.sinks.pop(task_id, None)
+                if self._desk is not None:
+                    self._desk.forget(task_id)
+                self._end_unstarted(claim, None)
+                self.store.delete(task_id)
             raise
 
     def track(self, task_id: str, from_seq: int = 1) -> TaskTracker:

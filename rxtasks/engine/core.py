@@ -18,7 +18,6 @@ from typing import Any
 from rxtasks.config import Settings
 from rxtasks.engine.losses import Losses
 from rxtasks.engine.staff import SECOND
-from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.state import WorkerState
@@ -32,7 +31,6 @@ from rxtasks.pool.words import (
     CommitFailed,
     Committed,
     DeliveryChanged,
-    End,
     Exited,
     Gone,
     Happened,
@@ -41,7 +39,6 @@ from rxtasks.pool.words import (
     Now,
     PauseAsked,
     Reported,
-    Run,
     ScaleAsked,
     SendCommand,
     Spares,
@@ -54,6 +51,8 @@ from rxtasks.pool.words import (
     TakenBack,
     Tick,
     WorkArrived,
+    ended_in,
+    events_of,
 )
 from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.message import (
@@ -176,8 +175,7 @@ class Core(Losses):
         self.dispatcher.arrived()
 
     def _claimed(self, stimulus: Claimed) -> None:
-        for claim in stimulus.claims:
-            self.recorder.hold(claim)
+        self.recorder.hold_all(stimulus.claims)
         self.due_us = stimulus.next_due_us
         self.dispatcher.claimed(stimulus.lane, stimulus.asked, stimulus.claims)
         if self.pool.stopping:  # claimed as the stop came: nobody will run them
@@ -221,13 +219,11 @@ class Core(Losses):
     def _happened(self, stimulus: Happened) -> None:
         worker = self.pool.workers.get(stimulus.worker_id)
         if worker is None:
-            self.recorder.fenced += sum(
-                len(occurrence.events) if isinstance(occurrence, Run) else 1 for occurrence in stimulus.occurrences
-            )
+            self.recorder.fenced += sum(len(events_of(occurrence)) for occurrence in stimulus.occurrences)
             return
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
-        ended: list[tuple[Claim, StatusEvent, End]] = []
+        ended: list[tuple[Claim, TaskStatus, int]] = []
         fenced = self.recorder.fenced
         fault = self.recorder.take(stimulus.occurrences, worker, self._now, ended)
         if ended:
@@ -241,27 +237,25 @@ class Core(Losses):
         """Attempts ended here whose tasks another engine has taken over: their slots are free again."""
         claims, assigned = self.recorder.claims, worker.assigned
         for occurrence in stimulus.occurrences:
-            if isinstance(occurrence, Run):
-                continue
-            token, _, end, _ = occurrence
-            if end is not None and token in assigned and token not in claims:
-                worker.load_us -= assigned.pop(token).load_us
-                if not assigned:
-                    self._became_idle(worker)
+            for token in ended_in(occurrence):
+                if token in assigned and token not in claims:
+                    worker.load_us -= assigned.pop(token).load_us
+                    if not assigned:
+                        self._became_idle(worker)
 
-    def _ended(self, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> None:
+    def _ended(self, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> None:
         assigned, measured = worker.assigned, self.dispatcher.measured
-        for claim, event, end in ended:
+        for claim, status, ran_us in ended:
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
             if type(claim.envelope.payload) is Sealed:
                 self.spent.append(claim.envelope)
-            if event.status is _SUCCEEDED:
+            if status is _SUCCEEDED:
                 worker.completed += 1
-            elif event.status is TaskStatus.FAILED:
+            elif status is TaskStatus.FAILED:
                 worker.failed += 1
-            measured(claim.envelope.function, end.ran_us, worker.lane)
-            if claim.ending is not None and claim.ending.kind == "cancel" and not event.status.terminal:
+            measured(claim.envelope.function, ran_us, worker.lane)
+            if claim.ending is not None and claim.ending.kind == "cancel" and not status.terminal:
                 # It ended before the cancel reached it, and would run again.
                 self.ender.cancelled(claim, claim.ending.reason, self._now)
         worker.since_ns = self._now.mono_ns

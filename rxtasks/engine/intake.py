@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from rxtasks.pool.info import ISOLATIONS, WorkerSpec
 from rxtasks.stores.base import Envelope
 from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.handle import Handle, Put
-from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args
+from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args, pack_calls
 from rxtasks.wire.sealed import SealedFiles
 from rxtasks.worker.handler import holds_nothing
 from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
@@ -105,15 +105,13 @@ class Intake:
             self._check(options)
         now_us = self._clock.wall_us()
         due_us = 0
-        if options.run_at is not None:
-            due_us = max(1, int(options.run_at.timestamp() * 1e6))
-        elif options.delay:
-            due_us = now_us + int(options.delay * 1e6)
+        if options.run_at is not None or options.delay:
+            due_us = _due(options, now_us)
         form: str
         payload: Any
         puts = self.puts
         found: dict[str, Put] | None = None
-        if self._in_process or (options.isolation is not None and options.isolation != "process"):
+        if self._stays(options):
             form, payload = "o", puts.resolved(args, kwargs) if Handle.known else (args, kwargs)
         else:
             persist = None
@@ -137,6 +135,48 @@ class Intake:
             hold,
             tuple(found.values()) if found else (),
         )
+
+    def envelopes(
+        self,
+        task: str | Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        changes: Mapping[str, Any] | None,
+        made: list[Envelope],
+    ) -> None:
+        """Append to `made` the envelope of each call, as `envelope` makes them; what they share is made once.
+
+        Raises:
+            UnknownHandler, SettingsError: as envelope.
+            PayloadError: as envelope; those before it have been appended.
+        """
+        if self.puts:
+            for args in calls:
+                made.append(self.envelope(task, args, {}, None, changes))
+            return
+        plan = self._plans.get(id(task))
+        if plan is None or plan.function is not task:
+            plan = self._plan(task)
+        options = attrs.evolve(plan.options, **changes) if changes else plan.options
+        if self._checked.get(id(options)) is not options:
+            self._check(options)
+        now_us = self._clock.wall_us()
+        due_us = _due(options, now_us)
+        payloads: Iterable[Any]
+        if self._stays(options):
+            form = "o"
+            payloads = [self.puts.resolved(args, {}) if Handle.known else (args, {}) for args in calls]
+        else:
+            form = "p"
+            payloads = pack_calls(calls, self._files.make, limit=self._max_payload)
+        name, key, ref, blob = options.name or plan.name, plan.key, plan.ref, plan.blob
+        for payload in payloads:
+            made.append(
+                Envelope(new_id(), name, key, ref, blob, form, payload, options, now_us, None, due_us, False, ())
+            )
+
+    def _stays(self, options: TaskOptions) -> bool:
+        """Say whether the task runs in this process."""
+        return self._in_process or (options.isolation is not None and options.isolation != "process")
 
     def _plan(self, task: str | Callable[..., Any]) -> _Plan:
         function: Any = task
@@ -212,6 +252,13 @@ class Intake:
         if len(self._checked) > 1000:
             self._checked.clear()
         self._checked[id(options)] = options
+
+
+def _due(options: TaskOptions, now_us: int) -> int:
+    """Return the wall clock's microseconds before which a task of these options does not run, 0 = it may at once."""
+    if options.run_at is not None:
+        return max(1, int(options.run_at.timestamp() * 1e6))
+    return now_us + int(options.delay * 1e6) if options.delay else 0
 
 
 def refused(request: TaskRequest, now_us: int) -> Envelope:

@@ -8,28 +8,44 @@
 
 The items' iterator is user code: it runs on a thread of its own, never on the core's or the delivery's. Constant memory: an
 item exists from its submission until its result has been emitted.
+
+Each hand-over from thread to thread costs as much as several tasks, so what can be done for many is: slots are given back
+some at a time, items of a list or a range are submitted as many as there are slots, and the outcomes of one turn of the
+core come in one call. Of any other iterable each item is submitted before the next is asked for, because it may come late.
 """
 
 from __future__ import annotations
 
 import contextvars
+import itertools
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.observe.calls import Ending
+from rxtasks.observe.calls import CallPair, Ending
 from rxtasks.reactive.subject import RxSubject, Target
-from rxtasks.wire.outcome import Outcome
+from rxtasks.stores.base import Envelope
+from rxtasks.wire.outcome import Ended, Outcome
 
 if TYPE_CHECKING:
     from rxtasks.engine.engine import TaskEngine
 
 __all__ = ["MapItemFailed", "MapStream"]
+
+#: What gives its next item at once: then several are pulled and submitted together.
+_CONTAINERS: Final[tuple[Any, ...]] = (
+    *([], (), range(0), "", b"", {}, set(), frozenset(), deque()),
+    *({}.keys(), {}.values(), {}.items()),
+)
+_AT_HAND: Final = frozenset(kind for one in _CONTAINERS for kind in (type(one), type(iter(one))))
+#: Most items submitted together; the store is locked meanwhile.
+_MOST: Final = 256
 
 
 class MapItemFailed(Exception):
@@ -98,6 +114,28 @@ def _none() -> None:
     """Stand in for a run before the first."""
 
 
+class _Slots:
+    """How many items may be pulled: given by the delivery thread some at a time, taken by the feeder all at once."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._given = threading.Condition(threading.Lock())
+
+    def give(self, count: int) -> None:
+        with self._given:
+            self._free += count
+            self._given.notify()
+
+    def take(self, most: int) -> int:
+        """Take at most `most`; waits for one."""
+        with self._given:
+            while not self._free:
+                self._given.wait()
+            taken = min(self._free, most)
+            self._free -= taken
+        return taken
+
+
 class _MapRun:
     """One subscription to a map."""
 
@@ -107,15 +145,17 @@ class _MapRun:
         self._subject: RxSubject[Any] = RxSubject()
         self._target: Target[Any] = Target(self._subject, observer)
         self._subject._attach(self._target)
-        self._slots = threading.Semaphore(stream._buffersize)
+        self._slots = _Slots(stream._buffersize)
         #: Slots that are free and not given back yet; kept by the delivery thread.
         self._freed = 0
         self._lock = threading.Lock()
         #: Index of each task in flight.
         self._flying: dict[str, int] = {}
         #: Outcomes that wait for earlier ones.
-        self._early: dict[int, tuple[str, Outcome]] = {}
+        self._early: dict[int, tuple[str, Ended]] = {}
         self._next = 0
+        #: How many items have been submitted; kept by the feeder.
+        self._index = 0
         #: How many items there are, once the iterator has ended.
         self._count: int | None = None
         self._over = False
@@ -128,34 +168,54 @@ class _MapRun:
     # -- the feeder ----------------------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        stream, engine = self._stream, self._engine
-        index = 0
         try:
-            items = zip(*stream._iterables, strict=False)
+            items = zip(*self._stream._iterables, strict=False)
+            # A task must not wait for the next item, which may come late, or because of this task's result.
+            together = self._engine._desk is None and all(type(one) in _AT_HAND for one in self._stream._iterables)
+            most = _MOST if together else 1
+            free = 0
             while True:
-                self._slots.acquire()
+                if not free:
+                    free = self._slots.take(_MOST)
                 if self._over:
                     return
-                try:
-                    args = next(items)
-                except StopIteration:
+                calls = list(itertools.islice(items, min(free, most)))
+                if not calls:
                     break
-                envelope = engine._intake.envelope(stream._function, args, {}, None, stream._changes)
-                with self._lock:
-                    self._flying[envelope.task_id] = index
-                engine.sink(envelope, self._settled)
-                index += 1
+                free -= len(calls)
+                self._submit(calls)
                 if self._over:
                     self._cancel_all()
                     return
         except Exception as error:
             # The iterator failed, or a task could not be submitted: nothing more comes after it.
             failure = error
-            engine.delivery.call(lambda: self._failed(failure))
+            self._engine.delivery.call(lambda: self._failed(failure))
             return
         with self._lock:
-            self._count = index
-        engine.delivery.call(self._drained)
+            self._count = self._index
+        self._engine.delivery.call(self._drained)
+
+    def _submit(self, calls: list[tuple[Any, ...]]) -> None:
+        """Submit a task for each; where one cannot be, those before it have been."""
+        stream, engine = self._stream, self._engine
+        if len(calls) == 1:
+            envelope = engine._intake.envelope(stream._function, calls[0], {}, None, stream._changes)
+            with self._lock:
+                self._flying[envelope.task_id] = self._index
+            self._index += 1
+            engine.sink((envelope,), self)
+            return
+        envelopes: list[Envelope] = []
+        try:
+            engine._intake.envelopes(stream._function, calls, stream._changes, envelopes)
+        finally:
+            if envelopes:
+                task_ids = [envelope.task_id for envelope in envelopes]
+                with self._lock:
+                    self._flying.update(zip(task_ids, itertools.count(self._index), strict=False))
+                self._index += len(task_ids)
+                engine.sink(envelopes, self)
 
     def _failed(self, error: Exception) -> Iterator[Any]:
         if not self._over:
@@ -165,45 +225,59 @@ class _MapRun:
 
     # -- outcomes, on the delivery thread ------------------------------------------------------------------------------
 
-    def _settled(self, task_id: str, outcome: Outcome) -> Iterator[Any]:
+    def settled(self, ended: list[tuple[str, Ended]]) -> Iterator[CallPair]:
+        """Emit the results that are next (any, where order does not matter)."""
         with self._lock:
-            index = self._flying.pop(task_id, None)
-        if index is None or self._over:
-            return
-        if not self._stream._ordered:
-            yield from self._emit(index, task_id, outcome)
-        else:
-            self._early[index] = (task_id, outcome)
-            while self._next in self._early and not self._over:
-                at = self._next
-                task_id, outcome = self._early.pop(at)
-                self._next = at + 1
-                yield from self._emit(at, task_id, outcome)
+            pop = self._flying.pop
+            landed = [(pop(task_id, None), task_id, outcome) for task_id, outcome in ended]
+        target, refill = self._target, self._stream._refill
+        for index, task_id, outcome in self._in_order(landed) if self._stream._ordered else landed:
+            if index is None:
+                continue
+            if self._over:
+                return
+            if isinstance(outcome, Outcome):
+                yield self._receiver_of(index, task_id, outcome)
+            else:
+                yield target, None if outcome is None else outcome[1]
+            self._freed += 1
+            if self._freed >= refill:
+                # Fewer stay free, as long as others are in flight that will free theirs.
+                self._slots.give(self._freed)
+                self._freed = 0
         yield from self._drained()
 
-    def _emit(self, index: int, task_id: str, outcome: Outcome) -> Iterator[Any]:
-        error: Exception | None = None
-        value: Any = None
+    def _in_order(self, landed: list[tuple[int | None, str, Ended]]) -> Iterator[tuple[int | None, str, Ended]]:
+        """Yield those that are next, and what waited for them; keep the others."""
+        early = self._early
+        for index, task_id, outcome in landed:
+            if index is not None and index != self._next:
+                early[index] = (task_id, outcome)
+                continue
+            if index is None:
+                continue
+            self._next += 1
+            yield index, task_id, outcome
+            while early and self._next in early:
+                at = self._next
+                self._next = at + 1
+                yield at, *early.pop(at)
+
+    def _receiver_of(self, index: int, task_id: str, outcome: Outcome) -> CallPair:
+        """Return the call that tells of an outcome that is more than a small value."""
+        error: Exception
         if outcome.status is TaskStatus.SUCCEEDED:
             try:
-                value = outcome.result()
+                return self._target, outcome.result()
             except Exception as failed:
                 error = failed
         else:
             error = self._error(index, task_id, outcome)
-        if error is None:
-            yield self._target, value
-        elif self._stream._emit_failures:
-            yield self._target, error
-        else:
-            self._over = True
-            self._cancel_later()
-            yield Ending(self._target, error), None
-        self._freed += 1
-        if self._freed >= self._stream._refill:
-            # Fewer stay free, as long as others are in flight that will free theirs.
-            self._slots.release(self._freed)
-            self._freed = 0
+        if self._stream._emit_failures:
+            return self._target, error
+        self._over = True
+        self._cancel_later()
+        return Ending(self._target, error), None
 
     @staticmethod
     def _error(index: int, task_id: str, outcome: Outcome) -> Exception:
@@ -216,7 +290,7 @@ class _MapRun:
             return error
         raise AssertionError("a task that did not succeed has an error")
 
-    def _drained(self) -> Iterator[Any]:
+    def _drained(self) -> Iterator[CallPair]:
         with self._lock:
             over = self._count is not None and not self._flying and not self._early
         if over and not self._over:
@@ -233,7 +307,7 @@ class _MapRun:
             self._cancel_later()
 
     def _cancel_later(self) -> None:
-        self._slots.release()
+        self._slots.give(1)
         threading.Thread(target=self._cancel_all, name="rxtasks-map-cancel", daemon=True).start()
 
     def _cancel_all(self) -> None:

@@ -9,9 +9,9 @@ import logging
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from rxtasks.clock import Clock, utc_from_us
 from rxtasks.engine.turns import Turns
@@ -20,17 +20,26 @@ from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.observe.calls import CallPair
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import Announce, Publish
-from rxtasks.wire.outcome import Outcome, outcome_of
+from rxtasks.wire.outcome import Ended, Outcome
 
-__all__ = ["ServiceOutlet"]
+__all__ = ["ServiceOutlet", "Sink"]
 
 _FAILED = TaskStatus.FAILED
+
+
+class Sink(Protocol):
+    """Takes the outcomes of tasks that have no tracker (map)."""
+
+    def settled(self, ended: list[tuple[str, Ended]]) -> Iterator[CallPair]:
+        """Yield the calls that tell of these ends, each with its task's id, in order; on the delivery thread."""
+        ...
 
 
 class ServiceOutlet:
@@ -49,8 +58,8 @@ class ServiceOutlet:
         self.created: set[str] = set()
         #: Trackers of ended tasks, as long as somebody holds them.
         self.ended: OrderedDict[str, weakref.ref[TaskTracker]] = OrderedDict()
-        #: Called with the outcomes of tasks that have no tracker, on the delivery thread (map).
-        self.sinks: dict[str, Callable[[str, Outcome], Any]] = {}
+        #: Who gets the outcomes of tasks that have no tracker.
+        self.sinks: dict[str, Sink] = {}
         #: What this turn of the core has brought, see turn_over.
         self._to_wake: list[TaskTracker] = []
         self._events: list[TaskEvent] = []
@@ -71,7 +80,9 @@ class ServiceOutlet:
         trackers = self.trackers
         self._observe(instruction.events, instruction.sizes)
         ended, retain = self.ended, self._retain
-        settled: list[tuple[str, Outcome, Any]] = []
+        sinks = self.sinks
+        settled: list[tuple[Sink, list[tuple[str, Ended]]]] = []
+        latest: Sink | None = None
         failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]] = []
         for task_id, outcome in instruction.outcomes:
             tracker = trackers.get(task_id)
@@ -87,10 +98,13 @@ class ServiceOutlet:
                     self.created.discard(task_id)
                 if isinstance(outcome, Outcome) and outcome.status is _FAILED and outcome.error is not None:
                     failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
-            elif self.sinks:
-                sink = self.sinks.pop(task_id, None)
+            elif sinks:
+                sink = sinks.pop(task_id, None)
                 if sink is not None:
-                    settled.append((task_id, outcome_of(outcome), sink))
+                    if sink is not latest:
+                        latest = sink
+                        settled.append((sink, []))
+                    settled[-1][1].append((task_id, outcome))
         tracker = None
         if failed and not any(stream._targets for stream in self._delivery.routes.streams):
             self.turn_over()
@@ -113,6 +127,8 @@ class ServiceOutlet:
 
     def _observe(self, events: list[TaskEvent], sizes: list[int]) -> None:
         """Let trackers take note of their events; many logs or outputs of one task in a row at once."""
+        if not self.trackers and LogEvent not in set(map(type, events)):
+            return
         find, levels = self.trackers.get, self._echo.levels
         batches = self._delivery._backlog.batches
         at, count = 0, len(events)
@@ -233,16 +249,16 @@ class ServiceOutlet:
         sinks, self.sinks = self.sinks, {}
         if sinks:
             stopped = Outcome(TaskStatus.FAILED, error_object=ServiceStopped())
-            self._delivery.call(lambda: _hand_over([(task_id, stopped, sink) for task_id, sink in sinks.items()]))
+            self._delivery.call(lambda: _hand_over([(sink, [(task_id, stopped)]) for task_id, sink in sinks.items()]))
         self.over.set()
         self.started.set()
         with self._idle:
             self._idle.notify_all()
 
 
-def _hand_over(settled: list[tuple[str, Outcome, Any]]) -> Any:
-    for task_id, outcome, sink in settled:
-        yield from sink(task_id, outcome) or ()
+def _hand_over(settled: list[tuple[Sink, list[tuple[str, Ended]]]]) -> Iterator[CallPair]:
+    for sink, ended in settled:
+        yield from sink.settled(ended)
 
 
 def _log_failure(task_id: str, name: str, error: TaskErrorInfo) -> None:

@@ -24,7 +24,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.state import WorkerState
-from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand
+from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand, Whole
 from rxtasks.stores.base import Change, Claim
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
@@ -72,6 +72,10 @@ class Recorder:
         """Take the claim into this engine's hands."""
         self.claims[claim.token] = claim
 
+    def hold_all(self, claims: list[Claim]) -> None:
+        """Do so for each."""
+        self.claims.update([(claim.token, claim) for claim in claims])
+
     def drop(self, claim: Claim) -> None:
         """The claim is over."""
         self.claims.pop(claim.token, None)
@@ -88,9 +92,12 @@ class Recorder:
     # -- what workers report -------------------------------------------------------------------------------------------
 
     def take(
-        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, StatusEvent, End]]
+        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, TaskStatus, int]]
     ) -> str | None:
-        """Fold the occurrences; append each attempt that ended to `ended`. Return the worker's fault, or None."""
+        """Fold the occurrences; return the worker's fault, or None.
+
+        Of each attempt that ended its claim, status and microseconds of run time are appended to `ended`.
+        """
         claims = self.claims
         batch = self._batch
         events, sizes = batch.events, batch.sizes
@@ -99,8 +106,12 @@ class Recorder:
         last = -1
         claim: Claim | None = None
         for occurrence in occurrences:
-            if isinstance(occurrence, Run):
-                fault = self._take_run(occurrence, worker)
+            if isinstance(occurrence, Run | Whole):
+                if isinstance(occurrence, Run):
+                    fault = self._take_run(occurrence, worker)
+                else:
+                    fault = self._take_whole(occurrence, worker, ended)
+                    last = -1
                 if fault is not None:
                     break
                 continue
@@ -137,7 +148,7 @@ class Recorder:
                         claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
                     self._ended(claim, change, event, end, time_us, now)
-                    ended.append((claim, event, end))
+                    ended.append((claim, status, end.ran_us))
                     last = -1
             elif type(event) is ProgressEvent:
                 claim.progress = event
@@ -190,6 +201,60 @@ class Recorder:
         batch.sizes += sizes
         batch.size += sum(sizes) + _SMALL * len(events)
         return None
+
+    def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> str | None:
+        """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
+        claims, owed, batch = self.claims, self._owed, self._batch
+        events, outcomes, changes = batch.events, batch.outcomes, batch.changes
+        worker_id = worker.worker_id
+        before = len(events)
+        fault: str | None = None
+        for token, begun, last, begun_us, ended_us, value, ran_us in zip(*whole, strict=True):
+            claim = claims.get(token)
+            if claim is None or claim.worker is not worker:
+                self.fenced += 2
+                continue
+            seq = begun.seq
+            if seq != claim.next_seq:
+                fault = f"event seq {seq} of task {begun.task_id} after {claim.next_seq - 1}"
+                break
+            if _RUNNING not in _LEGAL[claim.status]:
+                fault = f"task {begun.task_id}: {claim.status} cannot become {_RUNNING}"
+                break
+            claim.status = _SUCCEEDED
+            claim.next_seq = seq + 2
+            claim.attempt = attempt = begun.attempt
+            change = Change(
+                token,
+                last.task_id,
+                _SUCCEEDED,
+                attempt,
+                claim.failures,
+                claim.crashes,
+                claim.interruptions,
+                seq + 2,
+                worker_id,
+                begun_us,
+                ended_us,
+                True,
+                0,
+                value,
+                None,
+                None,
+                claim.progress,
+            )
+            changes.append(change)
+            events.append(begun)
+            events.append(last)
+            outcomes.append((last.task_id, value))
+            del claims[token]
+            if claim.credit is not None:
+                owed.pop(token, None)
+            ended.append((claim, _SUCCEEDED, ran_us))
+        count = len(events) - before
+        batch.sizes += [0] * count
+        batch.size += _SMALL * count
+        return fault
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""

@@ -15,15 +15,15 @@ from typing import Any
 from rxtasks.clock import utc_from_us
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent, status_event
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.pool.words import End, Occurrence, Run
-from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, Assignment, Events
+from rxtasks.pool.words import End, Occurrence, Run, Whole
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignment, Events
 from rxtasks.wire.outcome import shown_value
 
 __all__ = ["EventAssembler"]
 
-_RUNNING = TaskStatus.RUNNING
+_RUNNING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.SUCCEEDED
 #: End(*fields) without the call of a Python function that a NamedTuple's own constructor is.
 _end: Callable[[tuple[Any, ...]], End] = partial(tuple.__new__, End)
 _ENDS = {status.value: status for status in TaskStatus}
@@ -34,8 +34,9 @@ class EventAssembler:
 
     def __init__(self, worker_id: str, log: Callable[[str, str, str], None] | None = None) -> None:
         self.worker_id = worker_id
-        #: Tokens in the order of assignment.
-        self._held: dict[int, Assignment] = {}
+        #: Task and attempt by token, in the order of assignment. Not the assignments: tuples of atoms are nothing to the
+        #: garbage collector.
+        self._held: dict[int, tuple[str, int]] = {}
         #: Of those that are known to run: the seq of the last event.
         self._seqs: dict[int, int] = {}
         #: Of some: how many events were put in here, before the rows to come.
@@ -50,7 +51,7 @@ class EventAssembler:
         """These were sent to the worker."""
         held = self._held
         for task in tasks:
-            held[task.token] = task
+            held[task.token] = (task.task_id, task.attempt)
 
     def taken_back(self, count: int) -> None:
         """The last `count` assignments will not be started."""
@@ -70,11 +71,15 @@ class EventAssembler:
         blobs = iter(message.blobs)
         for row in message.rows:
             kind = row[0]
+            if kind == WHOLE:
+                self._take_whole(row, occurrences)
+                continue
             token = row[1]
             task = held.get(token)
             if task is None:
                 self._without_task(row, blobs)
                 continue
+            task_id, attempt = task
             if self.rest is not None and kind == END and token in seqs:
                 for stream, line in self.rest():
                     written = self.written(line, stream, row[3])
@@ -85,9 +90,7 @@ class EventAssembler:
                 seq += shifts.get(token, 0)
             if kind == RUNNING:
                 seqs[token] = seq
-                event: TaskEvent = StatusEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), _RUNNING
-                )
+                event: TaskEvent = status_event(task_id, seq, attempt, worker_id, utc_from_us(row[3]), _RUNNING)
                 add((token, event, None, row[3]))
             elif kind == END:
                 _, _, _, time_us, word, value, error, delay, ran_us = row
@@ -109,10 +112,10 @@ class EventAssembler:
                     error_object = error.get("object")
                     if error.get("pickle"):
                         error_blob = next(blobs)
-                event = StatusEvent(
-                    task.task_id,
+                event = status_event(
+                    task_id,
                     seq,
-                    task.attempt,
+                    attempt,
                     worker_id,
                     utc_from_us(time_us),
                     _ENDS[word],
@@ -125,9 +128,9 @@ class EventAssembler:
                 seqs[token] = seq + len(times) - 1
                 outputs = map(
                     OutputEvent,
-                    repeat(task.task_id),
+                    repeat(task_id),
                     count(seq),
-                    repeat(task.attempt),
+                    repeat(attempt),
                     repeat(worker_id),
                     map(utc_from_us, times),
                     values,
@@ -137,14 +140,14 @@ class EventAssembler:
                 seqs[token] = seq
                 _, _, _, time_us, level, text, stream, fields, size = row
                 event = LogEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(time_us), level, text, stream, fields or {}
+                    task_id, seq, attempt, worker_id, utc_from_us(time_us), level, text, stream, fields or {}
                 )
                 add((token, event, None, size))
             elif kind == PROGRESS:
                 seqs[token] = seq
                 _, _, _, time_us, current, total, text, data = row
                 event = ProgressEvent(
-                    task.task_id, seq, task.attempt, worker_id, utc_from_us(time_us), current, total, text, data or {}
+                    task_id, seq, attempt, worker_id, utc_from_us(time_us), current, total, text, data or {}
                 )
                 add((token, event, None, 0))
             elif kind == OUTPUT:
@@ -152,11 +155,36 @@ class EventAssembler:
                 value = row[4]
                 if value is not None and value[0] == "p":
                     next(blobs)
-                event = OutputEvent(task.task_id, seq, task.attempt, worker_id, utc_from_us(row[3]), shown_value(value))
+                event = OutputEvent(task_id, seq, attempt, worker_id, utc_from_us(row[3]), shown_value(value))
                 add((token, event, None, row[5]))
             else:
                 raise ProtocolError(f"unknown kind of event row {kind!r}")
         return occurrences
+
+    def _take_whole(self, row: list[Any], occurrences: list[Occurrence]) -> None:
+        """Append the whole attempts of a row. None is known to run: what was written to a descriptor is not theirs."""
+        _, tokens, seqs, begun, ended, values, rans = row
+        held, worker_id = self._held, self.worker_id
+        if not held.keys() >= {*tokens} or len({*tokens}) < len(tokens):
+            # Of a worker that was given up, or out of its mind: one by one, and what is not known is left out.
+            for token, *rest in zip(*row[1:], strict=True):
+                if token in held:
+                    self._take_whole([WHOLE, [token], *([item] for item in rest)], occurrences)
+            return
+        known, shifts = self._seqs, self._shifts
+        if known or shifts:
+            for token in tokens:
+                known.pop(token, None)
+                shifts.pop(token, None)
+        firsts: list[StatusEvent] = []
+        lasts: list[StatusEvent] = []
+        # A tuple of atoms is nothing to the garbage collector; these are kept for long.
+        results = [("j", value) for value in values]
+        for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
+            task_id, attempt = held.pop(token)
+            firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
+            lasts.append(status_event(task_id, seq + 1, attempt, worker_id, utc_from_us(ended_us), _SUCCEEDED, value))
+        occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:
         if row[0] == LOG and row[1] == 0 and self._log is not None:
@@ -175,11 +203,11 @@ class EventAssembler:
         None if no task runs; then the line is the worker's.
         """
         for token in self._seqs:
-            task = self._held[token]
+            task_id, attempt = self._held[token]
             self._shifts[token] = self._shifts.get(token, 0) + 1
             seq = self._seqs[token] = self._seqs[token] + 1
             level = "INFO" if stream == "stdout" else "WARNING"
-            event = LogEvent(task.task_id, seq, task.attempt, self.worker_id, utc_from_us(time_us), level, text, stream)
+            event = LogEvent(task_id, seq, attempt, self.worker_id, utc_from_us(time_us), level, text, stream)
             return token, event, None, -1
         if self._log is not None:
             self._log("INFO" if stream == "stdout" else "WARNING", text, stream)

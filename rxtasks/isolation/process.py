@@ -283,7 +283,7 @@ class ProcessWorker(Worker):
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
-        # It knows what was assigned here, arguments and all, and a timer may refer to this worker for a while.
+        # It knows what was assigned here, and a timer may refer to this worker for a while.
         self._proxy = None
 
     def after_fork(self) -> None:

@@ -9,7 +9,7 @@ from reactivex import Observable, abc
 
 from rxtasks.isolation.assembler import EventAssembler
 from rxtasks.lifecycle.events import TaskEvent
-from rxtasks.pool.words import Occurrence, Run
+from rxtasks.pool.words import Occurrence, events_of
 from rxtasks.reactive.subject import RxSubject
 from rxtasks.wire.message import Assign, Command, Events, Report
 
@@ -69,7 +69,7 @@ class WorkerProxyObservable(Observable[TaskEvent]):
             self._occurrences(occurrences, report.conflated)
             return
         for occurrence in occurrences:
-            for event in occurrence.events if isinstance(occurrence, Run) else (occurrence[1],):
+            for event in events_of(occurrence):
                 self._subject._emit_next(event)
 
     def _closed(self, error: Exception | None) -> None:

@@ -18,7 +18,7 @@ from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.status import TaskStatus
 
-__all__ = ["LogEvent", "OutputEvent", "ProgressEvent", "StatusEvent", "TaskEvent", "ValueRef"]
+__all__ = ["LogEvent", "OutputEvent", "ProgressEvent", "StatusEvent", "TaskEvent", "ValueRef", "status_event"]
 
 VERSION: Final = 1
 
@@ -107,6 +107,51 @@ class StatusEvent(TaskEvent):
         _put_value(body, "result", self.result)
         if self.error is not None:
             body["error"] = self.error.to_dict()
+
+
+class _Status(TaskEvent):
+    """A StatusEvent while it is being made: a frozen attrs class takes twice as long to make."""
+
+    __slots__ = ("error", "result", "status")
+    # Both, or the interpreter takes the slow way for either.
+    __setattr__ = object.__setattr__
+    __delattr__ = object.__delattr__
+
+    def __init__(
+        self: Any,
+        task_id: str,
+        seq: int,
+        attempt: int,
+        worker_id: str | None,
+        time: datetime,
+        status: TaskStatus,
+        result: Any,
+        error: TaskErrorInfo | None,
+    ) -> None:
+        self.task_id = task_id
+        self.seq = seq
+        self.attempt = attempt
+        self.worker_id = worker_id
+        self.time = time
+        self.status = status
+        self.result = result
+        self.error = error
+
+
+def status_event(
+    task_id: str,
+    seq: int,
+    attempt: int,
+    worker_id: str | None,
+    time: datetime,
+    status: TaskStatus,
+    result: Any = None,
+    error: TaskErrorInfo | None = None,
+) -> StatusEvent:
+    """Return a StatusEvent of these, in half the time: every task has two, and they are made on the core's thread."""
+    event: Any = _Status(task_id, seq, attempt, worker_id, time, status, result, error)
+    event.__class__ = StatusEvent
+    return event  # type: ignore[no-any-return]
 
 
 @attrs.frozen

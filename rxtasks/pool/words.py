@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.stores.base import Change, Claim, Lane
@@ -50,10 +50,42 @@ class Run(NamedTuple):
     sizes: list[int]
 
 
+class Whole(NamedTuple):
+    """Attempts of which nothing had been told before they succeeded, at least one; each list has an item for each."""
+
+    tokens: list[int]
+    begun: list[StatusEvent]
+    ended: list[StatusEvent]
+    #: Microseconds since the epoch of the two.
+    begun_us: list[int]
+    ended_us: list[int]
+    #: The results in row form.
+    values: Sequence[Sequence[Any]]
+    rans_us: list[int]
+
+
 #: One event of a task as a worker reported it: claim token, event, end of the attempt or None, and a number: bytes of a log
 #: or output (-1: it takes no credit), microseconds since the epoch of a status (its time; 0: see the event). Or several
-#: outputs.
-Occurrence: TypeAlias = tuple[int, TaskEvent, End | None, int] | Run
+#: outputs, or whole attempts.
+Occurrence: TypeAlias = tuple[int, TaskEvent, End | None, int] | Run | Whole
+
+
+def events_of(occurrence: Occurrence) -> list[TaskEvent]:
+    """Return the events of an occurrence, in order."""
+    if isinstance(occurrence, Run):
+        return occurrence.events
+    if isinstance(occurrence, Whole):
+        return [event for pair in zip(occurrence.begun, occurrence.ended, strict=True) for event in pair]
+    return [occurrence[1]]
+
+
+def ended_in(occurrence: Occurrence) -> list[int]:
+    """Return the tokens of the attempts that end with the occurrence."""
+    if isinstance(occurrence, Run):
+        return []
+    if isinstance(occurrence, Whole):
+        return occurrence.tokens
+    return [] if occurrence[2] is None else [occurrence[0]]
 
 
 class WorkArrived(NamedTuple):

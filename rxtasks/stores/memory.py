@@ -33,6 +33,9 @@ _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.BLOCK
 #: Bytes of JSON up to which the result of an ended task is kept when nobody holds its tracker.
 _KEPT_RESULT = 1024
 
+#: Types of results that take no room to speak of.
+_ATOMS = frozenset({type(None), bool, int, float})
+
 _Bucket = tuple[str | None, str | None, int]
 
 
@@ -106,7 +109,7 @@ class MemoryStore:
                 )
             if len(tasks) == 1:
                 return [self._take(tasks[0])]
-            return [self._take(task) for task in tasks]
+            return self._take_many(tasks)
 
     def _take(self, task: Envelope) -> str | None:
         rows = self._rows
@@ -140,6 +143,32 @@ class MemoryStore:
                 return None
         self._queue(row, task.due_us, TaskStatus.SCHEDULED)
         return None
+
+    def _take_many(self, tasks: Sequence[Envelope]) -> list[str | None]:
+        """Do as _take for each. Those that share their options and run at once all go to the end of one queue."""
+        options = tasks[0].options
+        priority = options.priority
+        queue = self._queues.get((options.queue, options.isolation, priority))
+        if queue is None or options.dedup_key is not None:
+            return [self._take(task) for task in tasks]
+        rows, number, append = self._rows, self._number, queue.append
+        answers: list[str | None] = []
+        for task in tasks:
+            task_id = task.task_id
+            if task.options is not options or task.due_us or task.hold or task_id in rows:
+                self._number = number
+                answers.append(self._take(task))
+                number = self._number
+                continue
+            number += 1
+            row = rows[task_id] = _Row(
+                task, task_id, task.name, options, task.created_us, number, _PENDING, priority, 0, 1, queue
+            )
+            append(row)
+            self._pending += 1
+            answers.append(None)
+        self._number = number
+        return answers
 
     def _queue(self, row: _Row, due_us: int, timed: TaskStatus) -> None:
         row.place = place = row.place + 1
@@ -278,13 +307,13 @@ class MemoryStore:
         """Apply the changes and call done before returning."""
         refused: list[int] = []
         with self._lock:
-            rows = self._rows
+            rows, apply = self._rows, self._apply
             for change in changes:
                 row = rows.get(change.task_id)
                 if row is None or row.token != change.token:
                     refused.append(change.token)
                     continue
-                self._apply(row, change)
+                apply(row, change)
         done(refused, None)
 
     def _apply(self, row: _Row, change: Change) -> None:
@@ -297,30 +326,35 @@ class MemoryStore:
         row.worker_id = change.worker_id
         if change.started_us is not None:
             row.started_us = change.started_us
-        row.error = change.error or row.error
-        row.progress = change.progress or row.progress
-        if change.checkpoint is not None:
-            row.checkpoint = change.checkpoint
-        if not change.release:
-            return
-        if change.finished_us is None:
-            row.worker_id = None
-            self._queue(row, change.due_us, change.status)
+        if change.progress is not None:
+            row.progress = change.progress
+        if change.finished_us is None or not change.release:
+            self._go_on(row, change)
             return
         row.token = 0
         row.finished_us = change.finished_us
         # That of an attempt before, in a task that has succeeded, is history.
         row.error = change.error
-        row.value = _kept(change.value)
+        value = change.value
+        row.value = value if value is None or (value[0] == "j" and type(value[1]) in _ATOMS) else _kept(value)
         row.checkpoint = None
         row.envelope = None
         key = row.options.dedup_key
         if key is not None:
             self._dedup.pop(key, None)
         ended = self._ended
-        ended[change.task_id] = None
+        ended[row.task_id] = None
         if len(ended) > self._retain:
             self._rows.pop(ended.popitem(last=False)[0], None)
+
+    def _go_on(self, row: _Row, change: Change) -> None:
+        """Apply the rest of a change after which the task has not ended."""
+        row.error = change.error or row.error
+        if change.checkpoint is not None:
+            row.checkpoint = change.checkpoint
+        if change.release:
+            row.worker_id = None
+            self._queue(row, change.due_us, change.status)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

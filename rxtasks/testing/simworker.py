@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from rxtasks.clock import utc_from_us
+from rxtasks.clock import us_from_utc, utc_from_us
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
@@ -350,9 +350,25 @@ class SimulatedWorker:
 
 
 def _add(happened: list[Any], occurrence: Any) -> None:
-    """Append an occurrence; outputs of one task that follow each other make a Run, as in an EventAssembler."""
-    token, event, _, size = occurrence
-    if type(event) is not OutputEvent:
+    """Append an occurrence, bundled as an EventAssembler does.
+
+    Outputs of one task that follow each other make a Run; an attempt that ends right after it began, with success, is
+    one of Whole attempts.
+    """
+    token, event, end, size = occurrence
+    before: Any = happened[-1] if happened else None
+    begun = type(before) is tuple and before[0] == token and type(before[1]) is StatusEvent
+    if begun and end is not None and event.status is TaskStatus.SUCCEEDED:
+        del happened[-1]
+        times = [us_from_utc(before[1].time), us_from_utc(event.time)]
+        places: list[Any] = [token, before[1], event, *times, end.value, end.ran_us]
+        if happened and isinstance(happened[-1], words.Whole):
+            columns: Any = happened[-1]
+            for index, place in enumerate(places):
+                columns[index].append(place)
+        else:
+            happened.append(words.Whole(*([place] for place in places)))
+    elif type(event) is not OutputEvent:
         happened.append(occurrence)
     elif happened and isinstance(happened[-1], words.Run) and happened[-1].token == token:
         happened[-1].events.append(event)

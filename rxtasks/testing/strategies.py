@@ -109,7 +109,10 @@ def _value(draw: st.DrawFn, found: list[bytes]) -> list[Any]:
 def event_rows(draw: st.DrawFn) -> tuple[list[Any], list[bytes]]:
     """(row, its blobs) of any kind."""
     found: list[bytes] = []
-    kind = draw(st.sampled_from((m.RUNNING, m.END, m.LOG, m.PROGRESS, m.OUTPUT, m.OUTPUTS)))
+    kind = draw(st.sampled_from((m.RUNNING, m.END, m.LOG, m.PROGRESS, m.OUTPUT, m.OUTPUTS, m.WHOLE)))
+    if kind == m.WHOLE:
+        place = st.tuples(integers(), integers(), integers(), integers(), json_values(6), integers())
+        return [kind, *map(list, zip(*draw(st.lists(place, min_size=1, max_size=5)), strict=True))], found
     row: list[Any] = [kind, draw(integers()), draw(integers())]
     if kind == m.OUTPUTS:
         run = draw(st.lists(st.tuples(integers(), json_values(6), integers()), min_size=1, max_size=5))

@@ -12,11 +12,11 @@ import orjson
 
 from rxtasks.errors import ProtocolError
 from rxtasks.wire.jsondepth import MAX_DEPTH, deeper
-from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE
 
 __all__ = ["check_error", "check_rows"]
 
-_PLACES = {RUNNING: 4, END: 9, LOG: 9, PROGRESS: 8, OUTPUT: 6, OUTPUTS: 6}
+_PLACES = {RUNNING: 4, END: 9, LOG: 9, PROGRESS: 8, OUTPUT: 6, OUTPUTS: 6, WHOLE: 7}
 _ENDS = frozenset({"succeeded", "failed", "retrying", "scheduled", "cancelled"})
 
 
@@ -41,6 +41,16 @@ def check_rows(rows: list[list[Any]]) -> int:
                 # Two hundred levels take four hundred bytes.
                 if max(sizes) > 400:
                     nested.extend([value for value in values if type(value) is dict or type(value) is list])
+            elif kind == WHOLE:
+                _, tokens, seqs, begun, ended, values, rans = row
+                token = seq = us = 0
+                columns = (tokens, seqs, begun, ended, rans)
+                if type(values) is not list or not all(map(_are_numbers, columns)):
+                    _refuse(row)
+                if {*map(len, columns)} != {len(values)}:
+                    _refuse(row)
+                if not _NESTED.isdisjoint(map(type, values)):
+                    nested.extend([value for value in values if type(value) in _NESTED])
             elif kind == END:
                 _, token, seq, us, status, value, error, delay, ran = row
                 if status not in _ENDS or type(ran) is not int or (delay is not None and not _is_number(delay)):
@@ -121,6 +131,7 @@ def _too_deep(nested: list[Any]) -> bool:
 
 
 _INTEGERS = frozenset({int})
+_NESTED = frozenset({dict, list})
 _CODES = (type(None), str, int)
 
 

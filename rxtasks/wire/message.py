@@ -11,6 +11,8 @@ Event rows (lists; the first three places are common)::
     [PROGRESS, token, seq, time_us, current, total, message, data]
     [OUTPUT,   token, seq, time_us, value, size]
     [OUTPUTS,  token, seq, [time_us ..], [json ..], [size ..]]      as many OUTPUTs of ["j", json], from seq on
+    [WHOLE,    [token ..], [seq ..], [began_us ..], [ended_us ..], [json ..], [ran_us ..]]
+               as many attempts, each a RUNNING of that seq and, next, an END that succeeded with ["j", json]
 
 `token` names the claim under which the task runs. `seq` is final: the worker numbers rows when they leave its outbox,
 from the assignment's `first_seq`. A LOG row of token 0 and seq 0 belongs to the worker, not to a task. `status` in END
@@ -44,6 +46,7 @@ __all__ = [
     "PROGRESS",
     "PROTOCOL",
     "RUNNING",
+    "WHOLE",
     "Ack",
     "Assign",
     "Assignment",
@@ -79,6 +82,8 @@ PROGRESS: Final = 3
 OUTPUT: Final = 4
 #: Most outputs are JSON, and they come in floods: one list for each place costs either side half of one for each event.
 OUTPUTS: Final = 5
+#: Attempts that said nothing and ended before it was told that they began: of short tasks nearly all.
+WHOLE: Final = 6
 
 # -- commands ---------------------------------------------------------------------------------------------------------
 

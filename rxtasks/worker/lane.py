@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeGuard
 
 import orjson
 
@@ -184,7 +184,22 @@ class Lane:
             known = self.seq > self.first
             now = box.now()
             calm = ran_us >= LONG_US and box.patient
-            box.add([END, self, 0, now, status, value, error, delay, ran_us], weight, calm=calm)
+            begun = box.rows[-1] if box.rows else None
+            if (
+                begun is not None
+                and begun[0] == RUNNING
+                and begun[1] is self
+                and status == "succeeded"
+                and _is_json(value)
+            ):
+                box.add_whole(self, begun[3], now, value, ran_us, weight, calm=calm)
+            else:
+                box.add([END, self, 0, now, status, value, error, delay, ran_us], weight, calm=calm)
             if known or now - box.flushed_us >= (LONG_PACE_US if calm else PACE_US):
                 # Known to run above, it gets what is written to descriptors 1 and 2: its end goes first.
                 box.flush_ended()
+
+
+def _is_json(value: list[Any] | None) -> TypeGuard[list[Any]]:
+    """Say whether a result in row form stands in its row."""
+    return value is not None and value[0] == "j"

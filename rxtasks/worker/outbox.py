@@ -27,7 +27,7 @@ from typing import Any, Final
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.signals import Cancelled
-from rxtasks.wire.message import LOG, OUTPUTS, Assignment, Request
+from rxtasks.wire.message import LOG, OUTPUTS, WHOLE, Assignment, Request
 from rxtasks.wire.payload import PAYLOAD_LIMIT
 from rxtasks.worker.lane import Lane, Row
 
@@ -81,7 +81,7 @@ class Outbox:
         self._calm = calm
         #: wake(True) was called since the last flush.
         self._hurried = False
-        #: When that was.
+        #: When that was, or when attempts began to be run again.
         self.flushed_us = self.now()
         self._ready = ready
         self.lock = threading.RLock() if lock is None else lock
@@ -127,9 +127,20 @@ class Outbox:
             self._worker_lines += 1
             self.add([LOG, 0, 0, self.now(), level, message, stream, fields, len(message)], len(message) >> 10)
 
+    def begin(self) -> None:
+        """Let the ends of short attempts wait for each other from now on, after nothing was to be done for a while.
+
+        Else the first of each burst, for which the last flush is long ago, would be told of alone, and cost the parent as
+        much as all the others together.
+        """
+        self.flushed_us = self.now()
+
     def add(self, row: Row, kib: int, *, calm: bool = False) -> None:
         """Append a row; `calm`: for which it is enough to leave with others. The lock is held."""
         self.rows.append(row)
+        self._grew(kib, calm)
+
+    def _grew(self, kib: int, calm: bool) -> None:
         self._count += 1
         self._kib += kib
         wake = self._wake
@@ -157,6 +168,28 @@ class Outbox:
             self.flush()
         elif self._count == 1:
             wake(False)
+
+    def add_whole(
+        self, lane: Lane, began: int, now: int, value: list[Any], ran_us: int, kib: int, *, calm: bool = False
+    ) -> None:
+        """Make the last row, which says that the attempt runs, one of attempts that began and ended. The lock is held.
+
+        Such rows are numbered here: of an attempt of which nothing has left yet, nothing else comes.
+        """
+        rows = self.rows
+        rows.pop()
+        last = rows[-1] if rows else None
+        if last is not None and last[0] == WHOLE:
+            _, tokens, seqs, begun, ended, values, rans = last
+            tokens.append(lane.token)
+            seqs.append(lane.seq)
+            begun.append(began)
+            ended.append(now)
+            values.append(value[1])
+            rans.append(ran_us)
+        else:
+            rows.append([WHOLE, [lane.token], [lane.seq], [began], [now], [value[1]], [ran_us]])
+        self._grew(kib, calm)
 
     def flush_ended(self) -> None:
         """Flush at the end of an attempt. The lock is held."""
@@ -207,7 +240,7 @@ class Outbox:
                 self._count_worker_lines(rows)
             for row in rows:
                 lane = row[1]
-                if lane:
+                if lane and row[0] != WHOLE:
                     row[1] = lane.token
                     row[2] = lane.seq
                     lane.seq += 1 if row[0] != OUTPUTS else len(row[3])

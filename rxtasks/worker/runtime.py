@@ -159,6 +159,7 @@ class Runtime:
             while not inbox.waiting:
                 self._read_or_write(self._poll.wait(write=self.channel.blocked))
             self._busy = True
+        self.outbox.begin()
 
     def _read_or_write(self, events: int) -> None:
         """Take what has come and write what waits, as the poll's `events` say. `_reading` is held."""

@@ -268,6 +268,72 @@ def test_map_ends_whatever_the_number_of_items(made: TaskService, count: int, or
     assert most <= 64
 
 
+def test_a_map_waits_for_no_item_with_one_that_is_there(made: TaskService) -> None:
+    """R6: the next item may come late, or be made of the result of the one before it."""
+    results: list[int] = []
+    came = threading.Condition()
+    waited: list[bool] = []
+
+    def items() -> Iterator[int]:
+        yield 1
+        for count in range(1, 5):
+            with came:
+                waited.append(came.wait_for(lambda count=count: len(results) >= count, SOON))  # type: ignore[misc]
+            yield results[-1]
+
+    def take(result: int) -> None:
+        with came:
+            results.append(result)
+            came.notify_all()
+
+    over = threading.Event()
+    made.map(jobs.double, items()).subscribe(take, print, over.set)
+    assert over.wait(SOON)
+    assert [2, 4, 8, 16, 32] == results and all(waited)
+
+
+@pytest.mark.parametrize("buffersize", [1, 2, 3, 7, 8, 100, 1000])
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_map_of_items_at_hand_is_as_lazy(buffersize: int, ordered: bool) -> None:
+    """R6: of a list too only so many are submitted and not emitted, whatever is submitted together; each is a task."""
+    submitted: set[str] = set()
+    emitted, most = 0, 0
+    over = threading.Event()
+    with service(2, isolation="process") as made:
+        enqueue = made.engine.store.enqueue
+
+        def counted(tasks: Any) -> Any:
+            nonlocal most
+            submitted.update(task.task_id for task in tasks)
+            most = max(most, len(submitted) - emitted)
+            return enqueue(tasks)
+
+        def take(_: int) -> None:
+            nonlocal emitted
+            emitted += 1
+
+        made.engine.store.enqueue = counted  # type: ignore[method-assign]
+        events = recorded(made.events)
+        made.map(jobs.double, [*range(500)], ordered=ordered, buffersize=buffersize).subscribe(take, print, over.set)
+        assert over.wait(SOON) and 500 == emitted == len(submitted)
+        assert made.flush(SOON)
+        assert most <= buffersize
+        seen: dict[str, list[Any]] = {}
+        for event in events.values:
+            seen.setdefault(event.task_id, []).append((event.seq, event.status, event.attempt))
+        assert submitted == seen.keys()
+        assert all([(1, "running", 1), (2, "succeeded", 1)] == own for own in seen.values())
+        assert all(made.get(task_id).status == "succeeded" for task_id in submitted)
+
+
+def test_an_item_that_cannot_travel_ends_the_map() -> None:
+    """R26: those before it have been submitted; what is refused is no task, nor is what comes after it."""
+    with service(isolation="process") as made:
+        failed = recorded(made.map(jobs.double, [1, 2, threading.Lock(), 4])).over()
+        assert isinstance(failed.error, PayloadError) and "args[0]" in str(failed.error)
+        assert 2 == len(made.list())
+
+
 def test_map_names_the_item_that_failed(made: TaskService) -> None:
     """E-06: on_failure raise and emit; several iterables; unordered results; a failing iterable."""
     failed = recorded(made.map(jobs.fail_on, [3] * 9, range(9))).over()
@@ -285,6 +351,13 @@ def test_map_names_the_item_that_failed(made: TaskService) -> None:
         raise RuntimeError("the source broke")
 
     assert "the source broke" in str(recorded(made.map(jobs.double, broken())).over().error)
+
+
+@pytest.mark.parametrize("items", [[1, 2, 3], (item for item in (1, 2, 3))], ids=["list", "generator"])
+def test_a_map_whose_items_would_be_one_task_says_so(made: TaskService, items: Any) -> None:
+    """E-06: with a dedup_key the second item has no task of its own, and nobody would tell of its result."""
+    failed = recorded(made.with_options(dedup_key="same", delay=60).map(jobs.double, items)).over()
+    assert isinstance(failed.error, SettingsError) and "dedup_key" in str(failed.error)
 
 
 def test_map_ends_when_the_service_stops(tmp_path: Path) -> None:

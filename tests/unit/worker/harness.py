@@ -29,6 +29,7 @@ from rxtasks.wire.message import (
     OUTPUTS,
     PROGRESS,
     RUNNING,
+    WHOLE,
     Ack,
     Assign,
     Assignment,
@@ -48,12 +49,16 @@ PATIENCE = 20.0
 
 
 def singly(rows: list[list[Any]]) -> list[list[Any]]:
-    """Return the rows with a row for each output: [OUTPUTS, token, seq, time, value, size]."""
+    """Return the rows with a row for each event; outputs as [OUTPUTS, token, seq, time, value, size]."""
     found: list[list[Any]] = []
     for row in rows:
         if row[0] == OUTPUTS:
             run = zip(*row[3:], strict=True)
             found += [[OUTPUTS, row[1], seq, *event] for seq, event in enumerate(run, row[2])]
+        elif row[0] == WHOLE:
+            for token, seq, began, ended, value, ran in zip(*row[1:], strict=True):
+                found.append([RUNNING, token, seq, began])
+                found.append([END, token, seq + 1, ended, "succeeded", ["j", value], None, None, ran])
         else:
             found.append(row)
     return found
@@ -366,7 +371,7 @@ class Process:
             if row[0] in (LOG, OUTPUT, OUTPUTS):
                 self.receive[token].accept(event_cost(row[-1], self.window))
         if self.credit:
-            for token in {row[1] for row in events.rows if row[1]}:
+            for token in {row[1] for row in singly(events.rows) if row[1]}:
                 due = self.receive[token].due()
                 if due is not None and not self.tasks[token].done:
                     grants.append([token, due])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rxtasks.errors import PayloadError, StoreError
 from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.credit import ReceiveCredit, event_cost
-from rxtasks.wire.message import END, LOG, OUTPUTS, PROGRESS, RUNNING, Assignment, Request
+from rxtasks.wire.message import END, LOG, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignment, Request
 from rxtasks.worker.outbox import WORKER_LINES, Outbox
 from tests.unit.worker.harness import singly
 
@@ -29,6 +29,8 @@ class Held:
 
     def __init__(self, **more: Any) -> None:
         self.rows: list[list[Any]] = []
+        #: The same as they travel.
+        self.bundled: list[list[Any]] = []
         self.blobs: list[bytes] = []
         self.conflated = 0
         #: What wake() was told: soon, or not so soon.
@@ -47,6 +49,7 @@ class Held:
         self.calmed += 1
 
     def sink(self, rows: list[list[Any]], blobs: list[bytes], conflated: int) -> None:
+        self.bundled += orjson.loads(orjson.dumps(rows))
         self.rows += singly(orjson.loads(orjson.dumps(rows)))
         self.blobs += blobs
         self.conflated += conflated
@@ -428,3 +431,80 @@ def test_threads_put_without_losing_rows() -> None:
         lines = [row[5] for row in held.rows if row[0] == LOG and row[5].startswith(name)]
         assert [f"{name}{number}" for number in range(500)] == lines
     assert 2000 == held.conflated + sum(row[0] == PROGRESS for row in held.rows)
+
+
+def test_short_attempts_that_say_nothing_leave_together() -> None:
+    """Of a short task a worker reports one place in a row that others share, whatever its result is, as long as JSON has it."""
+    held = Held()
+    for token, value in ((1, None), (2, {"a": [1]}), (3, "x")):
+        lane = held.box.open(assignment(token, first=token * 10))
+        lane.running()
+        held.now_us += 5
+        lane.end("succeeded", ["j", value], ran_us=4)
+    held.box.flush()
+    begun = 1_700_000_000_000_000
+    times = [begun, begun + 5, begun + 10]
+    ended = [time + 5 for time in times]
+    assert [[WHOLE, [1, 2, 3], [10, 20, 30], times, ended, [None, {"a": [1]}, "x"], [4, 4, 4]]] == held.bundled
+
+
+def _say(lane: Any) -> None:
+    lane.log("INFO", "a", "log")
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "end"),
+    [
+        (_say, ("succeeded", ["j", 1])),
+        (lambda lane: lane.progress(1, 2, None, None), ("succeeded", ["j", 1])),
+        (lambda lane: lane.output(1), ("succeeded", ["j", 1])),
+        (lambda lane: lane.flush(), ("succeeded", ["j", 1])),
+        (lambda lane: None, ("failed", None, None, {"type": "E", "message": "m"})),
+        (lambda lane: None, ("cancelled",)),
+        (lambda lane: None, ("cancelled", ["j", 1])),
+        (lambda lane: None, ("succeeded", ["p", 3, "T", "t"], b"abc")),
+    ],
+)
+def test_other_attempts_leave_row_by_row(meanwhile: Any, end: Any) -> None:
+    """E-03: in the order in which things happened, between attempts that are bundled."""
+    held = Held()
+    for token in (1, 2, 3):
+        lane = held.box.open(assignment(token))
+        lane.running()
+        if token == 2:
+            meanwhile(lane)
+            lane.end(*end)
+        else:
+            lane.end("succeeded", ["j", token])
+    held.box.flush()
+    kinds = [row[0] for row in held.bundled]
+    assert [WHOLE, RUNNING] == kinds[:2] and [END, WHOLE] == kinds[-2:]
+    assert [1, 1, 3, 3] == [row[1] for row in held.rows if row[1] != 2]
+    seqs = [row[2] for row in held.rows if row[1] == 2]
+    assert list(range(1, len(seqs) + 1)) == seqs
+
+
+@pytest.mark.parametrize("first", [1, 2])
+def test_attempts_side_by_side_keep_their_order(first: int) -> None:
+    """E-03: of two that run at once each begins and ends where it did."""
+    held = Held()
+    lanes = {token: held.box.open(assignment(token)) for token in (1, 2)}
+    for lane in lanes.values():
+        lane.running()
+    for token in (first, 3 - first):
+        lanes[token].end("succeeded", ["j", token])
+    held.box.flush()
+    assert [(RUNNING, 1), (RUNNING, 2), (END, first), (END, 3 - first)] == [tuple(row[:2]) for row in held.rows]
+
+
+def test_the_first_of_a_burst_waits_for_the_others() -> None:
+    """R6: after a time in which nothing ran, the last report is long ago; that makes no end of an attempt more urgent."""
+    held = Held()
+    held.now_us += 60_000_000
+    held.box.begin()
+    for token in (1, 2, 3):
+        lane = held.box.open(assignment(token))
+        lane.running()
+        held.now_us += 900
+        lane.end("succeeded", ["j", token])
+        assert len(held.rows) == (6 if token == 3 else 0)

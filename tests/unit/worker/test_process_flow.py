@@ -10,7 +10,7 @@ import pytest
 
 from rxtasks.wire.message import Ack, Cancel, Checkpoint, Dropped, Heartbeat, Ping
 from rxtasks.worker.context import TaskContext
-from tests.unit.worker.harness import END, LOG, OUTPUT, OUTPUTS, Finished, Process, worker
+from tests.unit.worker.harness import END, LOG, OUTPUT, OUTPUTS, Finished, Process, singly, worker
 
 
 def credited(task: Finished) -> int:
@@ -195,7 +195,7 @@ def test_a_short_task_is_one_frame(process: Process) -> None:
     take = process._events
 
     def count(events: Any) -> None:
-        seen.append(len(events.rows))
+        seen.append(len(singly(events.rows)))
         take(events)
 
     process._events = count  # type: ignore[method-assign]

@@ -1,0 +1,132 @@
+"""Whole attempts on their way through the parent: the same as row by row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rxtasks.config import Settings
+from rxtasks.engine.recorder import Recorder
+from rxtasks.isolation.assembler import EventAssembler
+from rxtasks.lifecycle.events import LogEvent, StatusEvent, status_event
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.pool.words import Now, Whole, ended_in, events_of
+from rxtasks.stores.base import Claim, Envelope
+from rxtasks.wire.message import END, RUNNING, WHOLE, Assignment, Events
+from tests.unit.worker.harness import singly
+
+BEGAN = 1_700_000_000_000_000
+NOW = Now(5, BEGAN + 9, 0.5)
+
+
+class Held:
+    """What the recorder needs of a worker."""
+
+    worker_id = "w"
+
+
+class Parent:
+    """An assembler and a recorder that hold tokens 1 to `count` for one worker."""
+
+    def __init__(self, count: int, *, first_seq: int = 1, attempt: int = 1) -> None:
+        self.worker: Any = Held()
+        self.assembler = EventAssembler("w")
+        self.recorder = Recorder(Settings(credit=8))
+        self.ended: list[Any] = []
+        for token in range(1, count + 1):
+            self.assembler.assigned([Assignment(token, 1, f"T{token}", attempt, first_seq, "f", 8)])
+            claim = Claim(token, 1, Envelope(f"T{token}", "n", "f", None, None, "p", b"", DEFAULT_OPTIONS, 0))
+            claim.attempt, claim.next_seq = attempt - 1, first_seq
+            claim.worker = self.worker
+            self.recorder.hold(claim)
+
+    def take(self, rows: list[list[Any]]) -> str | None:
+        return self.recorder.take(self.assembler.take(Events(rows)), self.worker, NOW, self.ended)
+
+    def seen(self) -> Any:
+        """All that came of what was taken."""
+        out: list[Any] = []
+        self.recorder.close_batch(out)
+        batch = self.recorder._sent.get(1)
+        if batch is None:
+            return None
+        changes = [tuple(getattr(change, name) for name in type(change).__slots__[:-1]) for change in batch.changes]
+        ended = [(claim.token, status, ran_us) for claim, status, ran_us in self.ended]
+        rest = (sorted(self.recorder.claims), sorted(self.assembler._held), self.recorder.fenced)
+        return changes, batch.events, batch.sizes, batch.size, batch.outcomes, ended, rest
+
+
+values = st.none() | st.integers(-5, 5) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=2)
+attempts = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 1), values, st.integers(0, 99)), min_size=1, max_size=9)
+
+
+@settings(deadline=None)
+@given(attempts, st.integers(1, 5), st.integers(1, 3))
+def test_whole_attempts_mean_what_their_rows_mean(attempts: Any, first_seq: int, attempt: int) -> None:
+    """E-03, R4: events, changes, outcomes, faults, what is dropped; for tokens known or not, numbered rightly or not."""
+    places = [
+        (token, first_seq + (wrong if index % 5 == 4 else 0)) for index, (token, wrong, *_) in enumerate(attempts)
+    ]
+    row = [
+        WHOLE,
+        [token for token, _ in places],
+        [seq for _, seq in places],
+        [BEGAN + token for token, _ in places],
+        [BEGAN + 7 * token for token, _ in places],
+        [value for *_, value, _ in attempts],
+        [ran for *_, ran in attempts],
+    ]
+    bundled, single = (Parent(6, first_seq=first_seq, attempt=attempt) for _ in range(2))
+    faults = single.take(singly([row])), bundled.take([row])
+    assert faults[0] == faults[1]
+    if faults[0] is None:
+        assert single.seen() == bundled.seen()
+
+
+def test_a_fault_leaves_what_came_before_it() -> None:
+    """R4: a number that does not follow is the worker's fault; the attempts before it count."""
+    parent = Parent(3)
+    fault = parent.take([[WHOLE, [1, 2, 3], [1, 2, 1], [BEGAN] * 3, [BEGAN] * 3, [5, 6, 7], [1] * 3]])
+    assert fault is not None and "seq 2 of task T2" in fault
+    assert [2, 3] == sorted(parent.recorder.claims)
+    assert [("T1", 1), ("T1", 2)] == [(event.task_id, event.seq) for event in parent.seen()[1]]
+
+
+def test_what_is_not_held_is_left_out() -> None:
+    """R3: a worker that was given up may still tell of tasks that another one has now."""
+    parent = Parent(3)
+    del parent.recorder.claims[2]
+    assert parent.take([[WHOLE, [1, 2, 3, 9], [1] * 4, [BEGAN] * 4, [BEGAN] * 4, [5, 6, 7, 8], [1] * 4]]) is None
+    assert 2 == parent.recorder.fenced and not parent.recorder.claims
+    assert ["T1", "T1", "T3", "T3"] == [event.task_id for event in parent.seen()[1]]
+
+
+def test_a_line_of_a_task_that_runs_is_not_given_to_whole_attempts() -> None:
+    """E-03: of attempts told of as a whole none wrote to a descriptor: their worker waits until that has been read."""
+    assembler = EventAssembler("w")
+    assembler.assigned([Assignment(token, 1, f"T{token}", 1, 1, "f", 8) for token in (1, 2)])
+    assembler.take(Events([[RUNNING, 1, 1, BEGAN]]))
+    assembler.rest = lambda: [("stdout", "late")]
+    (whole,) = assembler.take(Events([[WHOLE, [2], [1], [BEGAN], [BEGAN], [5], [1]]]))
+    assert isinstance(whole, Whole) and ["T2", "T2"] == [event.task_id for event in events_of(whole)]
+    late, end = assembler.take(Events([[END, 1, 2, BEGAN, "succeeded", ["j", 1], None, None, 1]]))
+    assert isinstance(events_of(late)[0], LogEvent) and [1] == ended_in(end) and [] == ended_in(late)
+    assert [2] == ended_in(whole)
+
+
+def test_an_event_made_in_bulk_is_the_same() -> None:
+    """E-03: equal, as frozen, of the same class, with the same JSON."""
+    from rxtasks.clock import utc_from_us
+
+    fields = ("T", 1, 2, "w", utc_from_us(BEGAN), TaskStatus.SUCCEEDED, {"a": 1})
+    plain, made = StatusEvent(*fields), status_event(*fields)
+    assert plain == made and type(made) is StatusEvent and repr(plain) == repr(made)
+    assert plain.to_json() == made.to_json()
+    with pytest.raises(AttributeError):
+        made.seq = 5  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        del made.seq
