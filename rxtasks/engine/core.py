@@ -94,6 +94,8 @@ class Core(Losses):
         #: Cancels, by worker, that wait for what it has not begun to be taken back.
         self._crossing: dict[str, list[CancelAsked]] = {}
         self._commit_failures = 0
+        #: Tasks of other engines now that workers here may still run.
+        self._taken_over = 0
         #: Tasks that have ended, with large arguments. Giving back 100 MB takes the kernel 15 ms, so whoever drives this lets
         #: go of them when it has woken those who wait for the results.
         self.spent: list[Envelope] = []
@@ -148,7 +150,7 @@ class Core(Losses):
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
-            for claim in self.dispatcher.turn(now, out, len(self.recorder.claims)):
+            for claim in self.dispatcher.turn(now, out, len(self.recorder.claims) + self._taken_over):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
         self.recorder.close_batch(out)
@@ -189,7 +191,7 @@ class Core(Losses):
         self._store_trouble("claim", stimulus.error, "arrived", 0)
 
     def _store_trouble(self, what: str, error: str, kind: str, key: int) -> None:
-        delay = min(60.0, 2.0**self._commit_failures)
+        delay = min(60.0, 2.0 ** min(self._commit_failures, 6))
         self._commit_failures += 1
         message = f"the store failed at {what}: {error}; tried again in {delay:g} s"
         self._out.append(self.pool.announce("warning", None, self._now, message))
@@ -211,6 +213,7 @@ class Core(Losses):
 
     def _fenced(self, claim: Claim) -> None:
         """Another engine holds the task now: stop what runs here."""
+        self._taken_over += 1
         worker: WorkerState | None = claim.worker
         if worker is not None and worker.worker_id in self.pool.workers:
             command = Cancel(self.ender.command(), claim.token, "taken over by another engine")

@@ -139,6 +139,51 @@ def test_what_waits_behind_a_long_task_is_taken_back_for_an_idle_worker() -> Non
     sim.settle()
 
 
+def test_what_waits_behind_a_task_that_another_engine_has_taken_over_is_taken_back() -> None:
+    """W-13 Q-02: such a task still runs here, although it is not held any more."""
+    sim = Simulation([WorkerSpec(2)])
+    one, two = _ready(sim)
+    for _ in range(4):
+        for worker in (one, two):
+            sim.submit(TaskOptions())
+            while worker.begin() is not None:
+                worker.end(worker.running[0], TaskStatus.SUCCEEDED)
+                worker.flush(9)
+    sim.settle()
+    taken = sim.submit(TaskOptions(max_crashes=5))
+    busy, idle = (one, two) if one.queue else (two, one)
+    run = _begun(busy)
+    busy.flush(9)
+    sim.submit(TaskOptions())
+    sim.submit(TaskOptions())
+    idle_runs = [_begun(idle)]
+    idle.flush(9)
+    behind = [task.task_id for task in busy.queue]
+    assert behind, "nothing was sent ahead"
+    sim.store._rows[taken].token = 1_000_000
+    sim.checker.stolen.add(taken)
+    busy.ask(run)
+    busy.flush(9)
+    for held in idle_runs:
+        idle.end(held, TaskStatus.SUCCEEDED)
+        idle.flush(9)
+    sim.advance(11 * _MS)
+    assert behind == [task.task_id for task in idle.queue]
+    sim.settle()
+
+
+def test_a_store_that_fails_for_days_is_still_tried() -> None:
+    """E-19: every 60 s, the thousandth time too."""
+    sim = Simulation([WorkerSpec(1)])
+    _ready(sim)
+    sim.failing = 1_100
+    task = sim.submit(TaskOptions())
+    sim.advance(1_100 * 60 * _SECOND)
+    assert 0 == sim.failing
+    sim.settle()
+    assert TaskStatus.SUCCEEDED is sim.checker.outcomes[task].status
+
+
 def test_what_a_worker_holds_takes_thirty_milliseconds_at_most() -> None:
     """W-13: of tasks of 9 ms it holds three, so that it need not wait for the next one; and one that is not measured yet."""
     sim = Simulation([WorkerSpec(1)])
