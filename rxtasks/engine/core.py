@@ -147,6 +147,8 @@ class Core(Losses):
             # A commit changes nothing that work could be assigned by, unless it puts tasks back into the queue.
             if kind is not Committed:
                 self._moved = True
+        if self.pool.recycling.news:
+            self.pool.recycle(now, out)
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
@@ -249,11 +251,15 @@ class Core(Losses):
             token, _, end, _ = occurrence
             if end is not None and token in assigned and token not in claims:
                 worker.load_us -= assigned.pop(token).load_us
+                worker.ended += 1
                 if not assigned:
                     self._became_idle(worker)
 
     def _ended(self, worker: WorkerState, ended: list[tuple[Claim, StatusEvent, End]]) -> None:
         assigned, measured = worker.assigned, self.dispatcher.measured
+        worker.ended += len(ended)
+        if worker.ended >= worker.lasts and worker.worn != "tasks":
+            self.pool.recycling.wear(worker, "tasks", self._now)
         for claim, event, end in ended:
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
@@ -278,7 +284,9 @@ class Core(Losses):
         report = stimulus.report
         match report:
             case Ready():
-                self.pool.on_ready(worker, report.pid, self._now, self._out)
+                old = self.pool.on_ready(worker, report.pid, self._now, self._out)
+                if old is not None:
+                    self._retire(old, worker.worker_id)
             case StartFailed():
                 error = report.error
                 worker.start_error = (
@@ -313,6 +321,11 @@ class Core(Losses):
             "task_ids": [self.recorder.claims[t].envelope.task_id for t in beat.tokens if t in self.recorder.claims],
         }
         self._out.append(self.pool.announce("heartbeat", worker, now, data=data))
+        if beat.at_end:
+            place = self.pool.place_of(worker.worker_id)
+            said = None if place is None else self.pool.recycling.measured(worker, place, now)
+            if said is not None:
+                self._out.append(self.pool.announce("warning", worker, now, said))
 
     def _request(self, worker: WorkerState, request: Request) -> None:
         claim = self.recorder.claims.get(request.token)
@@ -427,6 +440,8 @@ class Core(Losses):
             claim = self.recorder.claims.get(key)
             if kind == "respawn":
                 self.pool.on_respawn(key, now, out)
+            elif kind == "recycle":
+                self.pool.recycling.news = True
             elif kind == "commit":
                 self.recorder.again(key, out)
             elif kind == "arrived":

@@ -104,6 +104,8 @@ class Configure:
     temp_root: str | None = None
     #: Bytes that a result, an output or a checkpoint may take, pickled.
     max_payload: int = 2**30
+    #: Resident bytes above which the end of an attempt is followed by a Heartbeat; 0 = never.
+    max_memory: int = 0
 
 
 @attrs.frozen
@@ -256,6 +258,8 @@ class Heartbeat:
     cpu_seconds: float = 0.0
     #: Resident bytes.
     memory_bytes: int = 0
+    #: It was measured as an attempt ended, and is above max_memory.
+    at_end: bool = False
 
 
 @attrs.frozen
