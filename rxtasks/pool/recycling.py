@@ -32,6 +32,8 @@ __all__ = ["Recycling", "backoff"]
 
 #: Places for each worker that is on its way in or out.
 _FOR_EACH = 8
+#: Kinds of worker that live in this process: their memory is everybody's.
+_OF_OURS = frozenset({"inline", "thread"})
 #: How far above its first attempt a worker has grown that is replaced without delay.
 _GROWN = 1.5
 
@@ -67,7 +69,7 @@ class Recycling:
         if self._max_tasks is not None and "inline" in kinds:
             told.append("max_tasks does not apply to the inline worker: it is its callers' threads")
         if self._max_memory is not None:
-            others = " and ".join(sorted(kinds - {"process"}))
+            others = " and ".join(sorted(kinds & _OF_OURS))
             if others:
                 told.append(f"max_memory does not apply to {others} workers: their memory is this process's")
         return told
@@ -81,7 +83,9 @@ class Recycling:
     def measured(self, worker: WorkerState, place: Place, now: Now) -> str | None:
         """An attempt has ended in the worker of the place with so much memory in use; return a warning, or None."""
         memory, most = worker.memory_bytes, self._max_memory
-        if most is None or memory is None or memory <= most or worker.worn == "tasks":
+        if most is None or memory is None or memory <= most:
+            return None
+        if worker.spec.isolation in _OF_OURS or worker.worn == "tasks":
             return None
         if worker.worn:
             if memory > _GROWN * worker.heavy_bytes:

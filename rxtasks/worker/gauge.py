@@ -21,18 +21,26 @@ class Gauge:
         limit: bytes.
         measure: returns the resident bytes.
         tell: called when they are above the limit.
+        clock: returns seconds.
     """
 
-    def __init__(self, limit: int, measure: Callable[[], int], tell: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        measure: Callable[[], int],
+        tell: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._limit = limit
         self._measure = measure
         self._tell = tell
+        self._clock = clock
         self._not_before = 0.0
         self._owed = False
 
     def ended(self) -> None:
         """An attempt has ended: look, unless the last look was a moment ago; then `rest` does, or the next end."""
-        now = time.monotonic()
+        now = self._clock()
         if now < self._not_before:
             self._owed = True
             return

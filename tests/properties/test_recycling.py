@@ -201,6 +201,16 @@ def test_threads_are_replaced_after_so_many_tasks_and_not_for_memory(told: list[
     sim.settle()
 
 
+def test_the_inline_worker_stays(told: list[WorkerEvent]) -> None:
+    """W-11: it is its callers' threads: nothing of it could be replaced, which is told at the start."""
+    sim = _pool(WorkerSpec(1, isolation="inline"), max_tasks=1, max_memory=_MIB)
+    (worker,) = sim.workers.values()
+    assert 2 == len(_messages(told, "warning"))
+    _run(sim, worker, 5)
+    assert [worker] == list(sim.workers.values())
+    sim.settle()
+
+
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
