@@ -321,9 +321,9 @@ class Core(Losses):
             "task_ids": [self.recorder.claims[t].envelope.task_id for t in beat.tokens if t in self.recorder.claims],
         }
         self._out.append(self.pool.announce("heartbeat", worker, now, data=data))
-        if beat.at_end:
+        if beat.ended:
             place = self.pool.place_of(worker.worker_id)
-            said = None if place is None else self.pool.recycling.measured(worker, place, now)
+            said = None if place is None else self.pool.recycling.measured(worker, place, beat.ended, now)
             if said is not None:
                 self._out.append(self.pool.announce("warning", worker, now, said))
 

@@ -80,8 +80,8 @@ class Recycling:
         worker.due_ns = now.mono_ns + int(seconds * 1e9)
         self.news = True
 
-    def measured(self, worker: WorkerState, place: Place, now: Now) -> str | None:
-        """An attempt has ended in the worker of the place with so much memory in use; return a warning, or None."""
+    def measured(self, worker: WorkerState, place: Place, ended: int, now: Now) -> str | None:
+        """The `ended`-th attempt in the place's worker has left it with so much memory in use; return a warning, or None."""
         memory, most = worker.memory_bytes, self._max_memory
         if most is None or memory is None or memory <= most:
             return None
@@ -91,7 +91,7 @@ class Recycling:
             if memory > _GROWN * worker.heavy_bytes:
                 self.wear(worker, "memory", now)
             return None
-        if worker.ended > worker.spec.concurrency:
+        if ended > worker.spec.concurrency:
             place.heavy = 0
             self.wear(worker, "memory", now)
             return None

@@ -194,7 +194,7 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
         tokens=st.lists(integers(), max_size=4),
         cpu_seconds=numbers(),
         memory_bytes=integers(),
-        at_end=st.booleans(),
+        ended=integers(),
     ),
     m.Ack: lambda: st.builds(m.Ack, command_id=integers(), ok=st.booleans(), error=optional(texts())),
     m.Dropped: lambda: st.builds(m.Dropped, count=integers()),

@@ -258,8 +258,8 @@ class Heartbeat:
     cpu_seconds: float = 0.0
     #: Resident bytes.
     memory_bytes: int = 0
-    #: It was measured as an attempt ended, and is above max_memory.
-    at_end: bool = False
+    #: Measured as an attempt ended, and above max_memory: so many have ended in this process by then. 0 = at any moment.
+    ended: int = 0
 
 
 @attrs.frozen

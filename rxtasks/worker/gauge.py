@@ -20,7 +20,7 @@ class Gauge:
     Args:
         limit: bytes.
         measure: returns the resident bytes.
-        tell: called when they are above the limit.
+        tell: called with the number of attempts that have ended, when the memory is above the limit.
         clock: returns seconds.
     """
 
@@ -28,7 +28,7 @@ class Gauge:
         self,
         limit: int,
         measure: Callable[[], int],
-        tell: Callable[[], None],
+        tell: Callable[[int], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = limit
@@ -37,9 +37,11 @@ class Gauge:
         self._clock = clock
         self._not_before = 0.0
         self._owed = False
+        self._count = 0
 
     def ended(self) -> None:
         """An attempt has ended: look, unless the last look was a moment ago; then `rest` does, or the next end."""
+        self._count += 1
         now = self._clock()
         if now < self._not_before:
             self._owed = True
@@ -57,4 +59,4 @@ class Gauge:
         used = self._measure()
         if used > self._limit:
             self._limit = int(used * _STEP)
-            self._tell()
+            self._tell(self._count)

@@ -250,10 +250,10 @@ class Runtime:
         self.outbox.worker_log("WARNING", f"this worker is replaced: {trouble}", "log")
         self._recycle = trouble
 
-    def _outgrown(self) -> None:
+    def _outgrown(self, ended: int) -> None:
         """Tell that an attempt has ended with more memory in use than there should be, behind that end."""
         self.outbox.flush()
-        self.inbox.heartbeat(at_end=True)
+        self.inbox.heartbeat(ended)
 
     def leave(self) -> None:
         """Give back what is queued, close resources and send what waits; the process may end then."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from rxtasks import TaskService, WorkerEvent, WorkerInfo, WorkerSpec, iterate
@@ -22,6 +23,8 @@ from tests.chaos.handlers import (
     obey,
     quick_then_block,
     take_turn,
+    total,
+    total_beside,
     wait_for,
 )
 from tests.chaos.support import LONG, Witness, kill, service
@@ -192,6 +195,19 @@ def test_async_handlers_that_leak_beside_others_get_a_new_worker() -> None:
         assert waiting.cancel()
         _wait(witness, "stopped")
         assert 1 == tasks.get(waiting.task_id).attempt
+
+
+@pytest.mark.parametrize("handler", [total, total_beside])
+def test_large_arguments_of_what_has_ended_are_no_leak(handler: Callable[[Any], float]) -> None:
+    """W-11: the memory that a task's arguments took is given back before its worker is measured."""
+    spec: Any = [WorkerSpec(1, concurrency=4 if handler is total_beside else 1)]
+    with service(spec, max_memory=150 * _MIB) as (tasks, witness):
+        array = np.ones(200 * _MIB // 8)
+        for _ in range(3):
+            assert array.size == tasks.submit(handler, array).result(LONG)
+        tasks.submit(add, 1, 2).result(LONG)
+        assert tasks.flush(LONG)
+        assert 1 == len(_events(witness, "started"))
 
 
 def test_a_limit_below_what_any_worker_needs_is_told_and_leads_to_no_loop() -> None:

@@ -14,8 +14,8 @@ class Held:
         self.used = 10
         self.now = 0.0
         self.looks = 0
-        self.told: list[int] = []
-        self.gauge = Gauge(100, self.measure, lambda: self.told.append(self.used), lambda: self.now)
+        self.told: list[tuple[int, int]] = []
+        self.gauge = Gauge(100, self.measure, lambda ended: self.told.append((ended, self.used)), lambda: self.now)
 
     def measure(self) -> int:
         self.looks += 1
@@ -43,7 +43,7 @@ def test_the_last_of_them_is_measured_when_nothing_follows(held: Held) -> None:
     assert not held.told
     held.gauge.rest()
     held.gauge.rest()
-    assert ([200], 2) == (held.told, held.looks)
+    assert ([(2, 200)], 2) == (held.told, held.looks)
 
 
 def test_it_is_told_once_and_again_when_it_has_grown_by_a_quarter(held: Held) -> None:
@@ -52,4 +52,4 @@ def test_it_is_told_once_and_again_when_it_has_grown_by_a_quarter(held: Held) ->
         held.used = used
         held.now += 1
         held.gauge.ended()
-    assert [101, 127, 160] == held.told
+    assert [(2, 101), (5, 127), (7, 160)] == held.told
