@@ -60,7 +60,8 @@ class WorkerState:
     #: Why it is to be replaced, "tasks" or "memory" ("" = it is not), and from when on (monotonic).
     worn: str = ""
     due_ns: int = 0
-    #: Resident bytes after its first attempt, if that was above max_memory.
+    #: Resident bytes after the last attempt that left it above max_memory; the same after its first attempt, else 0.
+    worn_bytes: int = 0
     heavy_bytes: int = 0
 
     @property

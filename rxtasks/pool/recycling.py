@@ -10,7 +10,8 @@
                                        └──> the worn one gives back what it has not begun, ends what it runs, and leaves
 
 So the pool has never fewer workers than it wants, and no task waits for a start. It has few more: one worker in eight is on
-its way in or out at a time (at least one in all), however many are worn at once.
+its way in or out at a time (at least one in all), however many are worn at once: while one that is to leave runs a long
+task, others wait for their turn, and work on.
 
 Where a worker is above max_memory after its first attempt already, and its successor too, replacing it does not help: then
 there are 1, 2, 4 .. 60 s between two of them, unless it has grown by half meanwhile.
@@ -87,9 +88,11 @@ class Recycling:
             return None
         if worker.spec.isolation in _OF_OURS or worker.worn == "tasks":
             return None
+        worker.worn_bytes = memory
         if worker.worn:
             if memory > _GROWN * worker.heavy_bytes:
-                self.wear(worker, "memory", now)
+                worker.due_ns = min(worker.due_ns, now.mono_ns)
+                self.news = True
             return None
         if ended > worker.spec.concurrency:
             place.heavy = 0
@@ -111,7 +114,7 @@ class Recycling:
         """Return why the worker is replaced."""
         if worker.worn == "tasks":
             return f"recycled: {worker.ended} tasks"
-        return f"recycled: memory {_megabytes(worker.memory_bytes or 0)} over {_megabytes(self._max_memory or 0)}"
+        return f"recycled: memory {_megabytes(worker.worn_bytes)} over {_megabytes(self._max_memory or 0)}"
 
     # -- who is next ---------------------------------------------------------------------------------------------------
 

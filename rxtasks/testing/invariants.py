@@ -134,7 +134,7 @@ class Checker:
         old, worker = sim.workers.get(old_id), sim.core.pool.workers.get(old_id)
         _require(old is not None and worker is not None, "{} is retired and is gone already", old_id)
         assert old is not None and worker is not None
-        outgrown = settings.max_memory is not None and old.memory > settings.max_memory
+        outgrown = old.tells_above != settings.max_memory  # an attempt has ended above it
         outlived = settings.max_tasks is not None and worker.ended >= settings.max_tasks
         _require(worker.ended >= 1 and (outgrown or outlived), "{} is retired without a reason", old_id)
 

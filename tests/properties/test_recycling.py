@@ -223,9 +223,35 @@ def test_a_worker_above_max_memory_after_an_attempt_is_replaced(told: list[Worke
     old.memory = 612 * _MIB
     _run(sim, old)
     assert 2 == len(sim.workers)
+    old.memory = 100 * _MIB
+    old.beat()
+    old.flush(99)
     _newest(sim).become_ready()
     assert ["recycled: memory 612 MB over 512 MB"] == _messages(told, "stopping")
     assert not _messages(told, "warning")
+    sim.settle()
+
+
+def test_a_worn_worker_that_grows_on_keeps_its_turn() -> None:
+    """W-11: what it tells again does not put it behind others."""
+    sim = _pool(WorkerSpec(3), max_memory=50 * _MIB)
+    workers = list(sim.workers.values())
+    for worker in workers:
+        sim.submit(TaskOptions())
+        _begun(worker)
+        worker.flush(99)
+    for memory, some in ((40, workers), (60, workers), (90, workers[1:2])):
+        for worker in some:
+            worker.memory = memory * _MIB
+            _end(worker)
+            sim.submit(TaskOptions())
+            _begun(worker)
+            worker.flush(99)
+            sim.advance(_MS)
+    _newest(sim).become_ready()
+    _end(workers[0])
+    workers[0].exit()
+    assert sim.core.pool.places[1].successor == _newest(sim).worker_id
     sim.settle()
 
 
