@@ -11,15 +11,15 @@ from rxtasks.errors import SettingsError
 __all__ = ["Settings", "make_settings"]
 
 
-def _number(least: float, *, whole: bool = False, none: bool = False) -> Any:
+def _number(least: float, *, whole: bool = False, none: bool = False, unit: str = "") -> Any:
     def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is None and none:
             return
         kind = int if whole else (int, float)
         if isinstance(value, bool) or not isinstance(value, kind) or not least <= value < float("inf"):
-            what = "a whole number" if whole else "a number"
+            what = f"a whole number{unit}" if whole else f"a number{unit}"
             raise SettingsError(
-                f"setting {attribute.name} is {what} from {least:g}{' or None' if none else ''}, not {value!r}"
+                f"setting {attribute.name} is {what} from {least:.10g}{' or None' if none else ''}, not {value!r}"
             )
 
     return check
@@ -67,6 +67,14 @@ class Settings:
     max_interruptions: int = attrs.field(default=20, validator=_number(1, whole=True))
     #: Consecutive failures to become ready after which a worker's place is given up.
     max_respawns: int = attrs.field(default=10, validator=_number(1, whole=True))
+    #: Attempts after which a process or thread worker is replaced: its successor is started while it works on, so that it
+    #: may get a few more, and takes over when it is ready. None = never.
+    max_tasks: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
+    #: Bytes of resident memory (objects that were put, and are shared with others, included) above which a process worker
+    #: is replaced in the same way, when an attempt has ended. None = never.
+    max_memory: int | None = attrs.field(
+        default=None, validator=_number(2**20, whole=True, none=True, unit=" of bytes")
+    )
     #: Keep each attempt's temp_dir instead of removing it.
     keep_temp: bool = attrs.field(default=False, validator=_flag)
     #: A file that receives every stimulus and instruction of the core as JSON lines; None = no recording.

@@ -93,6 +93,8 @@ class Core(Losses):
         #: Cancels, by worker, that wait for what it has not begun to be taken back.
         self._crossing: dict[str, list[CancelAsked]] = {}
         self._commit_failures = 0
+        #: Tasks of other engines now that workers here may still run.
+        self._taken_over = 0
         #: Tasks that have ended, with large arguments. Giving back 100 MB takes the kernel 15 ms, so whoever drives this lets
         #: go of them when it has woken those who wait for the results.
         self.spent: list[Envelope] = []
@@ -144,10 +146,12 @@ class Core(Losses):
             # A commit changes nothing that work could be assigned by, unless it puts tasks back into the queue.
             if kind is not Committed:
                 self._moved = True
+        if self.pool.recycling.news:
+            self.pool.recycle(now, out)
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
-            for claim in self.dispatcher.turn(now, out, len(self.recorder.claims)):
+            for claim in self.dispatcher.turn(now, out, len(self.recorder.claims) + self._taken_over):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
         self.recorder.close_batch(out)
@@ -187,7 +191,7 @@ class Core(Losses):
         self._store_trouble("claim", stimulus.error, "arrived", 0)
 
     def _store_trouble(self, what: str, error: str, kind: str, key: int) -> None:
-        delay = min(60.0, 2.0**self._commit_failures)
+        delay = min(60.0, 2.0 ** min(self._commit_failures, 6))
         self._commit_failures += 1
         message = f"the store failed at {what}: {error}; tried again in {delay:g} s"
         self._out.append(self.pool.announce("warning", None, self._now, message))
@@ -209,6 +213,7 @@ class Core(Losses):
 
     def _fenced(self, claim: Claim) -> None:
         """Another engine holds the task now: stop what runs here."""
+        self._taken_over += 1
         worker: WorkerState | None = claim.worker
         if worker is not None and worker.worker_id in self.pool.workers:
             command = Cancel(self.ender.command(), claim.token, "taken over by another engine")
@@ -240,11 +245,15 @@ class Core(Losses):
             for token in ended_in(occurrence):
                 if token in assigned and token not in claims:
                     worker.load_us -= assigned.pop(token).load_us
+                    worker.ended += 1
                     if not assigned:
                         self._became_idle(worker)
 
     def _ended(self, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> None:
         assigned, measured = worker.assigned, self.dispatcher.measured
+        worker.ended += len(ended)
+        if worker.ended >= worker.lasts and worker.worn != "tasks":
+            self.pool.recycling.wear(worker, "tasks", self._now)
         for claim, status, ran_us in ended:
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
@@ -269,7 +278,9 @@ class Core(Losses):
         report = stimulus.report
         match report:
             case Ready():
-                self.pool.on_ready(worker, report.pid, self._now, self._out)
+                old = self.pool.on_ready(worker, report.pid, self._now, self._out)
+                if old is not None:
+                    self._retire(old, worker.worker_id)
             case StartFailed():
                 error = report.error
                 worker.start_error = (
@@ -304,6 +315,11 @@ class Core(Losses):
             "task_ids": [self.recorder.claims[t].envelope.task_id for t in beat.tokens if t in self.recorder.claims],
         }
         self._out.append(self.pool.announce("heartbeat", worker, now, data=data))
+        if beat.ended:
+            place = self.pool.place_of(worker.worker_id)
+            said = None if place is None else self.pool.recycling.measured(worker, place, beat.ended, now)
+            if said is not None:
+                self._out.append(self.pool.announce("warning", worker, now, said))
 
     def _request(self, worker: WorkerState, request: Request) -> None:
         claim = self.recorder.claims.get(request.token)
@@ -418,6 +434,8 @@ class Core(Losses):
             claim = self.recorder.claims.get(key)
             if kind == "respawn":
                 self.pool.on_respawn(key, now, out)
+            elif kind == "recycle":
+                self.pool.recycling.news = True
             elif kind == "commit":
                 self.recorder.again(key, out)
             elif kind == "arrived":

@@ -135,7 +135,7 @@ class Dispatcher:
     def turn(self, now: Now, out: list[Instruction], held: int) -> list[Claim]:
         """Assign what can be assigned and ask for more; return what should go back to the store.
 
-        `held` is how many tasks the engine holds: with none or one there is nothing to take back.
+        `held` is how many tasks the engine's workers may hold: with none or one there is nothing to take back.
         """
         surplus: list[Claim] = []
         for lane, state in self._lanes.items():

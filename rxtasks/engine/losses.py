@@ -48,6 +48,7 @@ class Losses(Broadcast):
         if worker is None:
             return
         crashed = bool(worker.assigned) and not worker.doom
+        begun = len(worker.assigned) > stimulus.unstarted
         stopping = self.pool.stopping
         again = self.ender.bury(worker, stimulus, stopping, self._now)
         self.dispatcher.arrived()
@@ -63,10 +64,10 @@ class Losses(Broadcast):
         if stimulus.abandoned:
             self.pool.abandoned += 1
             how = "its thread cannot be ended; it runs on, fenced off"
-        self._gone(worker, how, facts)
+        self._gone(worker, how, facts, crashed=crashed and begun)
 
-    def _gone(self, worker: WorkerState, how: str, facts: dict[str, object]) -> None:
-        self.pool.on_gone(worker, how, facts, self._now, self._out)
+    def _gone(self, worker: WorkerState, how: str, facts: dict[str, object], *, crashed: bool = False) -> None:
+        self.pool.on_gone(worker, how, facts, self._now, self._out, crashed=crashed)
         self._not_answering(worker)
         hopeless = self.pool.hopeless()
         if hopeless is not None:

@@ -103,9 +103,15 @@ class Staff:
             self._out.append(TakeBack(worker.worker_id))
         place = self.pool.place_of(worker.worker_id)
         if place is not None and not self.pool.stopping:
-            self.pool.spawn(place, self._now, self._out)
+            self.pool.replace(place, self._now, self._out)
             by = place.worker_id
             self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: {reason}", {"by": by}))
+
+    def _retire(self, worker: WorkerState, by: str) -> None:
+        """Its successor is ready: this one gets nothing more, and leaves when what runs has ended."""
+        reason = self.pool.recycling.reason(worker)
+        self._dismiss(worker, reason)
+        self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: {reason}", {"by": by}))
 
     def _dismiss(self, worker: WorkerState, reason: str) -> None:
         """Send the worker home when what it runs has ended; take back what it has not begun."""

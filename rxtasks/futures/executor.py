@@ -61,7 +61,7 @@ class TaskExecutor(Executor):
         initializer: called with `initargs` once in each worker before its first call, again in each worker that
             replaces one. Where it raises, each call's future raises WorkerStartError with the initializer's error.
         mp_context: accepted for what worker processes always are: started afresh ("spawn", "forkserver").
-        max_tasks_per_child: not available; None.
+        max_tasks_per_child: not available; None. The setting `max_tasks` replaces workers after about as many calls.
         max_crashes: workers that one call may cost before it fails; each but the last is followed by another run.
         settings: what TaskService takes beside these (echo, modules, fallback, its settings).
 
@@ -92,7 +92,8 @@ class TaskExecutor(Executor):
         _check_context(mp_context, isolation)
         if max_tasks_per_child is not None:
             raise SettingsError(
-                "max_tasks_per_child is not available: workers live as long as the executor; leave it out"
+                "max_tasks_per_child is not available: a worker may get a few more calls while the next one starts; "
+                "say max_tasks= instead"
             )
         service = TaskService(
             _count(max_workers, isolation),

@@ -157,5 +157,6 @@ def configure(worker: Worker, host: Host, **more: Any) -> Configure:
         heartbeat=settings.heartbeat,
         keep_temp=settings.keep_temp,
         max_payload=settings.max_payload,
+        max_memory=settings.max_memory or 0,
         **more,
     )

@@ -10,23 +10,24 @@
 
 A place is what the pool wants to have filled; when its worker is lost, another one is made: the first time at once, after
 a failure to become ready with a delay of 1, 2, 4 .. 60 s, at most `max_respawns` in a row (W-04). A worker that a task
-brought down had been ready and does not count.
+brought down had been ready and does not count. A worker that has served long enough stays until its successor is ready
+(pool.recycling).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import attrs
-
 from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import PoolStatus, RunningTask, WorkerInfo, WorkerSpec
+from rxtasks.pool.places import Place, WorkerState
+from rxtasks.pool.recycling import Recycling, backoff
 from rxtasks.pool.timers import Timers
 from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, SpawnWorker
-from rxtasks.stores.base import Claim, Lane
+from rxtasks.stores.base import Lane
 
 __all__ = ["Place", "PoolState", "WorkerState"]
 
@@ -36,61 +37,6 @@ _STOPPING = WorkerStatus.STOPPING
 _MOST = 256
 #: Threads that are left running and replaced; each holds memory, and perhaps locks.
 _MOST_ABANDONED = 8
-
-
-@attrs.define(eq=False, repr=False)
-class WorkerState:
-    """One worker as it is believed to be."""
-
-    worker_id: str
-    spec: WorkerSpec
-    lane: Lane
-    started_us: int
-    status: WorkerStatus = _STARTING
-    #: Idle or busy, as the pool's stream was last told.
-    told: WorkerStatus | None = None
-    pid: int | None = None
-    #: What it was assigned and has not ended, in order.
-    assigned: dict[int, Claim] = attrs.field(factory=dict)
-    #: Estimated microseconds of what is assigned.
-    load_us: int = 0
-    #: Assignments taken back that it has not dropped yet; nothing is assigned meanwhile.
-    owes: int = 0
-    #: A TakeBack is under way.
-    taking: bool = False
-    #: When it last got work while idle, or ended a task (monotonic).
-    since_ns: int = 0
-    #: Keys of the functions and of the objects that were put that it knows.
-    functions: set[str] = attrs.field(factory=set)
-    completed: int = 0
-    failed: int = 0
-    beat_us: int | None = None
-    cpu_seconds: float = 0.0
-    cpu_percent: float | None = None
-    memory_bytes: int | None = None
-    #: Holds a task that crashed before: it gets nothing beside it.
-    exclusive: bool = False
-    #: Why it is being killed ("" = it is not).
-    doom: str = ""
-    #: Text of its own StartFailed.
-    start_error: str | None = None
-    was_ready: bool = False
-    #: Why it cannot be relied on any more; it is killed for that.
-    fault: str | None = None
-    #: Its channel is closed or carried garbage: it gets nothing more, and is being killed.
-    broken: bool = False
-
-
-@attrs.define(eq=False, repr=False)
-class Place:
-    """A worker that the pool wants to have."""
-
-    number: int
-    spec: WorkerSpec
-    worker_id: str | None = None
-    #: Failures to become ready, in a row.
-    failures: int = 0
-    given_up: bool = False
 
 
 class PoolState:
@@ -111,6 +57,7 @@ class PoolState:
         self.abandoned = 0
         #: A worker has become ready once.
         self._proven = False
+        self.recycling = Recycling(settings, timers, self.workers, self.places)
         self._specs = specs
         self._lanes: dict[WorkerSpec, Lane] = {}
         for spec in specs:
@@ -140,6 +87,8 @@ class PoolState:
         """Fill every place."""
         self.started_ns = now.mono_ns
         out.append(self.announce("pool_started", None, now, f"{len(self.places)} workers"))
+        for text in self.recycling.not_for(self._specs):
+            out.append(self.announce("warning", None, now, text))
         for place in self.places:
             self.spawn(place, now, out)
         if not self.places:
@@ -152,16 +101,30 @@ class PoolState:
             # Fresh ids come with the next turn.
             self.timers.at(now.mono_ns, "respawn", place.number)
             return
+        place.worker_id = self._make(place, now, out)
+
+    def _make(self, place: Place, now: Now, out: list[Instruction]) -> str:
+        """Make a worker of the place's kind; return its id."""
         worker_id = self.spares.pop()
-        place.worker_id = worker_id
         worker = WorkerState(worker_id, place.spec, self.lane_of(place.spec), now.wall_us)
+        worker.lasts = self.recycling.lifetime(place.spec)
         self.workers[worker_id] = worker
         self.timers.at(now.mono_ns + int(self.settings.start_timeout * 1e9), "start", worker_id)
         out.append(self.announce("started", worker, now))
         out.append(SpawnWorker(worker_id, place.spec))
+        return worker_id
 
-    def on_ready(self, worker: WorkerState, pid: int, now: Now, out: list[Instruction]) -> None:
-        """The worker has said that it can take work."""
+    def recycle(self, now: Now, out: list[Instruction]) -> None:
+        """Start the successors that are due."""
+        self.recycling.news = False
+        while not self.stopping and (place := self.recycling.next(now)) is not None:
+            if not self.spares:
+                self.timers.at(now.mono_ns, "recycle", place.number)
+                return
+            place.successor = self._make(place, now, out)
+
+    def on_ready(self, worker: WorkerState, pid: int, now: Now, out: list[Instruction]) -> WorkerState | None:
+        """The worker has said that it can take work; return the one that it takes over from, if any."""
         worker.pid = pid or worker.pid
         worker.was_ready = self._proven = True
         place = self.place_of(worker.worker_id)
@@ -175,6 +138,25 @@ class PoolState:
         if worker.status is _STARTING:
             self.turned(worker, _IDLE)
         self._first_start(now, out)
+        heir = self._heir_of(worker.worker_id)
+        if heir is None or not worker.able:
+            return None
+        old = self.workers.get(heir.worker_id or "")
+        self._hand_over(heir)
+        heir.failures = 0
+        return old
+
+    def replace(self, place: Place, now: Now, out: list[Instruction]) -> None:
+        """Fill the place of a worker that is gone, or wants to go: with its successor if that is under way."""
+        if place.successor is None:
+            self.spawn(place, now, out)
+        else:
+            self._hand_over(place)
+
+    def _hand_over(self, place: Place) -> None:
+        place.worker_id, place.successor = place.successor, None
+        place.not_before_ns = 0
+        self.recycling.news = True
 
     def _first_start(self, now: Now, out: list[Instruction], error: str | None = None) -> None:
         if self.ready is not None:
@@ -200,32 +182,47 @@ class PoolState:
     # -- going ---------------------------------------------------------------------------------------------------------
 
     def on_gone(
-        self, worker: WorkerState, how: str, facts: dict[str, object], now: Now, out: list[Instruction]
+        self,
+        worker: WorkerState,
+        how: str,
+        facts: dict[str, object],
+        now: Now,
+        out: list[Instruction],
+        *,
+        crashed: bool = False,
     ) -> None:
-        """The worker is confirmed gone: forget it and see to its place."""
+        """The worker is confirmed gone, `crashed` if a task was lost with it: forget it and see to its place."""
         worker_id = worker.worker_id
         del self.workers[worker_id]
-        orderly = worker.status is _STOPPING and not worker.doom
+        orderly = worker.status is _STOPPING and not (worker.doom or crashed)
         worker.status = WorkerStatus.STOPPED if orderly else WorkerStatus.FAILED
         out.append(self.announce("stopped" if orderly else "failed", worker, now, "" if orderly else how, facts))
         out.append(CloseWorker(worker_id, None if orderly else how))
+        self.recycling.news = True
+        text = worker.start_error or (f"{worker.fault}; {how}" if worker.fault else how)
+        heir = self._heir_of(worker_id)
+        if heir is not None:
+            heir.successor = None
+            if not self.stopping:
+                said = self.recycling.not_yet(heir, text, now)
+                out.append(self.announce("warning", self.workers.get(heir.worker_id or ""), now, said))
+            return
         place = self.place_of(worker_id)
         if place is None:
             return
         place.worker_id = None
         if self.stopping:
             return
-        if self.abandoned > _MOST_ABANDONED:
+        if self.abandoned > _MOST_ABANDONED and place.successor is None:
             place.given_up = True
             message = f"not replaced: {self.abandoned} threads that could not be ended run on already"
             out.append(self.announce("warning", None, now, message, {"place": place.number}))
             return
         if worker.was_ready:
-            self.spawn(place, now, out)
+            self.replace(place, now, out)
             out.append(self.announce("replaced", worker, now, f"by {place.worker_id}", {"by": place.worker_id}))
             return
         place.failures += 1
-        text = worker.start_error or (f"{worker.fault}; {how}" if worker.fault else how)
         self._first_start(now, out, text)
         if not self._proven:
             place.given_up = True
@@ -238,8 +235,7 @@ class PoolState:
 
     def _try_later(self, place: Place, now: Now) -> None:
         place.given_up = False
-        delay = min(60.0, 2.0 ** (place.failures - 1))
-        self.timers.at(now.mono_ns + int(delay * 1e9), "respawn", place.number)
+        self.timers.at(now.mono_ns + int(backoff(place.failures) * 1e9), "respawn", place.number)
 
     def on_respawn(self, number: int, now: Now, out: list[Instruction]) -> None:
         """The delay before another try is over."""
@@ -265,12 +261,12 @@ class PoolState:
         before = self._of_first_kind()
         leaving: list[WorkerState] = []
         clamped = self.resize(count)
+        self.recycling.news = True
         mine = self._of_first_kind()
         for place in before:
             if place not in mine:
-                worker = self.workers.get(place.worker_id or "")
-                if worker is not None:
-                    leaving.append(worker)
+                both = (place.worker_id, place.successor)
+                leaving += [self.workers[key] for key in both if key is not None and key in self.workers]
         for place in mine:
             if place.given_up:
                 # Asked for anew: worth another try.
@@ -312,13 +308,19 @@ class PoolState:
                 return place
         return None
 
+    def _heir_of(self, worker_id: str) -> Place | None:
+        """Return the place that this worker is to take over, or None."""
+        for place in self.places:
+            if place.successor == worker_id:
+                return place
+        return None
+
     # -- looking -------------------------------------------------------------------------------------------------------
 
     def serving(self, lane: Lane) -> Iterator[WorkerState]:
         """Yield the workers of the lane that may be given work."""
         for worker in self.workers.values():
-            able = worker.status is _IDLE or worker.status is _BUSY
-            if able and worker.lane is lane and not (worker.doom or worker.broken):
+            if worker.lane is lane and worker.able:
                 yield worker
 
     def open_to(self, lane: Lane) -> list[WorkerState]:

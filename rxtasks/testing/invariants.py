@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
+from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.words import CommitBatch, Publish, SendAssign
 from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.message import Assignment
@@ -56,6 +57,8 @@ class Checker:
         #: The core has been told so.
         self.refused: set[str] = set()
         self._behind_since: int | None = None
+        #: Workers that are started to take over from others.
+        self._coming = 0
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
@@ -71,6 +74,7 @@ class Checker:
         _require(worker is not None, "tasks were assigned to {}, which is gone", do.worker_id)
         simulated = sim.workers[do.worker_id]
         _require(not simulated.told_broken, "tasks were assigned to {}, whose channel is closed", do.worker_id)
+        _require(not simulated.stop, "tasks were assigned to {}, which was told to leave", do.worker_id)
         for task in do.tasks:
             _require(task.task_id not in self.outcomes, "{} was assigned after its end", task.task_id)
             _require(task.task_id not in self.cancelled, "{} was assigned after its cancel", task.task_id)
@@ -119,6 +123,20 @@ class Checker:
         for event in do.events:
             if event.task_id not in dropped:
                 self.commits[event.task_id].append(event)
+
+    def told(self, event: WorkerEvent) -> None:
+        """The pool's stream shows this."""
+        if event.kind != "replaced" or "recycled:" not in event.message:
+            return
+        sim, old_id, new_id = self._sim, str(event.worker_id), str(event.data.get("by"))
+        new, settings = sim.core.pool.workers.get(new_id), sim.settings
+        _require(new is not None and new.able, "{} is retired before {} is ready for its work", old_id, new_id)
+        old, worker = sim.workers.get(old_id), sim.core.pool.workers.get(old_id)
+        _require(old is not None and worker is not None, "{} is retired and is gone already", old_id)
+        assert old is not None and worker is not None
+        outgrown = old.tells_above != settings.max_memory  # an attempt has ended above it
+        outlived = settings.max_tasks is not None and worker.ended >= settings.max_tasks
+        _require(worker.ended >= 1 and (outgrown or outlived), "{} is retired without a reason", old_id)
 
     def published(self, do: Publish) -> None:
         """Events and outcomes go to delivery."""
@@ -177,6 +195,21 @@ class Checker:
                 _require(
                     claim.worker is worker and claim.token == token, "{} is not assigned here", claim.envelope.task_id
                 )
+        self._check_size()
+
+    def _check_size(self) -> None:
+        """No more workers come than is allowed beside those that they are to replace."""
+        pool = self._sim.core.pool
+        coming = [place.successor for place in pool.places if place.successor is not None]
+        going = [w for w in pool.workers.values() if w.worn and w.status is WorkerStatus.STOPPING]
+        extra, places = len(coming) + len(going), len(pool.places)
+        if len(coming) > self._coming:
+            _require(extra <= (places + 7) // 8, "{} workers are extra for {} places", extra, places)
+        self._coming = len(coming)
+        placed = {place.worker_id for place in pool.places} | set(coming)
+        for worker in pool.workers.values():
+            leaves = worker.status is WorkerStatus.STOPPING or bool(worker.doom) or worker.broken
+            _require(leaves or worker.worker_id in placed, "{} is nobody's", worker.worker_id)
 
     def after_turn(self) -> None:
         """Look at everything when the store owes nothing."""
@@ -202,6 +235,10 @@ class Checker:
                 else:
                     _require(sim.stop_asked or row.status is not TaskStatus.RUNNING, "{} runs nowhere", task_id)
                     self._check_counts(task_id, row)
+        for worker in sim.core.pool.workers.values():
+            simulated = sim.workers[worker.worker_id]
+            if worker.status is WorkerStatus.STOPPING and simulated.dead is None:
+                _require(not simulated.tokens, "{} leaves and keeps what it has not begun", worker.worker_id)
         if not (sim.paused or sim.full or sim.core.pool.stopping):
             self._check_idle()
 
@@ -233,7 +270,7 @@ class Checker:
                 if due and waits and fits and not asked and not failed:
                     raise Violation(f"{worker.worker_id} is idle and {task_id} waits")
             for other in sim.core.pool.workers.values():
-                if other.lane == worker.lane and not other.doom and other.status is WorkerStatus.BUSY:
+                if other.lane == worker.lane and not other.doom and other.assigned:
                     simulated = sim.workers[other.worker_id]
                     waits = simulated.tokens > 0 and simulated.dead is None
                     behind = behind or (waits and len(other.assigned) > other.spec.concurrency)
@@ -255,8 +292,17 @@ class Checker:
 
     @property
     def all_over(self) -> bool:
-        """True when every task that was queued has ended."""
-        return not self.unfinished() and self._sim.quiet
+        """True when every task that was queued has ended, and every worker is there that is wanted."""
+        return not self.unfinished() and self._sim.quiet and self._all_there()
+
+    def _all_there(self) -> bool:
+        """Every place has a worker that need not be replaced."""
+        pool = self._sim.core.pool
+        for place in pool.places:
+            worker = pool.workers.get(place.worker_id or "")
+            if not place.given_up and (worker is None or not worker.able or worker.worn):
+                return False
+        return True
 
     def at_the_end(self) -> None:
         """The core says that nothing is left to do."""

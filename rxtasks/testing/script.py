@@ -106,6 +106,10 @@ def _crash(worker: SimulatedWorker, b: int) -> None:
         worker.break_channel() if b % 4 == 0 else worker.exit()
 
 
+def _grow(worker: SimulatedWorker, b: int) -> None:
+    worker.memory += (1 + b % 4) * 2**19
+
+
 def _freeze(worker: SimulatedWorker, b: int) -> None:
     worker.frozen = not worker.frozen
 
@@ -186,6 +190,8 @@ MOVES: tuple[tuple[int, _Move], ...] = (
     (2, _delivery),
     (2, lambda sim, a, b: sim.ask(lambda ticket: ScaleAsked(ticket, a % 5))),
     (2, _with(lambda worker, b: worker.recycle())),
+    (3, _with(lambda worker, b: worker.leave())),
+    (4, _with(_grow)),
     (2, _store),
     (2, lambda sim, a, b: sim.answer()),
     (1, _running(lambda worker, run, b: worker.ask(run))),

@@ -23,6 +23,7 @@ from rxtasks.errors import StoreError
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import (
+    Announce,
     Answer,
     Claimed,
     ClaimFailed,
@@ -55,8 +56,10 @@ from rxtasks.stores.memory import MemoryStore
 from rxtasks.testing.invariants import Checker, Violation
 from rxtasks.testing.simworker import SimulatedWorker
 
-__all__ = ["Simulation"]
+__all__ = ["SETTINGS", "Simulation"]
 
+#: Little credit, so that it is used up.
+SETTINGS = Settings(credit=8)
 _MS = 1_000_000
 _SECOND = 1_000_000_000
 #: Turns that one batch of stimuli may lead to before it counts as a livelock.
@@ -67,7 +70,7 @@ class Simulation:
     """One engine's core under a virtual clock."""
 
     def __init__(self, specs: list[WorkerSpec], settings: Settings | None = None) -> None:
-        self.settings = settings or Settings(credit=8)
+        self.settings = settings or SETTINGS
         self.store = MemoryStore(retain=100_000)
         self.core = Core(specs, self.settings)
         self.workers: dict[str, SimulatedWorker] = {}
@@ -180,6 +183,8 @@ class Simulation:
                 worker = self.workers.pop(do.worker_id, None)
                 if worker is not None and worker.out:
                     self.ghosts.append(worker)
+            case Announce():
+                self.checker.told(do.event)
             case Publish():
                 self.checker.published(do)
             case Answer():

@@ -27,6 +27,7 @@ from rxtasks.wire.message import (
     Checkpoint,
     Dropped,
     Grant,
+    Heartbeat,
     Ping,
     Ready,
     Reply,
@@ -86,6 +87,10 @@ class SimulatedWorker:
         self.open: dict[int, str] = {}
         self.requests: dict[int, Run] = {}
         self.number = 0
+        self.ended = 0
+        #: Resident bytes, and how many are told when an attempt ends above them.
+        self.memory = 2 * 2**20
+        self.tells_above = sim.settings.max_memory
 
     @property
     def able(self) -> bool:
@@ -236,12 +241,20 @@ class SimulatedWorker:
                 status = TaskStatus.FAILED
         self.running.remove(run)
         self._end(run, status)
+        self.ended += 1
+        if self.tells_above is not None and self.memory > self.tells_above and not self.thread:
+            self.tells_above = self.memory * 5 // 4
+            self.beat(self.ended)
         self.leave()
 
     def _end(self, run: Run, status: TaskStatus) -> None:
         delay = 0.02 if status in (TaskStatus.RETRYING, TaskStatus.SCHEDULED) else None
         value = ["j", 1] if status is TaskStatus.SUCCEEDED else None
         self._status(run, status, End(value, None, None, None, delay, RAN_US.get(run.assignment.function, 200)))
+
+    def beat(self, ended: int = 0) -> None:
+        """Give a sign of life."""
+        self.out.append(Heartbeat([run.assignment.token for run in self.running], 0.0, self.memory, ended))
 
     def recycle(self) -> None:
         """Ask to be replaced, when the running tasks have ended."""

@@ -174,6 +174,8 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
         heartbeat=numbers(),
         keep_temp=st.booleans(),
         temp_root=optional(texts()),
+        max_payload=integers(),
+        max_memory=integers(),
     ),
     m.Define: lambda: st.builds(m.Define, key=texts(), ref=optional(texts()), blob=optional(blobs() | large_blobs())),
     m.Forget: lambda: st.builds(m.Forget, key=texts()),
@@ -191,7 +193,11 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
     m.StartFailed: lambda: st.builds(m.StartFailed, error=error_dicts()),
     m.Events: _events,
     m.Heartbeat: lambda: st.builds(
-        m.Heartbeat, tokens=st.lists(integers(), max_size=4), cpu_seconds=numbers(), memory_bytes=integers()
+        m.Heartbeat,
+        tokens=st.lists(integers(), max_size=4),
+        cpu_seconds=numbers(),
+        memory_bytes=integers(),
+        ended=integers(),
     ),
     m.Ack: lambda: st.builds(m.Ack, command_id=integers(), ok=st.booleans(), error=optional(texts())),
     m.Dropped: lambda: st.builds(m.Dropped, count=integers()),

@@ -109,6 +109,8 @@ class Configure:
     temp_root: str | None = None
     #: Bytes that a result, an output or a checkpoint may take, pickled.
     max_payload: int = 2**30
+    #: Resident bytes above which the end of an attempt is followed by a Heartbeat; 0 = never.
+    max_memory: int = 0
 
 
 @attrs.frozen
@@ -261,6 +263,8 @@ class Heartbeat:
     cpu_seconds: float = 0.0
     #: Resident bytes.
     memory_bytes: int = 0
+    #: Measured as an attempt ended, and above max_memory: so many have ended in this process by then. 0 = at any moment.
+    ended: int = 0
 
 
 @attrs.frozen

@@ -19,12 +19,20 @@ class Concurrent:
 
     Args:
         begin: returns the next assignment that may begin, or None.
+        ended: called when an attempt has ended.
     """
 
-    def __init__(self, executor: Executor, begin: Callable[[], Assignment | None], limit: int) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        begin: Callable[[], Assignment | None],
+        limit: int,
+        ended: Callable[[], None] | None = None,
+    ) -> None:
         self._executor = executor
         self._begin = begin
         self._limit = limit
+        self._ended = ended
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
 
@@ -58,6 +66,8 @@ class Concurrent:
         def ended(task: asyncio.Task[Any]) -> None:
             running.discard(task)
             news.set()
+            if self._ended is not None:
+                self._ended()
             if not task.cancelled() and task.exception() is not None:
                 loop.call_exception_handler(
                     {"message": "an attempt could not be reported", "exception": task.exception()}

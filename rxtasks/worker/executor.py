@@ -116,6 +116,7 @@ class Executor(Surroundings):
             ending = await self._async_body(attempt)
         finally:
             CURRENT.reset(before)
+        assignment.payload = b""  # large arguments need not stay until all that runs beside this has ended
         return self._finish(attempt, ending)
 
     def is_async(self, assignment: Assignment) -> bool:

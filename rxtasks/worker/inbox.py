@@ -111,9 +111,10 @@ class Inbox:
         while len(early) > _EARLY:  # of tasks that had ended
             early.pop(next(iter(early)), None)
 
-    def heartbeat(self) -> None:
-        """Send a sign of life; from any thread."""
-        self._send(Heartbeat(self._executor.tokens, round(time.process_time(), 6), self._memory_bytes()))
+    def heartbeat(self, ended: int = 0) -> None:
+        """Send a sign of life; from any thread. `ended`: so many attempts have, the last one above the limit of memory."""
+        spent = round(time.process_time(), 6)
+        self._send(Heartbeat(self._executor.tokens, spent, self._memory_bytes(), ended))
 
     def drop(self) -> None:
         """Forget the tasks that wait here: they have been taken back, or will not be begun."""

@@ -25,7 +25,7 @@ import select
 import sys
 import threading
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rxtasks.clock import SystemClock
 from rxtasks.wire.message import Assignment, Configure, Events, Stopping
@@ -39,6 +39,9 @@ from rxtasks.worker.inbox import Inbox
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.restore import Restorer
 from rxtasks.worker.waiting import ChannelPoll
+
+if TYPE_CHECKING:
+    from rxtasks.worker.gauge import Gauge
 
 __all__ = ["Runtime"]
 
@@ -94,6 +97,11 @@ class Runtime:
             max_payload=configure.max_payload,
         )
         self.inbox = Inbox(self.executor, channel.send, self.control.memory_bytes)
+        self._gauge: Gauge | None = None
+        if configure.max_memory:
+            from rxtasks.worker.gauge import Gauge
+
+            self._gauge = Gauge(configure.max_memory, self.control.memory_bytes, self._outgrown)
 
     # -- main thread ---------------------------------------------------------------------------------------------------
 
@@ -110,7 +118,7 @@ class Runtime:
 
     def serve(self) -> None:
         """Run tasks until a Stop, or until this worker is to be replaced and nothing runs."""
-        inbox, control, tokens = self.inbox, self.control, self._tokens
+        inbox, control, tokens, gauge = self.inbox, self.control, self._tokens, self._gauge
         tasks, run, read, early = inbox.tasks, self.executor.run, os.read, self.executor.early_cancels
         while True:
             if inbox.hooks:
@@ -141,6 +149,9 @@ class Runtime:
                 self._run_concurrently(task)
             else:
                 run(task)
+            if gauge is not None:
+                del task  # its arguments count no longer
+                gauge.ended()
             if control.reads:
                 self._take_channel()
             if self._recycle is not None:
@@ -156,6 +167,8 @@ class Runtime:
         inbox = self.inbox
         with self._reading:
             self.outbox.flush()
+            if self._gauge is not None:
+                self._gauge.rest()
             while not inbox.waiting:
                 self._read_or_write(self._poll.wait(write=self.channel.blocked))
             self._busy = True
@@ -204,7 +217,8 @@ class Runtime:
         if self._concurrent is None:
             from rxtasks.worker.concurrent import Concurrent
 
-            self._concurrent = Concurrent(self.executor, self._begin_next, self._limit)
+            ended = None if self._gauge is None else self._gauge.ended
+            self._concurrent = Concurrent(self.executor, self._begin_next, self._limit, ended)
             self.inbox.news = self._concurrent.more
         self._announce()
         self._concurrent.run(task)
@@ -236,6 +250,11 @@ class Runtime:
     def _unrestored(self, trouble: str) -> None:
         self.outbox.worker_log("WARNING", f"this worker is replaced: {trouble}", "log")
         self._recycle = trouble
+
+    def _outgrown(self, ended: int) -> None:
+        """Tell that an attempt has ended with more memory in use than there should be, behind that end."""
+        self.outbox.flush()
+        self.inbox.heartbeat(ended)
 
     def leave(self) -> None:
         """Give back what is queued, close resources and send what waits; the process may end then."""

@@ -678,3 +678,35 @@ def pass_unsealed(kind: str, ctx: TaskContext) -> None:
     if kind == "cut":
         os.ftruncate(fd, 0)
     time.sleep(1000)
+
+
+def note(path: str, number: int) -> int:
+    """Write the number to a file that all workers share, and take a moment; return the worker's process id."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    os.write(fd, b"%d\n" % number)
+    os.close(fd)
+    time.sleep(0.002)
+    return os.getpid()
+
+
+_HOARD: list[bytes] = []
+
+
+def hoard(megabytes: int) -> int:
+    """Leak so much memory; return the worker's process id."""
+    _HOARD.append(b"x" * (megabytes * 2**20))
+    return os.getpid()
+
+
+async def hoard_beside(megabytes: int) -> int:
+    return hoard(megabytes)
+
+
+def take_turn(path: str) -> None:
+    """An initializer: wait for a byte from a FIFO."""
+    with open(path, "rb", buffering=0) as turns:
+        turns.read(1)
+
+
+async def total_beside(array: Any) -> float:
+    return total(array)

@@ -10,25 +10,29 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from rxtasks.config import Settings
 from rxtasks.engine.core import Core
 from rxtasks.engine.dispatcher import Dispatcher
 from rxtasks.engine.ending import Ender
 from rxtasks.engine.recorder import Recorder
 from rxtasks.lifecycle.options import TaskOptions
-from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.recycling import Recycling
+from rxtasks.pool.state import PoolState
 from rxtasks.pool.timers import Timers
-from rxtasks.pool.words import CancelAsked, Claimed, Publish, ScaleAsked, StopAsked
+from rxtasks.pool.words import CancelAsked, Claimed, Publish, ScaleAsked, SendCommand, StopAsked
 from rxtasks.stores.memory import MemoryStore
 from rxtasks.testing.invariants import Violation
 from rxtasks.testing.script import OPTIONS, play_all
-from rxtasks.testing.simulation import Simulation
+from rxtasks.testing.simulation import SETTINGS, Simulation
 from rxtasks.testing.simworker import Run, SimulatedWorker
-from rxtasks.wire.message import Ack
+from rxtasks.wire.message import Ack, Stop
 
 POOLS = (
     [WorkerSpec(2)],
@@ -39,6 +43,16 @@ POOLS = (
     [WorkerSpec(1, queues=("default",)), WorkerSpec(1)],
     [WorkerSpec(1), WorkerSpec(1, concurrency=3)],
 )
+#: Workers are replaced after so many attempts, or above so many bytes; most often not.
+RECYCLED = (
+    SETTINGS,
+    SETTINGS,
+    attrs.evolve(SETTINGS, max_tasks=1),
+    attrs.evolve(SETTINGS, max_tasks=3),
+    attrs.evolve(SETTINGS, max_memory=2 * 2**20),
+    attrs.evolve(SETTINGS, max_memory=2**20),  # less than a fresh one has
+    attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20),
+)
 _MS = 1_000_000
 _SECOND = 1_000_000_000
 
@@ -46,19 +60,21 @@ _SECOND = 1_000_000_000
 @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     pool=st.sampled_from(POOLS),
+    recycled=st.sampled_from(RECYCLED),
     script=st.binary(min_size=90, max_size=330),
     ending=st.sampled_from((0, 0, 0, *range(1, 40))),
 )
-@example(pool=POOLS[0], script=b"", ending=0)
-def test_every_run_keeps_every_promise(pool: list[WorkerSpec], script: bytes, ending: int) -> None:
+@example(pool=POOLS[0], recycled=SETTINGS, script=b"", ending=0)
+def test_every_run_keeps_every_promise(pool: list[WorkerSpec], recycled: Settings, script: bytes, ending: int) -> None:
     """W-03 W-04 W-05 W-07 W-08 W-09 W-11 W-13 Q-02 R1 R2 R9 R20 R22: no script of faults breaks an invariant."""
-    play_all(Simulation(pool), script, ending)
+    play_all(Simulation(pool, recycled), script, ending)
 
 
 def _random_run(seed: int) -> None:
     chance = random.Random(seed)
     script = chance.randbytes(3 * chance.randrange(10, 120))
-    play_all(Simulation(POOLS[chance.randrange(len(POOLS))]), script, chance.choice((0, 0, chance.randrange(40))))
+    pool, ending = POOLS[chance.randrange(len(POOLS))], chance.choice((0, 0, chance.randrange(40)))
+    play_all(Simulation(pool, chance.choice(RECYCLED)), script, ending)
 
 
 def test_long_random_runs_keep_every_promise() -> None:
@@ -137,6 +153,51 @@ def test_what_waits_behind_a_long_task_is_taken_back_for_an_idle_worker() -> Non
     sim.advance(11 * _MS)
     assert 5 == sum(task in [held.task_id for held in two.queue] or task in sim.checker.outcomes for task in tasks)
     sim.settle()
+
+
+def test_what_waits_behind_a_task_that_another_engine_has_taken_over_is_taken_back() -> None:
+    """W-13 Q-02: such a task still runs here, although it is not held any more."""
+    sim = Simulation([WorkerSpec(2)])
+    one, two = _ready(sim)
+    for _ in range(4):
+        for worker in (one, two):
+            sim.submit(TaskOptions())
+            while worker.begin() is not None:
+                worker.end(worker.running[0], TaskStatus.SUCCEEDED)
+                worker.flush(9)
+    sim.settle()
+    taken = sim.submit(TaskOptions(max_crashes=5))
+    busy, idle = (one, two) if one.queue else (two, one)
+    run = _begun(busy)
+    busy.flush(9)
+    sim.submit(TaskOptions())
+    sim.submit(TaskOptions())
+    idle_runs = [_begun(idle)]
+    idle.flush(9)
+    behind = [task.task_id for task in busy.queue]
+    assert behind, "nothing was sent ahead"
+    sim.store._rows[taken].token = 1_000_000
+    sim.checker.stolen.add(taken)
+    busy.ask(run)
+    busy.flush(9)
+    for held in idle_runs:
+        idle.end(held, TaskStatus.SUCCEEDED)
+        idle.flush(9)
+    sim.advance(11 * _MS)
+    assert behind == [task.task_id for task in idle.queue]
+    sim.settle()
+
+
+def test_a_store_that_fails_for_days_is_still_tried() -> None:
+    """E-19: every 60 s, the thousandth time too."""
+    sim = Simulation([WorkerSpec(1)])
+    _ready(sim)
+    sim.failing = 1_100
+    task = sim.submit(TaskOptions())
+    sim.advance(1_100 * 60 * _SECOND)
+    assert 0 == sim.failing
+    sim.settle()
+    assert TaskStatus.SUCCEEDED is sim.checker.outcomes[task].status
 
 
 def test_what_a_worker_holds_takes_thirty_milliseconds_at_most() -> None:
@@ -466,6 +527,70 @@ def _crash_of_the_unstarted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Ender, "bury", everything)
 
 
+def _retired_early(patch: pytest.MonkeyPatch) -> None:
+    """A worker that has served its time leaves when its successor is started, not when it is ready."""
+    recycle = PoolState.recycle
+
+    def too_early(self: PoolState, now: Any, out: list[Any]) -> None:
+        recycle(self, now, out)
+        for place in self.places:
+            if place.successor is not None:
+                old, by = self.workers[place.worker_id or ""], place.successor
+                self._hand_over(place)
+                old.status = WorkerStatus.STOPPING
+                out.append(SendCommand(old.worker_id, Stop(0)))
+                out.append(self.announce("replaced", old, now, f"by {by}: recycled: 0 tasks", {"by": by}))
+
+    patch.setattr(PoolState, "recycle", too_early)
+
+
+def _all_at_once(patch: pytest.MonkeyPatch) -> None:
+    """Every worn worker gets its successor at once."""
+    patch.setattr(Recycling, "most", 100)
+
+
+def _left_behind(patch: pytest.MonkeyPatch) -> None:
+    """A worker that has served its time keeps what it has not begun until it is gone."""
+
+    def dismiss(self: Core, worker: Any, by: str) -> None:
+        worker.status = WorkerStatus.STOPPING
+        self._out.append(SendCommand(worker.worker_id, Stop(self.ender.command())))
+        if not worker.assigned:
+            self._became_idle(worker)
+
+    patch.setattr(Core, "_retire", dismiss)
+
+
+def _unbegun_lost(patch: pytest.MonkeyPatch) -> None:
+    """What is taken back from a worker that has served its time is forgotten."""
+    taken_back = Core._taken_back
+
+    def forgetful(self: Core, stimulus: Any) -> None:
+        worker = self.pool.workers.get(stimulus.worker_id)
+        if worker is not None and worker.worn and worker.status is WorkerStatus.STOPPING:
+            for token in list(worker.assigned)[len(worker.assigned) - stimulus.number :]:
+                del worker.assigned[token]
+            return
+        taken_back(self, stimulus)
+
+    patch.setattr(Core, "_taken_back", forgetful)
+
+
+def _successor_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """When a worker dies whose successor is under way, another one is started too."""
+    patch.setattr(PoolState, "replace", lambda self, place, now, out: self.spawn(place, now, out))
+
+
+def _tried_once(patch: pytest.MonkeyPatch) -> None:
+    """After a successor that could not start there is no other."""
+
+    def never(self: Recycling, place: Any, text: str, now: Any) -> str:
+        place.not_before_ns = 2**62
+        return ""
+
+    patch.setattr(Recycling, "not_yet", never)
+
+
 BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     _no_token_check,
     _started_uncounted,
@@ -480,12 +605,18 @@ BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     _timers_lost,
     _pause_ignored,
     _crash_of_the_unstarted,
+    _retired_early,
+    _all_at_once,
+    _left_behind,
+    _unbegun_lost,
+    _successor_forgotten,
+    _tried_once,
 ]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__[1:])
 def test_a_planted_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Q-02 W-07 W-13 R1 R9: the checker is checked: each planted bug breaks an invariant within a few hundred runs."""
+    """Q-02 W-07 W-11 W-13 R1 R9: the checker is checked: each planted bug breaks an invariant within a few hundred runs."""
     bug(monkeypatch)
     for seed in range(600):
         try:
