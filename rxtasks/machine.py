@@ -9,10 +9,11 @@ from typing import Final
 
 __all__ = ["Crowd", "usable_cpus"]
 
-#: Seconds for which giving way may take the core away before others are said to want it.
-TAKEN: Final = 0.000_3
+#: Seconds for which giving way may take the core away before others are said to want it: less than a slice of the
+#: scheduler's, which who computes uses up, and more than a turn of those whom a worker waits for.
+TAKEN: Final = 0.001_5
 #: Seconds after which it is tried again.
-CROWDED_FOR: Final = 1.0
+CROWDED_FOR: Final = 0.25
 
 
 def usable_cpus() -> int:

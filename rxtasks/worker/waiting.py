@@ -40,7 +40,7 @@ class ChannelPoll:
         self._to_both.register(fd, _BOTH)
         self._spins = False
         self._may_spin = usable_cpus() > 1
-        self._crowd = Crowd(os.sched_yield)
+        self._crowd = Crowd(os.sched_yield, times=2)
 
     def wait(self, *, write: bool) -> int:
         """Return the poll events (POLLIN, POLLOUT ..) that came; waits for as long as it takes."""

@@ -31,15 +31,15 @@ class Core:
 
 
 def test_a_core_that_is_taken_for_a_slice_is_not_waited_on_awake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """W-06: noticed by how long giving way takes, and tried again after a second."""
+    """W-06: noticed by how long giving way takes, and tried again after a while."""
     core = Core(monkeypatch)
     crowd = Crowd(core.give_way)
     assert not crowd.give_way(core.now) and not crowd.here(core.now)
     core.wanted = 0.004
     assert crowd.give_way(core.now) and crowd.here(core.now)
-    core.now += 0.9
+    core.now += 0.9 * machine.CROWDED_FOR - core.wanted
     assert crowd.here(core.now)
-    core.now += 0.2
+    core.now += 0.2 * machine.CROWDED_FOR
     assert not crowd.here(core.now)
     assert core.given == 2
 
