@@ -9,13 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from itertools import count, repeat
 from typing import Any
 
 from rxtasks.clock import utc_from_us
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent, status_event
+from rxtasks.lifecycle.events import (
+    LogEvent,
+    OutputEvent,
+    ProgressEvent,
+    StatusEvent,
+    TaskEvent,
+    output_events,
+    status_event,
+)
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import End, Occurrence, Run, Whole
 from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignment, Events
@@ -126,16 +133,8 @@ class EventAssembler:
             elif kind == OUTPUTS:
                 _, _, _, times, values, sizes = row
                 seqs[token] = seq + len(times) - 1
-                outputs = map(
-                    OutputEvent,
-                    repeat(task_id),
-                    count(seq),
-                    repeat(attempt),
-                    repeat(worker_id),
-                    map(utc_from_us, times),
-                    values,
-                )
-                add(Run(token, list(outputs), sizes))
+                outputs = output_events(task_id, seq, attempt, worker_id, map(utc_from_us, times), values)
+                add(Run(token, outputs, sizes))
             elif kind == LOG:
                 seqs[token] = seq
                 _, _, _, time_us, level, text, stream, fields, size = row

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
 from rxtasks.engine.recorder import Recorder
 from rxtasks.isolation.assembler import EventAssembler
-from rxtasks.lifecycle.events import LogEvent, StatusEvent, status_event
+from rxtasks.lifecycle.events import LogEvent, OutputEvent, StatusEvent, output_events, status_event
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import Now, Whole, ended_in, events_of
@@ -118,10 +119,22 @@ def test_a_line_of_a_task_that_runs_is_not_given_to_whole_attempts() -> None:
     assert [2] == ended_in(whole)
 
 
+def test_outputs_made_in_bulk_are_the_same() -> None:
+    """E-03: equal, as frozen, of the same class, numbered on, with the same JSON."""
+    times = [utc_from_us(BEGAN), utc_from_us(BEGAN + 5)]
+    made = output_events("T", 7, 2, "w", times, [{"a": 1}, None])
+    plain = [OutputEvent("T", 7, 2, "w", times[0], {"a": 1}), OutputEvent("T", 8, 2, "w", times[1], None)]
+    assert plain == made and [OutputEvent] * 2 == [type(event) for event in made]
+    assert [event.to_json() for event in plain] == [event.to_json() for event in made]
+    assert repr(plain) == repr(made)
+    with pytest.raises(AttributeError):
+        made[0].seq = 5  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        del made[0].seq
+
+
 def test_an_event_made_in_bulk_is_the_same() -> None:
     """E-03: equal, as frozen, of the same class, with the same JSON."""
-    from rxtasks.clock import utc_from_us
-
     fields = ("T", 1, 2, "w", utc_from_us(BEGAN), TaskStatus.SUCCEEDED, {"a": 1})
     plain, made = StatusEvent(*fields), status_event(*fields)
     assert plain == made and type(made) is StatusEvent and repr(plain) == repr(made)
