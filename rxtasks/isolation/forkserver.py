@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -21,6 +22,8 @@ __all__ = ["ForkServer", "Sibling"]
 
 #: Seconds after which a server that does not answer is given up; a loaded machine may take a second to start it.
 _PATIENCE: Final = 10.0
+#: Answers that say that there is no room for another process, however it is started.
+_NO_ROOM: Final = (-errno.EAGAIN, -errno.ENOMEM)
 #: Servers that may be lost one after the other before no more are started.
 _MOST_LOST: Final = 3
 
@@ -81,8 +84,12 @@ class ForkServer:
             self._lose()
             return None
         self._lost = 0
-        if answer < 0:
+        if answer in _NO_ROOM:
             raise OSError(-answer, os.strerror(-answer))
+        if answer < 0:  # a sandbox that knows no such fork, or forbids it
+            self._wanted = False
+            self.close()
+            return None
         return Sibling(answer)
 
     def _start(self) -> None:

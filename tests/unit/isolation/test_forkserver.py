@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -161,6 +162,28 @@ def test_a_server_that_does_not_answer_is_given_up(server: ForkServer, monkeypat
     forked.__exit__()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.ENOSYS])
+def test_where_such_a_fork_is_refused_there_is_none(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """W-04: a sandbox may forbid it; workers are started in the other way then."""
+    monkeypatch.setattr(server, "_ask", lambda *fds: -number)
+    for _ in range(2):
+        forked = Forked(server)
+        assert forked.worker is None and server._process is None
+        forked.__exit__()
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM])
+def test_no_room_for_another_process_is_an_error(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """W-04: it would not be there for a process that is started in the other way, either."""
+    monkeypatch.setattr(server, "_ask", lambda *fds: -number)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        Forked(server)
 
 
 def test_closed_it_leaves_nothing() -> None:
