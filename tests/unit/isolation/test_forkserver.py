@@ -85,6 +85,8 @@ def test_a_forked_worker_is_a_child_of_ours_and_leads_its_session(server: ForkSe
         assert os.getsid(worker.pid) == worker.pid == os.getpgid(worker.pid)
         assert os.readlink(f"/proc/{worker.pid}/fd/1").startswith("pipe:")
         assert os.readlink(f"/proc/{worker.pid}/fd/0") == os.devnull
+        score = Path(f"/proc/{worker.pid}/oom_score_adj").read_text()
+        assert int(score) == min(1000, int(Path("/proc/self/oom_score_adj").read_text()) + 200)
         sockets = [fd for fd in os.listdir(f"/proc/{worker.pid}/fd") if is_socket(worker.pid, fd)]
         assert len(sockets) == 2, "it holds the channel and the way of memory files, and nobody else's"
 
@@ -223,15 +225,16 @@ def test_a_process_with_threads_does_not_fork_so() -> None:
 
 
 _COPY = """
-import os, sys, threading
+import ctypes, os, sys, threading
 sys.path.insert(0, sys.argv[1])
-from rxtasks.worker.siblings import fork_sibling
+from rxtasks.worker.siblings import _tid_address, fork_sibling
 pid = fork_sibling()
 if pid == 0:
     thread = threading.Thread(target=lambda: None)
     thread.start()
     thread.join()
-    text = f"{os.getppid()} {threading.main_thread().native_id == threading.get_native_id() == os.getpid()}"
+    known = ctypes.c_int.from_address(_tid_address()).value == os.getpid()  # to the C library
+    text = f"{os.getppid()} {known and threading.main_thread().native_id == threading.get_native_id() == os.getpid()}"
     os.write(1, text.encode())
     os._exit(7)
 os.write(1, f"{pid} ".encode())

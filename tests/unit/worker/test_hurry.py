@@ -16,11 +16,11 @@ from rxtasks.worker.runtime import Runtime
 LATE, SOON = False, True
 
 
-@pytest.fixture
-def runtime() -> Iterator[Runtime]:
+@pytest.fixture(params=[1])
+def runtime(request: pytest.FixtureRequest) -> Iterator[Runtime]:
     ours, theirs = socket.socketpair()
     tokens, write = os.pipe()
-    made = Runtime(Channel(theirs.detach()), tokens, Configure("w-1"))
+    made = Runtime(Channel(theirs.detach()), tokens, Configure("w-1", concurrency=request.param))
     yield made
     made.after_fork()  # closes what it has opened
     ours.close()
@@ -58,3 +58,10 @@ def test_what_has_been_hurried_is_not_put_off(runtime: Runtime, armed: list[bool
     runtime.control.put_off()
     runtime._wake(LATE)
     assert armed == [SOON, LATE]
+
+
+@pytest.mark.parametrize("runtime", [1, 3], indirect=True)
+def test_only_who_runs_one_at_a_time_lets_ends_wait_for_each_other(runtime: Runtime) -> None:
+    """R5: it flushes when it has no more to do; among several that run nobody would notice the last one's end."""
+    assert runtime.outbox.patient == (runtime._limit == 1)
+    assert runtime._limit in (1, 3)
