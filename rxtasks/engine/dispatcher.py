@@ -27,6 +27,7 @@ import attrs
 
 from rxtasks.config import Settings
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.retry import type_names
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.state import PoolState, WorkerState
 from rxtasks.pool.words import ClaimTasks, Instruction, Now, SendAssign, TakeBack
@@ -359,7 +360,7 @@ def wire_options(options: TaskOptions) -> dict[str, Any] | None:
             "base": retry.base,
             "cap": retry.cap,
             "jitter": retry.jitter,
-            "retry_on": [f"{kind.__module__}:{kind.__qualname__}" for kind in retry.retry_on],
-            "give_up_on": [f"{kind.__module__}:{kind.__qualname__}" for kind in retry.give_up_on],
+            "retry_on": type_names(retry.retry_on),
+            "give_up_on": type_names(retry.give_up_on),
         }
     return wire or None

@@ -8,9 +8,26 @@ import attrs
 
 from rxtasks.errors import SettingsError
 
-__all__ = ["RetryPolicy"]
+__all__ = ["RetryPolicy", "matches", "type_names"]
 
-_Types = tuple[type[BaseException], ...]
+#: Exception classes; one that need not be imported here by its name, "module:QualName".
+_Types = tuple[type[BaseException] | str, ...]
+
+
+def type_names(types: _Types) -> list[str]:
+    """Return exception classes by their names."""
+    return [kind if isinstance(kind, str) else f"{kind.__module__}:{kind.__qualname__}" for kind in types]
+
+
+def matches(kind: type[BaseException], types: _Types) -> bool:
+    """Say whether `kind` is one of these classes or derived from one."""
+    for each in types:
+        if isinstance(each, type):
+            if issubclass(kind, each):
+                return True
+        elif each in type_names(kind.__mro__):
+            return True
+    return False
 
 
 def _types(value: Any) -> _Types:
@@ -28,8 +45,11 @@ def _one_of(*words: str) -> Any:
 
 def _check_types(policy: RetryPolicy, attribute: attrs.Attribute[_Types], value: _Types) -> None:
     for kind in value:
-        if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise SettingsError(f"RetryPolicy.{attribute.name} takes exception classes, not {kind!r}")
+        named = isinstance(kind, str) and kind.partition(":")[0] and kind.partition(":")[2]
+        if not named and not (isinstance(kind, type) and issubclass(kind, BaseException)):
+            raise SettingsError(
+                f"RetryPolicy.{attribute.name} takes exception classes, or their names as 'module:QualName', not {kind!r}"
+            )
 
 
 def _check_attempts(policy: RetryPolicy, attribute: attrs.Attribute[int], value: int) -> None:
@@ -68,7 +88,7 @@ class RetryPolicy:
 
     def wants(self, kind: type[BaseException], ended: int) -> bool:
         """Say whether an attempt that raised `kind`, the `ended`-th that did, is followed by another."""
-        return ended < self.max_attempts and issubclass(kind, self.retry_on) and not issubclass(kind, self.give_up_on)
+        return ended < self.max_attempts and matches(kind, self.retry_on) and not matches(kind, self.give_up_on)
 
     def delay(self, ended: int, chance: float) -> float:
         """Return the seconds to wait after the `ended`-th failed attempt; `chance` is random in [0, 1)."""

@@ -27,7 +27,7 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 
-__all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store"]
+__all__ = ["Change", "Claim", "Counts", "Ending", "Envelope", "Lane", "Store"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -114,6 +114,17 @@ class Change:
     progress: ProgressEvent | None = None
     #: A checkpoint to keep for the next attempt.
     checkpoint: bytes | None = None
+
+
+@attrs.frozen
+class Ending:
+    """How a task ended, as a durable store keeps it."""
+
+    status: TaskStatus
+    #: The result in row form, and what it refers to (tagged JSON).
+    value: Sequence[Any] | None = None
+    stored: bytes | None = None
+    error: TaskErrorInfo | None = None
 
 
 @attrs.frozen

@@ -298,6 +298,8 @@ class StoreConformance:
     def test_only_the_newest_ended_tasks_are_retained(self) -> None:
         """Q-07: `retain` ended tasks are kept; unfinished ones always."""
         store = self.make_store(retain=2)
+        if store.durable:
+            pytest.skip("a durable store keeps what has ended by age")
         store.enqueue([envelope(name) for name in "abcd"])
         for claim in store.claim(ANY, 3, NOW):
             commit(store, change_of(claim, TaskStatus.SUCCEEDED))

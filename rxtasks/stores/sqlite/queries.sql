@@ -1,0 +1,136 @@
+-- Each takes a whole batch as one JSON document and is one step of SQLite's: the interpreter's lock is given away once a batch.
+
+-- name: known_ids
+select json_group_array(json_array(c.key, t.id, t.status, t.token)) from json_each(?1) c join tasks t on t.id = c.value
+
+-- name: known_keys
+select json_group_array(json_array(c.key, t.id)) from json_each(?1) c
+join tasks t on t.dedup = c.value and t.finished_us is null where c.value is not null
+
+-- name: enqueue
+insert into tasks (id, name, function, form, payload, options, bucket, priority, status, due_us, created_us, trace, dedup)
+select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
+       value ->> 9, value ->> 10, value ->> 11, value ->> 12
+from json_each(?1)
+
+-- name: enqueue_arguments
+insert into arguments select t.number, c.value ->> 1 from json_each(?1) c join tasks t on t.id = c.value ->> 0
+
+-- name: queue_created
+update tasks set status = iif(due_us > 0, 'scheduled', 'pending') where id = ?1 and status = 'created' and token = 0
+
+-- name: buckets
+with recursive found(bucket) as (
+    select min(bucket) from tasks indexed by waiting where status = 'pending' and token = 0
+    union all
+    select (select min(bucket) from tasks indexed by waiting where status = 'pending' and token = 0 and bucket > found.bucket)
+    from found where found.bucket is not null
+)
+select json_group_array(bucket) from found where bucket is not null
+
+-- name: first
+select json_group_array(json_array(-priority, number)) from (
+    select priority, number from tasks indexed by waiting where status = 'pending' and token = 0 and bucket = ?1
+    order by priority desc, number limit ?2
+)
+
+-- name: ripen
+update tasks set due_us = 0, status = 'pending'
+where due_us > 0 and due_us <= ?1 and token = 0 and finished_us is null and status <> 'created'
+
+-- name: next_due
+select min(due_us) from tasks indexed by timed
+where due_us > 0 and token = 0 and finished_us is null and status <> 'created'
+
+-- name: fence
+update meta set value = value + ?1 where name = 'fence' returning value
+
+-- name: claimed
+select json_group_array(json_array(
+    t.number, t.id, t.name, t.function, t.form, coalesce(t.payload, (select payload from arguments a where a.number = t.number)),
+    t.options, t.created_us, t.trace, t.attempt, t.failures, t.crashes, t.interruptions, t.next_seq, t.status, t.checkpoint
+)) from json_each(?1) c join tasks t on t.number = c.value
+
+-- name: hold
+update tasks set token = ?2 + c.key + 1, service = ?3, status = iif(tasks.status = 'created', 'created', tasks.status)
+from json_each(?1) c where tasks.number = c.value
+
+-- name: waiting_one
+select number from tasks
+where id = ?1 and token = 0 and status in ('created', 'pending', 'scheduled', 'blocked', 'retrying')
+
+-- name: refused
+select json_group_array(c.value ->> 0) from json_each(?1) c
+where not exists (select 1 from tasks t where t.number = c.value ->> 1 and t.token = c.value ->> 0)
+
+-- name: commit
+update tasks set
+    status = c.value ->> 2, attempt = c.value ->> 3, failures = c.value ->> 4, crashes = c.value ->> 5,
+    interruptions = c.value ->> 6, next_seq = c.value ->> 7, worker = c.value ->> 8,
+    started_us = coalesce(c.value ->> 9, started_us), finished_us = c.value ->> 10,
+    token = iif(c.value ->> 11, 0, token), service = iif(c.value ->> 11, 0, service), due_us = c.value ->> 12,
+    value = c.value ->> 13, stored = c.value ->> 14, error = coalesce(c.value ->> 15, iif(c.value ->> 10, null, error)),
+    progress = coalesce(c.value ->> 16, progress),
+    checkpoint = iif(c.value ->> 10, null, coalesce(c.value ->> 17, checkpoint))
+from json_each(?1) c
+where tasks.number = c.value ->> 1 and tasks.token = c.value ->> 0
+
+-- name: events
+insert into events (number, first, last, service, data)
+select value ->> 0, value ->> 1, value ->> 2, ?2, value ->> 3 from json_each(?1)
+
+-- name: pending
+select count(*) from (select 1 from tasks indexed by waiting where status = 'pending' and token = 0 limit ?1)
+
+-- name: scheduled
+select count(*) from (
+    select 1 from tasks indexed by timed where due_us > 0 and token = 0 and finished_us is null and status <> 'created' limit ?1
+)
+
+-- name: waiting
+select json_group_array(id) from tasks
+where token = 0 and finished_us is null and status in ('pending', 'scheduled', 'blocked', 'retrying')
+
+-- name: record
+select number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,
+       finished_us, value, error, options
+from tasks where id = ?1
+
+-- name: ending
+select status, value, stored, error from tasks where id = ?1 and finished_us is not null
+
+-- name: task_events
+select e.first, e.last, e.data from events e join tasks t on t.number = e.number
+where t.id = ?1 and e.last >= ?2 order by e.first limit ?3
+
+-- name: events_after
+select e.position, t.id, e.service, e.data from events e join tasks t on t.number = e.number
+where e.position > ?1 order by e.position limit ?2
+
+-- name: last_position
+select coalesce(max(position), 0) from events
+
+-- name: update_waiting
+update tasks set priority = coalesce(?2, priority), due_us = coalesce(?3, due_us),
+    status = case when status = 'created' then status when coalesce(?3, due_us) = 0 then 'pending'
+                  when status in ('retrying', 'scheduled') then status else 'scheduled' end
+where id = ?1 and token = 0 and status in ('created', 'pending', 'scheduled', 'blocked', 'retrying')
+
+-- name: delete_events
+delete from events where number in (select number from tasks where id = ?1 and finished_us is not null)
+
+-- name: delete_notes
+delete from notes where number in (select number from tasks where id = ?1 and finished_us is not null)
+
+-- name: delete_arguments
+delete from arguments where number in (select number from tasks where id = ?1 and finished_us is not null)
+
+-- name: delete
+delete from tasks where id = ?1 and finished_us is not null
+
+-- name: note
+insert into notes (number, source, target, actor, reason, time_us) select number, ?2, ?3, ?4, ?5, ?6 from tasks where id = ?1
+
+-- name: history
+select source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)
+order by position

@@ -1,0 +1,67 @@
+"""Looking at the file: short reads that see what has been committed, on a connection of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import apsw
+
+from rxtasks.errors import StoreError
+from rxtasks.stores.sqlite.connection import Database
+from rxtasks.stores.sqlite.faults import store_error
+
+__all__ = ["Reader"]
+
+T = TypeVar("T")
+
+
+class Reader:
+    """One connection for all threads, opened by the first read. No read stays open: a half-read one holds back the WAL."""
+
+    def __init__(self, path: str, open_database: Callable[[], Database]) -> None:
+        self._path = path
+        self._open = open_database
+        self._lock = threading.Lock()
+        self._database: Database | None = None
+
+    def read(self, look: Callable[[Database], T]) -> T:
+        """Return what `look` returns; it fetches all that it looks at.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        with self._lock:
+            try:
+                if self._database is None:
+                    self._database = self._open()
+                return look(self._database)
+            except apsw.Error as error:
+                raise store_error(self._path, error) from error
+
+    def rows(self, name: str, *values: Any) -> list[Sequence[Any]]:
+        """Return all rows of a statement."""
+        return self.read(lambda database: database.rows(name, *values))
+
+    def one(self, name: str, *values: Any) -> Any:
+        """Return the first value of the first row, or None."""
+        return self.read(lambda database: database.one(name, *values))
+
+    def close(self) -> None:
+        """Close the connection; the next read opens it again."""
+        with self._lock:
+            database, self._database = self._database, None
+            if database is not None:
+                database.close()
+
+    def forget(self) -> None:
+        """Let go of it in a forked child, where it must not be used or closed."""
+        self._lock = threading.Lock()
+        if self._database is not None:
+            _kept.append(self._database)
+            self._database = None
+
+
+#: Connections of the parent in a forked child: closing one there would take the parent's locks away.
+_kept: list[Database] = []

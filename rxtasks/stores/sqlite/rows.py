@@ -1,0 +1,193 @@
+"""Tasks as rows: what goes into the statements' documents, and what comes back.
+
+Texts of users (names, keys, arguments) stand in JSON inside JSON, so that nothing in them means anything to SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from rxtasks.clock import utc_from_us
+from rxtasks.errors import PayloadError, SettingsError
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import ProgressEvent, ValueRef
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.stored import options_from_json, options_to_json
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.stores.base import Change, Claim, Envelope, Lane
+
+__all__ = ["LONG_PAYLOAD", "OptionTexts", "bucket_of", "change_row", "claim_from", "lane_takes", "record_from"]
+
+#: Characters of arguments up to which they stand in the task's own row.
+LONG_PAYLOAD = 1000
+
+#: Between queue and isolation in a bucket's name; refused in either.
+_BETWEEN = "\x1f"
+
+
+class OptionTexts:
+    """Options as text and back, each made once: most tasks share theirs. One thread at a time each way."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[TaskOptions, str | None]] = {}
+        self._options: dict[str, TaskOptions] = {}
+
+    def text(self, options: TaskOptions) -> str | None:
+        """Return the options as JSON; None stands for the defaults."""
+        known = self._texts.get(id(options))
+        if known is not None and known[0] is options:
+            return known[1]
+        text = options_to_json(options)
+        if len(self._texts) > 1000:
+            self._texts.clear()
+        self._texts[id(options)] = (options, text)
+        return text
+
+    def options(self, text: str | None) -> TaskOptions:
+        """Return what the text says."""
+        if text is None:
+            return DEFAULT_OPTIONS
+        known = self._options.get(text)
+        if known is None:
+            if len(self._options) > 1000:
+                self._options.clear()
+            known = self._options[text] = options_from_json(text)
+        return known
+
+
+def bucket_of(options: TaskOptions) -> str:
+    """Return the name of the tasks that the same lanes take.
+
+    Raises:
+        SettingsError: the queue's name has a control character.
+    """
+    queue, isolation = options.queue or "default", options.isolation or ""
+    if _BETWEEN in queue or "\0" in queue:
+        raise SettingsError(f"TaskOptions.queue has no control characters, not {queue!r}")
+    return f"{queue}{_BETWEEN}{isolation}"
+
+
+def lane_takes(lane: Lane, bucket: str) -> bool:
+    """Say whether the lane takes the tasks of this bucket."""
+    queue, _, isolation = bucket.partition(_BETWEEN)
+    return lane.takes(isolation or None, queue)
+
+
+def task_row(task: Envelope, texts: OptionTexts) -> list[Any]:
+    """Return the row of a new task, arguments included.
+
+    Raises:
+        PayloadError: the arguments are no stored ones.
+        SettingsError: an option cannot be stored.
+    """
+    payload = task.payload
+    if type(payload) is not bytes:
+        raise PayloadError(f"arguments of the form {task.form!r} are not stored", "args")
+    options = task.options
+    status = "created" if task.hold else "scheduled" if task.due_us else "pending"
+    return [
+        task.task_id,
+        task.name,
+        task.function,
+        task.form,
+        payload.decode(),
+        texts.text(options),
+        bucket_of(options),
+        options.priority,
+        status,
+        task.due_us,
+        task.created_us,
+        task.trace,
+        options.dedup_key,
+    ]
+
+
+def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
+    """Return the claim of a row of the query `claimed`.
+
+    Raises:
+        ValueError, KeyError, TypeError: the row cannot be read.
+    """
+    (_, task_id, name, function, form, payload, options, created_us, trace) = row[:9]
+    (attempt, failures, crashes, interruptions, next_seq, status, checkpoint) = row[9:]
+    envelope = Envelope(
+        task_id, name, function, None, None, form, payload.encode(), texts.options(options), created_us, trace
+    )
+    return Claim(
+        token,
+        token,
+        envelope,
+        attempt,
+        failures,
+        crashes,
+        interruptions,
+        next_seq,
+        TaskStatus(status),
+        None if checkpoint is None else checkpoint.encode(),
+    )
+
+
+def change_row(change: Change, number: int) -> list[Any]:
+    """Return a change as the query `commit` takes it."""
+    value, blob, error, progress, checkpoint = (
+        change.value,
+        change.blob,
+        change.error,
+        change.progress,
+        change.checkpoint,
+    )
+    return [
+        change.token,
+        number,
+        change.status,
+        change.attempt,
+        change.failures,
+        change.crashes,
+        change.interruptions,
+        change.next_seq,
+        None if change.release and change.finished_us is None else change.worker_id,
+        change.started_us,
+        change.finished_us,
+        change.release,
+        change.due_us,
+        None if value is None else orjson.dumps(list(value)).decode(),
+        None if blob is None or change.finished_us is None else bytes(blob).decode(),
+        None if error is None else orjson.dumps(error.to_dict()).decode(),
+        None if progress is None else progress.to_json().decode(),
+        None if checkpoint is None else bytes(checkpoint).decode(),
+    ]
+
+
+def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
+    """Return the record of a row of the query `record`."""
+    (_, task_id, name, status, attempt, crashes, interruptions, priority, worker, progress) = row[:10]
+    (created_us, started_us, finished_us, value, error, options) = row[10:]
+    found = texts.options(options)
+    known: Any = None if progress is None else ProgressEvent.from_json(progress)
+    return TaskRecord(
+        task_id=task_id,
+        name=name,
+        status=TaskStatus(status),
+        attempt=attempt,
+        crashes=crashes,
+        interruptions=interruptions,
+        priority=priority,
+        worker_id=worker,
+        progress=known,
+        created_at=utc_from_us(created_us),
+        started_at=None if started_us is None else utc_from_us(started_us),
+        finished_at=None if finished_us is None else utc_from_us(finished_us),
+        result=None if value is None else shown(orjson.loads(value)),
+        error=None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
+        options=found,
+        tags=found.tags,
+    )
+
+
+def shown(value: Sequence[Any]) -> Any:
+    """Return what a record shows of a value in row form."""
+    return value[1] if value[0] == "j" else ValueRef(value[2], value[1], value[3])

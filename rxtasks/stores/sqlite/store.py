@@ -1,0 +1,265 @@
+"""`SqliteStore`: the store contract on one SQLite file. What is acknowledged is on disk."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from rxtasks.clock import Clock, SystemClock
+from rxtasks.errors import ServiceStopped
+from rxtasks.forking import put_right
+from rxtasks.lifecycle.errorinfo import TaskErrorInfo
+from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.stores.base import Change, Claim, Counts, Ending, Envelope, Lane
+from rxtasks.stores.sqlite.claiming import Claiming
+from rxtasks.stores.sqlite.connection import Database
+from rxtasks.stores.sqlite.enqueueing import Enqueueing
+from rxtasks.stores.sqlite.eventlog import event_rows, events_from
+from rxtasks.stores.sqlite.listing import listing
+from rxtasks.stores.sqlite.migrations import migrate
+from rxtasks.stores.sqlite.queries import load_queries
+from rxtasks.stores.sqlite.reader import Reader
+from rxtasks.stores.sqlite.rows import OptionTexts, change_row, record_from
+from rxtasks.stores.sqlite.writer import Work, Writer
+
+__all__ = ["SqliteStore"]
+
+#: Seconds that the writer, and a reader, wait for another process.
+_WRITE_WAIT = 30.0
+_READ_WAIT = 15.0
+#: Rows of the log in one read.
+_PAGE = 500
+#: Tasks counted at most: whoever asks wants to know whether there are many.
+_COUNTED = 1_000_000
+
+
+class SqliteStore:
+    """Keeps tasks in the file at `path`; made with it if there is none.
+
+    Args:
+        path: absolute path of the file; its directory exists.
+        max_queue: tasks that may wait; None = no bound.
+    """
+
+    durable = True
+
+    def __init__(self, path: str, *, max_queue: int | None = None, clock: Clock | None = None) -> None:
+        self.path = path
+        self._max_queue = max_queue
+        self._clock = clock or SystemClock()
+        self._queries = load_queries()
+        self._texts = OptionTexts()
+        self._seen_texts = OptionTexts()
+        self._life = threading.Lock()
+        self._closed = False
+        self._ready = False
+        #: Number of the row of each claim held here, by token.
+        self._numbers: dict[int, int] = {}
+        self._service = 1
+        self._reader = Reader(path, lambda: self._open(_READ_WAIT, read_only=True))
+        self._writer = self._new_writer()
+        self._enqueueing = Enqueueing(self._texts, max_queue)
+        self._claiming = Claiming(OptionTexts(), self._numbers)
+        put_right(self)
+
+    # -- life ----------------------------------------------------------------------------------------------------------
+
+    def _new_writer(self) -> Writer:
+        return Writer(self.path, lambda: self._open(_WRITE_WAIT), on_commit=self._committed)
+
+    def _open(self, wait: float, *, read_only: bool = False) -> Database:
+        if not self._ready:
+            with self._life:
+                if not self._ready:
+                    first = Database(self.path, self._queries, wait=wait)
+                    try:
+                        migrate(first.db, self.path)
+                    finally:
+                        first.close()
+                    self._ready = True
+        return Database(self.path, self._queries, wait=wait, read_only=read_only)
+
+    def _committed(self) -> None:
+        """A transaction is on disk."""
+
+    def release(self) -> None:
+        """Finish what was asked for and close the file; the next call opens it again."""
+        with self._life:
+            writer, self._writer = self._writer, self._new_writer()
+        writer.close()
+        self._reader.close()
+
+    def after_fork(self) -> None:
+        """Never use the parent's connections."""
+        self._life = threading.Lock()
+        self._writer = self._new_writer()
+        self._reader.forget()
+
+    # -- in ------------------------------------------------------------------------------------------------------------
+
+    def enqueue(self, tasks: Sequence[Envelope]) -> list[str | None]:
+        """Take the tasks in; returns when they are on disk."""
+        if self._closed:
+            raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
+        return self._writer.ask(self._enqueueing.work(tasks))
+
+    # -- claims --------------------------------------------------------------------------------------------------------
+
+    def claim(self, lane: Lane, limit: int, now_us: int) -> list[Claim]:
+        """Hand over at most `limit` due tasks that the lane takes, in order."""
+        return self._writer.ask(lambda db: self._claiming.claim(db, self._service, lane, limit, now_us)[0])
+
+    def claim_later(
+        self,
+        lane: Lane,
+        limit: int,
+        now_us: int,
+        done: Callable[[list[Claim], int | None, BaseException | None], None],
+    ) -> None:
+        """Do as claim, and call done(claims, when the next task is due, error or None) from another thread."""
+
+        def answer(found: tuple[list[Claim], int | None] | None, error: BaseException | None) -> None:
+            claims, due_us = found or ([], None)
+            done(claims, due_us, error)
+
+        self._writer.put(Work(lambda db: self._claiming.claim(db, self._service, lane, limit, now_us), answer))
+
+    def claim_one(self, task_id: str) -> Claim | None:
+        """Hand over this task if it waits, else return None."""
+        return self._writer.ask(lambda db: self._claiming.claim_one(db, self._service, task_id))
+
+    def commit(
+        self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
+    ) -> None:
+        """Apply the changes and keep the events; call done when they are on disk, from another thread."""
+        rows: list[list[Any]] = []
+        logged: list[tuple[str, int, int, str]] = []
+        numbers = self._numbers
+
+        def prepare() -> None:
+            rows.extend(change_row(change, numbers.get(change.token, 0)) for change in changes)
+            logged.extend(event_rows(events))
+
+        def run(db: Database) -> list[int]:
+            document = orjson.dumps(rows).decode()
+            refused: list[int] = orjson.loads(db.one("refused", document)) if rows else []
+            if rows:
+                db.run("commit", document)
+            by_id = {change.task_id: numbers.get(change.token, 0) for change in changes}
+            lost = {change.task_id for change in changes if change.token in set(refused)}
+            kept = [[by_id.get(row[0], 0), row[1], row[2], row[3]] for row in logged if row[0] not in lost]
+            if kept:
+                db.run("events", orjson.dumps(kept).decode(), self._service)
+            return refused
+
+        def answer(refused: list[int] | None, error: BaseException | None) -> None:
+            if error is None:
+                for change in changes:
+                    if change.release:
+                        numbers.pop(change.token, None)
+                for token in refused or ():
+                    numbers.pop(token, None)
+            done(refused or [], error)
+
+        self._writer.put(Work(run, answer, prepare))
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def next_due(self) -> int | None:
+        """Return when the next task that waits for its time is due (wall clock, microseconds)."""
+        due: int | None = self._reader.one("next_due")
+        return due
+
+    def waiting(self) -> list[str]:
+        """Return the ids of all tasks that wait."""
+        found: list[str] = orjson.loads(self._reader.one("waiting"))
+        return found
+
+    def close(self) -> list[str]:
+        """Take nothing more and return the ids of all tasks that wait."""
+        self._closed = True
+        return self.waiting()
+
+    def reopen(self) -> None:
+        """Take tasks again, after close()."""
+        self._closed = False
+
+    def counts(self) -> Counts:
+        """Return how many tasks wait."""
+        return Counts(self._reader.one("pending", _COUNTED), self._reader.one("scheduled", _COUNTED))
+
+    def get(self, task_id: str) -> TaskRecord | None:
+        """Return the record of this task, or None."""
+        rows = self._reader.rows("record", task_id)
+        return record_from(rows[0], self._seen_texts) if rows else None
+
+    def ending(self, task_id: str) -> Ending | None:
+        """Return how the task ended; None: it has not, or there is none."""
+        rows = self._reader.rows("ending", task_id)
+        if not rows:
+            return None
+        status, value, stored, error = rows[0]
+        return Ending(
+            TaskStatus(status),
+            None if value is None else orjson.loads(value),
+            None if stored is None else stored.encode(),
+            None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
+        )
+
+    def list(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        name: str | None = None,
+        tag: str | None = None,
+        worker: str | None = None,
+        created_before_us: int | None = None,
+        limit: int = 100,
+        after: str | None = None,
+    ) -> list[TaskRecord]:
+        """Return records in the order of arrival, from behind the task `after`."""
+        return listing(
+            self._reader,
+            self._seen_texts,
+            status=status,
+            name=name,
+            tag=tag,
+            worker=worker,
+            created_before_us=created_before_us,
+            limit=limit,
+            after=after,
+        )
+
+    def events(self, task_id: str, from_seq: int = 1, limit: int = _PAGE) -> list[TaskEvent]:
+        """Return the task's events from `from_seq` on, at least one if there is any, of at most `limit` rows of the log."""
+        found: list[TaskEvent] = []
+        for _, _, document in self._reader.rows("task_events", task_id, from_seq, limit):
+            found += [event for event in events_from(task_id, document) if event.seq >= from_seq]
+        return found
+
+    # -- changing ------------------------------------------------------------------------------------------------------
+
+    def update(self, task_id: str, *, priority: int | None = None, due_us: int | None = None) -> bool:
+        """Change a waiting task; False if it does not wait."""
+
+        def run(db: Database) -> bool:
+            db.run("update_waiting", task_id, priority, due_us)
+            return db.changes > 0
+
+        return self._writer.ask(run)
+
+    def delete(self, task_id: str) -> bool:
+        """Forget an ended task; False if it has not ended or is not known."""
+
+        def run(db: Database) -> bool:
+            for name in ("delete_events", "delete_notes", "delete_arguments", "delete"):
+                db.run(name, task_id)
+            return db.changes > 0
+
+        return self._writer.ask(run)
+
