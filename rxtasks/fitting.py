@@ -86,7 +86,11 @@ def make_store(store: str | Store, *, retain: int, max_queue: int | None) -> Sto
             from rxtasks.stores.memory import MemoryStore
 
             return MemoryStore(retain=retain, max_queue=max_queue)
-        raise SettingsError(f"store is 'memory' or a store object, not {store!r}")
+        if store.startswith("sqlite:///"):
+            from rxtasks.stores.sqlite.store import SqliteStore
+
+            return SqliteStore(os.path.abspath(store.removeprefix("sqlite:///")), max_queue=max_queue)
+        raise SettingsError(f"store is 'memory', 'sqlite:///path' or a store object, not {store!r}")
     if not all(hasattr(store, name) for name in ("durable", "enqueue", "claim", "commit")):
         raise SettingsError(f"store is 'memory' or a store object (rxtasks.stores.base.Store), not {store!r}")
     return store

@@ -120,6 +120,7 @@ class TaskService(Displayed, ServiceView):
     def _new_engine(self) -> TaskEngine:
         from rxtasks.engine.engine import TaskEngine
         from rxtasks.engine.intake import Intake
+        from rxtasks.engine.stored_intake import StoredIntake
         from rxtasks.observe.echo import Echo
 
         with self._life:
@@ -129,7 +130,7 @@ class TaskService(Displayed, ServiceView):
                     self._store,
                     settings=self._settings,
                     setup=self._setup,
-                    intake=Intake(
+                    intake=(StoredIntake if self._store.durable else Intake)(
                         self._specs,
                         self._modules,
                         self._clock,

@@ -40,7 +40,7 @@ from rxtasks.pool.words import (
     TakeBack,
     TakenBack,
 )
-from rxtasks.stores.base import Store
+from rxtasks.stores.base import Claim, Store
 
 __all__ = ["Doing"]
 
@@ -56,15 +56,37 @@ class Doing(Host):
         self._done = False
         self._tickets: dict[int, Callable[[Any], None]] = {}
         self._receiver = Receiver(256 * 1024)
+        self.durable = store.durable
+        #: Puts the functions of stored tasks into their envelopes.
+        self.resolve: Callable[[list[Claim]], None] | None = None
 
     def post(self, stimulus: Stimulus) -> None:
         """Hand a stimulus to the core, from any thread."""
         raise NotImplementedError
 
     def _claim_tasks(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
+        if self.durable:
+            self._claim_later(do, outcomes)
+            return
         try:
             claims = self._store.claim(do.lane, do.limit, self._clock.wall_us())
             outcomes.append(Claimed(do.lane, do.limit, claims, self._store.next_due()))
+        except StoreError as error:
+            outcomes.append(ClaimFailed(do.lane, str(error)))
+
+    def _claim_later(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
+        """Claim from a store that has to wait for its disk: the answer comes in a later turn."""
+
+        def done(claims: list[Claim], due_us: int | None, error: BaseException | None) -> None:
+            if error is not None:
+                self.post(ClaimFailed(do.lane, str(error)))
+                return
+            if self.resolve is not None:
+                self.resolve(claims)
+            self.post(Claimed(do.lane, do.limit, claims, due_us))
+
+        try:
+            self._store.claim_later(do.lane, do.limit, self._clock.wall_us(), done)
         except StoreError as error:
             outcomes.append(ClaimFailed(do.lane, str(error)))
 

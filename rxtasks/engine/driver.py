@@ -309,7 +309,7 @@ class Driver(Doing):
 
     def _claim_arrived(self, stimuli: list[Stimulus]) -> None:
         """Tasks have arrived: claim what the core would ask for when told so; else tell it."""
-        want = self._core.dispatcher.wanted()
+        want = None if self.durable else self._core.dispatcher.wanted()
         if want is None:
             stimuli.append(_ARRIVED)
         else:

@@ -23,7 +23,7 @@ from rxtasks.wire.sealed import SealedFiles
 from rxtasks.worker.handler import holds_nothing
 from rxtasks.worker.registry import Registry, default_name, default_registry, registration_of
 
-__all__ = ["Intake", "refused"]
+__all__ = ["Intake", "Plan", "refused"]
 
 #: Functions whose plan is remembered.
 _MOST_PLANS = 1000
@@ -32,7 +32,7 @@ _LATER = ("cron", "depends_on", "lock", "limits")
 
 
 @attrs.frozen
-class _Plan:
+class Plan:
     """What is the same for every submit of one function."""
 
     function: Callable[..., Any] | None
@@ -61,7 +61,7 @@ class Intake:
         self._clock = clock
         self._registry = registry or default_registry
         self._table = CallableTable()
-        self._plans: dict[int, _Plan] = {}
+        self._plans: dict[int, Plan] = {}
         #: The keys of functions for workers in this process, by their id; holds none of them.
         self._keys: dict[int, str] = {}
         self._checked: dict[int, TaskOptions] = {}
@@ -153,12 +153,9 @@ class Intake:
             for args in calls:
                 made.append(self.envelope(task, args, {}, None, changes))
             return
-        plan = self._plans.get(id(task))
-        if plan is None or plan.function is not task:
-            plan = self._plan(task)
+        plan = self._planned(task)
         options = attrs.evolve(plan.options, **changes) if changes else plan.options
-        if self._checked.get(id(options)) is not options:
-            self._check(options)
+        self._accept(options)
         now_us = self._clock.wall_us()
         due_us = _due(options, now_us)
         payloads: Iterable[Any]
@@ -174,22 +171,34 @@ class Intake:
                 Envelope(new_id(), name, key, ref, blob, form, payload, options, now_us, None, due_us, False, ())
             )
 
+    def _planned(self, task: str | Callable[..., Any]) -> Plan:
+        plan = self._plans.get(id(task))
+        return self._plan(task) if plan is None or plan.function is not task else plan
+
+    def _accept(self, options: TaskOptions) -> None:
+        if self._checked.get(id(options)) is not options:
+            self._check(options)
+
+    @staticmethod
+    def _due(options: TaskOptions, now_us: int) -> int:
+        return _due(options, now_us)
+
     def _stays(self, options: TaskOptions) -> bool:
         """Say whether the task runs in this process."""
         return self._in_process or (options.isolation is not None and options.isolation != "process")
 
-    def _plan(self, task: str | Callable[..., Any]) -> _Plan:
+    def _plan(self, task: str | Callable[..., Any]) -> Plan:
         function: Any = task
         if isinstance(task, str):
             function = self._registry.find(task)
             if function is None:
-                if not self._modules:
+                if not self._modules and self._specs:
                     self._registry.get(task)
                 if self._in_process:
                     raise UnknownHandler(
                         f"no handler is registered as {task!r} in this process; import its module first"
                     )
-                return _Plan(function, task, DEFAULT_OPTIONS, "n:" + task, None, None)
+                return Plan(function, task, DEFAULT_OPTIONS, "n:" + task, None, None)
         if not callable(function):
             raise SettingsError(f"a task is a function or the name of a registered one, not {function!r}")
         registration = registration_of(function)
@@ -200,7 +209,7 @@ class Intake:
         else:
             entry = self._table.key_for(function)
             define = entry.define()
-            plan = _Plan(function, name, options, define.key, define.ref, define.blob)
+            plan = Plan(function, name, options, define.key, define.ref, define.blob)
             if define.blob is not None:
                 # By value: what it refers to may change until the next submit; the table looks after that.
                 return plan
@@ -211,7 +220,7 @@ class Intake:
             self._plans[id(function)] = plan
         return plan
 
-    def _live(self, function: Callable[..., Any], name: str, options: TaskOptions) -> _Plan:
+    def _live(self, function: Callable[..., Any], name: str, options: TaskOptions) -> Plan:
         key = self._keys.get(id(function), "")
         if self.live.get(key) is not function:
             key = f"o:{next(self._numbers)}"
@@ -220,7 +229,7 @@ class Intake:
                 self._keys.clear()
             self._keys[id(function)] = key
         # The function itself stands where a process worker gets its pickle: it lives as long as the task.
-        return _Plan(function, name, options, key, None, function)
+        return Plan(function, name, options, key, None, function)
 
     def _keep_live(self, key: str, function: Callable[..., Any]) -> None:
         try:

@@ -77,6 +77,7 @@ class Parts(RxSubject[Any]):
         self.core = Core(specs, settings)
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
         self.driver.live = intake.live
+        self.driver.resolve = getattr(intake, "resolve", None)
         self.driver.find_object = intake.puts.find
         intake.puts.on_gone = self._gone
         self._desk: InlineDesk | None = None

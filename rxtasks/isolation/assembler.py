@@ -33,6 +33,8 @@ __all__ = ["EventAssembler"]
 _RUNNING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.SUCCEEDED
 #: End(*fields) without the call of a Python function that a NamedTuple's own constructor is.
 _end: Callable[[tuple[Any, ...]], End] = partial(tuple.__new__, End)
+#: Forms of values that travel beside the rows.
+_APART = ("p", "t")
 _ENDS = {status.value: status for status in TaskStatus}
 
 
@@ -109,7 +111,7 @@ class EventAssembler:
                 if value is not None:
                     # A tuple of atoms is nothing to the garbage collector; this one is kept for long.
                     value = tuple(value)
-                    if value[0] == "p":
+                    if value[0] in _APART:
                         blob = next(blobs)
                 info: TaskErrorInfo | None = None
                 error_blob: bytes | None = None
@@ -152,7 +154,7 @@ class EventAssembler:
             elif kind == OUTPUT:
                 seqs[token] = seq
                 value = row[4]
-                if value is not None and value[0] == "p":
+                if value is not None and value[0] in _APART:
                     next(blobs)
                 event = OutputEvent(task_id, seq, attempt, worker_id, utc_from_us(row[3]), shown_value(value))
                 add((token, event, None, row[5]))
@@ -189,11 +191,11 @@ class EventAssembler:
         if row[0] == LOG and row[1] == 0 and self._log is not None:
             self._log(row[4], row[5], row[6])
         elif row[0] == END:
-            if row[5] is not None and row[5][0] == "p":
+            if row[5] is not None and row[5][0] in _APART:
                 next(blobs)
             if row[6] is not None and row[6].get("pickle"):
                 next(blobs)
-        elif row[0] == OUTPUT and row[4] is not None and row[4][0] == "p":
+        elif row[0] == OUTPUT and row[4] is not None and row[4][0] in _APART:
             next(blobs)
 
     def written(self, text: str, stream: str, time_us: int) -> Occurrence | None:

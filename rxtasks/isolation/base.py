@@ -49,6 +49,8 @@ class Host:
     setup: Setup
     #: Subscribers are behind by more than the buffer: take in nothing that can wait.
     full: bool = False
+    #: The store outlives this process.
+    durable: bool = False
     #: Functions of tasks that have not ended, by key, for workers in this process.
     live: weakref.WeakValueDictionary[str, Any]
     #: Gives the object that was put under a key, to workers in this process.
@@ -158,5 +160,6 @@ def configure(worker: Worker, host: Host, **more: Any) -> Configure:
         keep_temp=settings.keep_temp,
         max_payload=settings.max_payload,
         max_memory=settings.max_memory or 0,
+        durable=host.durable,
         **more,
     )

@@ -99,6 +99,7 @@ class LocalWorker(Worker):
             in_process=True,
             keep_temp=settings.keep_temp,
             problem=lambda text: self._host.log(self.worker_id, "WARNING", text, "log"),
+            durable=self._host.durable,
             objects=self._host.find_object,
         )
 

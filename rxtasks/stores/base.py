@@ -169,6 +169,19 @@ class Store(Protocol):
         """Hand over at most `limit` due tasks that the lane takes, in order."""
         ...
 
+    def claim_later(
+        self,
+        lane: Lane,
+        limit: int,
+        now_us: int,
+        done: Callable[[list[Claim], int | None, BaseException | None], None],
+    ) -> None:
+        """Do as claim without waiting for a disk, then call done(claims, when the next task is due, error or None).
+
+        Durable stores only.
+        """
+        ...
+
     def claim_one(self, task_id: str) -> Claim | None:
         """Hand over this task if it waits (whatever for), else return None."""
         ...

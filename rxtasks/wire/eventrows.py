@@ -164,7 +164,7 @@ def _check_value(value: Any, nested: list[Any]) -> int:
     if len(value) != 4:
         _refuse(value)
     form, size, kind, preview = value
-    if form != "p" or type(size) is not int or type(kind) is not str or type(preview) is not str:
+    if (form != "p" and form != "t") or type(size) is not int or type(kind) is not str or type(preview) is not str:
         _refuse(value)
     return 1
 

@@ -26,6 +26,7 @@ A value (`value` in END and OUTPUT) is one of::
     None                              no value (END without result; the result None is ["j", None])
     ["j", json]                       exact JSON of at most 64 KiB, in place
     ["p", size, type, preview]        pickled, the next of the message's blobs (rows in order)
+    ["t", size, type, preview]        tagged JSON, likewise; where the store is durable
     ["o", object, type, preview]      an object handed over in the same process; never encoded
 
 An error whose exception can be rebuilt has the key "pickle" = True beside those of to_dict(): the next blob (after the
@@ -111,6 +112,8 @@ class Configure:
     max_payload: int = 2**30
     #: Resident bytes above which the end of an attempt is followed by a Heartbeat; 0 = never.
     max_memory: int = 0
+    #: The store outlives this process: results, outputs and checkpoints are JSON, tagged where needed.
+    durable: bool = False
 
 
 @attrs.frozen
@@ -155,7 +158,7 @@ class Assignment:
     form: str = "p"
     #: The arguments (bytes, or wire.sealed.Sealed where they are large; for "o" the tuple (args, kwargs) itself).
     payload: Any = b""
-    #: Last checkpoint of an earlier attempt (pickled), or None.
+    #: Last checkpoint of an earlier attempt (pickled; tagged JSON where the store is durable), or None.
     restored: bytes | None = None
     trace: str | None = None
 
@@ -285,7 +288,7 @@ class Dropped:
 
 @attrs.frozen
 class Request:
-    """A task asks for something durable and waits for the Reply: op "checkpoint" with the pickled state."""
+    """A task asks for something durable and waits for the Reply: op "checkpoint" with the state as `Assignment.restored` has it."""
 
     request_id: int
     token: int

@@ -42,7 +42,7 @@ def shown_value(value: Sequence[Any] | None) -> Any:
     form = value[0]
     if form == "j":
         return value[1]
-    if form == "p":
+    if form == "p" or form == "t":
         return ValueRef(value[2], value[1], value[3])
     return value[4] if len(value) > 4 else ValueRef(value[2], 0, value[3])
 
@@ -54,7 +54,7 @@ class Outcome:
     status: TaskStatus
     #: The value in row form (see rxtasks.wire.message); None = no value.
     value: Sequence[Any] | None = None
-    #: The pickled value of form "p": bytes, or a view of the memory file in which it came.
+    #: The value of form "p" (pickled) or "t" (tagged JSON): bytes, or a view of the memory file in which it came.
     blob: Buffer | None = None
     error: TaskErrorInfo | None = None
     #: dump_exception of the handler's exception.
@@ -90,12 +90,17 @@ class Outcome:
             value = self.value
             if value is None:
                 return None
-            if value[0] != "p" and not isinstance(value[1], ValueRef):
+            if value[0] not in ("p", "t") and not isinstance(value[1], ValueRef):
                 return value[1]
             if self._loaded is _UNSET:
                 if self.blob is None:
                     raise PayloadError("the result is no longer held here", "result")
-                self._loaded = loads(self.blob, what="result")
+                if value[0] == "t":
+                    from rxtasks.wire.tagged import load_tagged
+
+                    self._loaded = load_tagged(bytes(self.blob))
+                else:
+                    self._loaded = loads(self.blob, what="result")
             return self._loaded
         error = self.exception()
         assert error is not None

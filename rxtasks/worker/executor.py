@@ -61,6 +61,7 @@ class Executor(Surroundings):
         settle: called after each attempt, before its end is reported, when no other runs here.
         problem: told what could not be cleaned up.
         max_payload: bytes that what goes to another process may take, pickled.
+        durable: the store outlives this process.
         objects: finds what was put, by key.
     """
 
@@ -78,10 +79,12 @@ class Executor(Surroundings):
         settle: Callable[[], None] | None = None,
         problem: Callable[[str], None] | None = None,
         max_payload: int = PAYLOAD_LIMIT,
+        durable: bool = False,
         objects: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap)
         self.max_payload = outbox.max_payload = max_payload
+        self.durable = outbox.durable = durable
         self._files = SealedFiles()
         self._objects = Objects()
         self._find_object = self._objects.find if objects is None else objects
@@ -256,7 +259,12 @@ class Executor(Surroundings):
 
     def _encode(self, attempt: Attempt, value: Any) -> Ending:
         form, blob, _ = encode_value(
-            value, "result", in_process=self._in_process, limit=self.max_payload, make=self._files.make
+            value,
+            "result",
+            in_process=self._in_process,
+            limit=self.max_payload,
+            make=self._files.make,
+            durable=self.durable,
         )
         return Ending("succeeded", form, blob)
 

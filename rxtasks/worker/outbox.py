@@ -73,6 +73,7 @@ class Outbox:
         self.in_process = in_process
         #: Bytes that an output may take, pickled; set by the executor.
         self.max_payload = PAYLOAD_LIMIT
+        self.durable = False
         self.now = (clock or SystemClock()).wall_us
         #: Ends of attempts of milliseconds may wait for each other: one runs at a time, and a flush follows the last one.
         self.patient = False

@@ -95,6 +95,7 @@ class Runtime:
             settle=self._settle,
             problem=self._unrestored,
             max_payload=configure.max_payload,
+            durable=configure.durable,
         )
         self.inbox = Inbox(self.executor, channel.send, self.control.memory_bytes)
         self._gauge: Gauge | None = None

@@ -42,6 +42,8 @@ class Surroundings:
         self.tap = tap
         #: Bytes that a result, an output or a checkpoint may take, pickled.
         self.max_payload = PAYLOAD_LIMIT
+        #: The store outlives this process: what it keeps is tagged JSON.
+        self.durable = False
         self._temp_root = temp_root
         self._owns_tap = False
         self._lock = threading.Lock()
@@ -61,7 +63,12 @@ class Surroundings:
 
     def save_checkpoint(self, context: TaskContext, state: Any) -> None:
         """Send a checkpoint up, and return when it is durable."""
-        blob = dump_value(state, what="checkpoint", limit=self.max_payload)
+        if self.durable:
+            from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged
+
+            blob = dump_tagged(state, what="checkpoint", limit=min(self.max_payload, STORED_LIMIT))
+        else:
+            blob = dump_value(state, what="checkpoint", limit=self.max_payload)
         lane = self.outbox.lanes.get(context._assignment.token)
         if lane is not None:
             self.outbox.request(lane, "checkpoint", blob)
@@ -69,7 +76,13 @@ class Surroundings:
     def restored(self, context: TaskContext) -> Any:
         """Return the checkpoint that came with the assignment."""
         blob = context._assignment.restored
-        return None if blob is None else loads(blob, what="checkpoint")
+        if blob is None:
+            return None
+        if self.durable:
+            from rxtasks.wire.tagged import load_tagged
+
+            return load_tagged(blob)
+        return loads(blob, what="checkpoint")
 
     def resource(self, name: str) -> Any:
         """Return a resource of the worker."""

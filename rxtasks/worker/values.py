@@ -15,13 +15,19 @@ _ATOMS = frozenset({type(None), bool})
 
 
 def encode_value(
-    value: Any, what: str, *, in_process: bool, limit: int = PAYLOAD_LIMIT, make: Make | None = None
+    value: Any,
+    what: str,
+    *,
+    in_process: bool,
+    limit: int = PAYLOAD_LIMIT,
+    make: Make | None = None,
+    durable: bool = False,
 ) -> tuple[list[Any], Any, int]:
     """Return `value` in row form, its blob if it has one, and its size in bytes, 0 for what is tiny.
 
     What JSON carries exactly, up to 64 KiB, stands in the row: as a snapshot, because the handler may go on changing
     what it gave. In one process the object itself goes along. The blob is bytes; with `make` it may be what that makes,
-    for its large buffers.
+    for its large buffers. For a `durable` store it is tagged JSON.
 
     Raises:
         PayloadError: it cannot travel, or would take over `limit` bytes; `what` is the root of the path in the message.
@@ -32,6 +38,8 @@ def encode_value(
         exact = exact_bytes(value)
         if exact is not None:
             return ["j", orjson.Fragment(exact)], None, len(exact)
+    if durable:
+        return _stored(value, what, in_process, limit)
     found = exact_json(value)
     if in_process:
         if found is None:
@@ -53,3 +61,17 @@ def encode_value(
         blob = pack_value(value, make, what=what, limit=limit)
     kind, preview = describe(value)
     return ["p", len(blob), kind, preview], blob, len(blob)
+
+
+def _stored(value: Any, what: str, in_process: bool, limit: int) -> tuple[list[Any], Any, int]:
+    found = exact_json(value)
+    if found is not None:
+        data, copy = found
+        if copy is value or in_process:
+            return ["j", copy], None, len(data)
+        return ["j", orjson.Fragment(data)], None, len(data)
+    from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged
+
+    blob = dump_tagged(value, what=what, limit=min(limit, STORED_LIMIT))
+    kind, preview = describe(value)
+    return ["t", len(blob), kind, preview], blob, len(blob)

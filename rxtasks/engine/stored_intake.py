@@ -1,0 +1,130 @@
+"""The intake of a durable store: tasks by name, arguments as JSON; and from the name of a stored task back to its function.
+
+A stored row names its function and nothing else: no module is imported and no attribute is looked up for it. A name is met by
+a function that was submitted here, or by a handler that is registered in this process; else a worker looks it up in the
+registry that `modules=` filled there, and fails the task with UnknownHandler if it is not in that either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from rxtasks.engine.intake import Intake, Plan
+from rxtasks.errors import SettingsError
+from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.task import new_id
+from rxtasks.stores.base import Claim, Envelope
+from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged_args
+from rxtasks.worker.registry import default_name, registration_of
+
+__all__ = ["StoredIntake"]
+
+
+class StoredIntake(Intake):
+    """Makes envelopes that outlive this process, and resolves those that come back. Any thread."""
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        super().__init__(*args, **named)
+        #: Functions that were submitted here, by the name under which their tasks are stored.
+        self._submitted: dict[str, Callable[..., Any]] = {}
+
+    def envelope(
+        self,
+        task: str | Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions | None = None,
+        changes: Mapping[str, Any] | None = None,
+        *,
+        task_id: str | None = None,
+        trace: str | None = None,
+        hold: bool = False,
+    ) -> Envelope:
+        """Return the envelope of a request.
+
+        Raises:
+            UnknownHandler: `task` is a name that nothing can be registered under.
+            SettingsError: `task` is no function that can be named, or an option cannot be met here.
+            PayloadError: an argument is not exact in JSON, tags included; names it.
+        """
+        name, shown, found = self._named(task)
+        if options is None:
+            options = found
+        if changes:
+            options = attrs.evolve(options, **changes)
+        self._accept(options)
+        payload = dump_tagged_args(args, kwargs, limit=min(self._max_payload, STORED_LIMIT))
+        now_us = self._clock.wall_us()
+        return Envelope(
+            task_id or new_id(),
+            options.name or shown,
+            name,
+            None,
+            None,
+            "t",
+            payload,
+            options,
+            now_us,
+            trace,
+            self._due(options, now_us),
+            hold,
+        )
+
+    def envelopes(
+        self,
+        task: str | Callable[..., Any],
+        calls: Sequence[tuple[Any, ...]],
+        changes: Mapping[str, Any] | None,
+        made: list[Envelope],
+    ) -> None:
+        """Append to `made` the envelope of each call.
+
+        Raises:
+            UnknownHandler, SettingsError: as envelope.
+            PayloadError: as envelope; those before it have been appended.
+        """
+        options = self._named(task)[2]
+        if changes:
+            options = attrs.evolve(options, **changes)
+        for args in calls:
+            made.append(self.envelope(task, args, {}, options))
+
+    def resolve(self, claims: list[Claim]) -> None:
+        """Put the functions of stored tasks into their envelopes, as far as they are known here."""
+        for claim in claims:
+            envelope = claim.envelope
+            plan = self._known(envelope.function)
+            if plan is None:
+                envelope.function = "n:" + envelope.function
+            else:
+                envelope.function, envelope.ref, envelope.blob = plan.key, plan.ref, plan.blob
+
+    def _known(self, name: str) -> Plan | None:
+        function = self._submitted.get(name)
+        if function is None:
+            function = self._registry.find(name)
+        return None if function is None else self._planned(function)
+
+    def _named(self, task: str | Callable[..., Any]) -> tuple[str, str, TaskOptions]:
+        """Return the name under which the task is stored, the one that is shown, and the function's own options."""
+        plan = self._planned(task)
+        function = plan.function
+        if function is None:
+            return plan.name, plan.name, plan.options
+        registration = registration_of(function)
+        if registration is not None:
+            name = registration.name
+        else:
+            name = default_name(function)
+            if not getattr(function, "__module__", None) or "<" in name:
+                raise SettingsError(
+                    f"{function!r} cannot be stored: a durable store keeps tasks by the name of their function;"
+                    " define it at the top of a module (with @task(...), to give it a name of its own)"
+                )
+            if self._submitted.get(name) is not function:
+                self._submitted[name] = function
+        return name, plan.name, plan.options
+
