@@ -1,9 +1,14 @@
-"""Handing tasks over: the first of each bucket that the lane takes, merged, under fresh tokens."""
+"""Handing tasks over: the first of each bucket that the lane takes, merged, under fresh tokens.
+
+Mostly there is one bucket and it is taken: then one statement finds and reads the tasks (`look`).
+"""
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from itertools import islice
+from typing import Any
 
 import orjson
 
@@ -21,42 +26,47 @@ class Claiming:
         self._texts = texts
         self._numbers = numbers
 
-    def claim(
-        self, db: Database, service: int, lane: Lane, limit: int, now_us: int
-    ) -> tuple[list[Claim], int | None]:
+    def claim(self, db: Database, service: int, lane: Lane, limit: int, now_us: int) -> tuple[list[Claim], int | None]:
         """Return at most `limit` claims in order, and when the next task that waits for its time is due."""
-        due_us = db.one("next_due")
+        limit = max(0, limit)
+        due_us, bucket, last, rows = orjson.loads(db.one("look", limit))
         if due_us is not None and due_us <= now_us:
             db.run("ripen", now_us)
-            due_us = db.one("next_due")
-        if limit <= 0:
+            due_us, bucket, last, rows = orjson.loads(db.one("look", limit))
+        if bucket is None or not limit:
             return [], due_us
+        if bucket != last or not lane_takes(lane, bucket):
+            rows = self._merged(db, lane, limit)
+        return self._hold(db, service, rows), due_us
+
+    @staticmethod
+    def _merged(db: Database, lane: Lane, limit: int) -> list[Any]:
+        """Return the first rows of all buckets that the lane takes: by priority, the highest first, then by arrival."""
         firsts = [
             orjson.loads(db.one("first", bucket, limit))
             for bucket in orjson.loads(db.one("buckets"))
             if lane_takes(lane, bucket)
         ]
-        # By priority, the highest first, then by arrival.
-        numbers = [number for _, number in islice(heapq.merge(*firsts), limit)]
-        return self._hold(db, service, numbers), due_us
+        return _read(db, [number for _, number in islice(heapq.merge(*firsts), limit)])
 
     def claim_one(self, db: Database, service: int, task_id: str) -> Claim | None:
         """Return the claim of this task if it waits, whatever for."""
         number = db.one("waiting_one", task_id)
-        if number is None:
-            return None
-        return self._hold(db, service, [number])[0]
+        return None if number is None else self._hold(db, service, _read(db, [number]))[0]
 
-    def _hold(self, db: Database, service: int, numbers: list[int]) -> list[Claim]:
-        if not numbers:
+    def _hold(self, db: Database, service: int, rows: Sequence[Any]) -> list[Claim]:
+        if not rows:
             return []
-        document = orjson.dumps(numbers).decode()
-        rows = orjson.loads(db.one("claimed", document))
-        base: int = db.one("fence", len(numbers)) - len(numbers)
-        db.run("hold", document, base, service)
+        base: int = db.one("fence", len(rows)) - len(rows)
+        db.run("hold", orjson.dumps([row[0] for row in rows]).decode(), base, service)
         claims: list[Claim] = []
         for at, row in enumerate(rows):
             token = base + at + 1
             claims.append(claim_from(row, token, self._texts))
             self._numbers[token] = row[0]
         return claims
+
+
+def _read(db: Database, numbers: list[int]) -> list[Any]:
+    rows: list[Any] = orjson.loads(db.one("claimed", orjson.dumps(numbers).decode())) if numbers else []
+    return rows

@@ -1,8 +1,17 @@
-"""Taking tasks in: which of them stand for others already, and the rest in one statement."""
+"""Taking tasks in: what all threads bring meanwhile is one statement, and shares one commit.
+
+::
+
+    enqueue (any thread) ──> brought ──> one Work: insert all ──> each caller goes on
+                                           └─ some were there already: which of them, and what stands for them
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
@@ -11,79 +20,142 @@ from rxtasks.stores.base import Envelope
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.rows import LONG_PAYLOAD, OptionTexts, task_row
 
-__all__ = ["Enqueueing"]
+__all__ = ["Brought", "Enqueueing"]
+
+#: Seconds for which those who shared the last commit are waited for, and between two looks.
+_SIBLINGS = 0.000_5
+_LOOK = 0.000_05
+
+
+class Brought:
+    """The tasks of one call, and what came of them."""
+
+    __slots__ = ("_done", "answers", "error", "rows", "tasks")
+
+    def __init__(self, tasks: Sequence[Envelope], rows: list[list[Any]]) -> None:
+        self.tasks = tasks
+        self.rows = rows
+        self.answers: list[str | None] = []
+        self.error: BaseException | None = None
+        self._done = threading.Lock()
+        self._done.acquire()
+
+    def wait(self) -> list[str | None]:
+        """Wait until it is on disk; return the answers, or raise the error."""
+        self._done.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.answers
+
+    def settle(self, error: BaseException | None) -> None:
+        """Let the caller go on."""
+        self.error = self.error or error
+        self._done.release()
 
 
 class Enqueueing:
-    """Makes the work of an enqueue."""
+    """Collects what is brought, and puts it into the file."""
 
     def __init__(self, texts: OptionTexts, max_queue: int | None) -> None:
         self._texts = texts
         self._max_queue = max_queue
+        self._brought: list[Brought] = []
+        self._lock = threading.Lock()
+        #: How many callers shared the last commit.
+        self._shared = 1
 
-    def work(self, tasks: Sequence[Envelope]) -> Callable[[Database], list[str | None]]:
-        """Return what takes these tasks in, within a transaction.
+    def bring(self, tasks: Sequence[Envelope]) -> tuple[Brought, bool]:
+        """Add tasks; return them and whether a Work is to be put for all that has been brought.
 
         Raises:
             PayloadError, SettingsError: one of them cannot be stored; then none is.
         """
-        rows = [task_row(task, self._texts) for task in tasks]
-        ids = orjson.dumps([task.task_id for task in tasks]).decode()
-        keys = [task.options.dedup_key for task in tasks]
+        brought = Brought(tasks, [task_row(task, self._texts) for task in tasks])
+        with self._lock:
+            self._brought.append(brought)
+            return brought, len(self._brought) == 1
 
-        def run(db: Database) -> list[str | None]:
-            self._check_room(db, len(tasks))
-            answers: list[str | None] = [None] * len(tasks)
-            for at, task_id, status, token in orjson.loads(db.one("known_ids", ids)):
-                answers[at] = task_id
-                if status == "created" and not token and not tasks[at].hold:
-                    db.run("queue_created", task_id)
-            if any(key is not None for key in keys):
-                for at, task_id in orjson.loads(db.one("known_keys", orjson.dumps(keys).decode())):
-                    answers[at] = answers[at] or task_id
-            self._repeats(tasks, answers)
-            self._insert(db, [row for row, answer in zip(rows, answers, strict=True) if answer is None])
-            return answers
+    def take(self) -> list[Brought]:
+        """Take out everything that has been brought.
 
-        return run
+        Those who shared the last commit are on their way back: they are waited for a moment, as PostgreSQL does with
+        commit_delay and commit_siblings, or each commit would be one of a few.
+        """
+        if self._shared > 1 and len(self._brought) < self._shared:
+            end = time.perf_counter() + _SIBLINGS
+            while len(self._brought) < self._shared and time.perf_counter() < end:
+                time.sleep(_LOOK)
+        with self._lock:
+            taken, self._brought = self._brought, []
+        self._shared = len(taken)
+        return taken
 
-    def _check_room(self, db: Database, count: int) -> None:
-        bound = self._max_queue
-        if bound is None:
-            return
-        waiting = db.one("pending", bound + 1) + db.one("scheduled", bound + 1)
-        if waiting + count > bound:
-            raise QueueFull(f"{waiting} tasks wait and max_queue is {bound}; submit later, or raise max_queue")
-
-    @staticmethod
-    def _repeats(tasks: Sequence[Envelope], answers: list[str | None]) -> None:
-        """Of those with one id or one key in the batch itself, the first one stands for the others."""
-        if len(tasks) == 1:
-            return
-        ids: set[str] = set()
-        keys: dict[str, str] = {}
-        for at, task in enumerate(tasks):
-            if answers[at] is not None:
-                continue
-            key = task.options.dedup_key
-            if task.task_id in ids:
-                answers[at] = task.task_id
-            elif key is not None and key in keys:
-                answers[at] = keys[key]
-            else:
-                ids.add(task.task_id)
-                if key is not None:
-                    keys[key] = task.task_id
-
-    @staticmethod
-    def _insert(db: Database, rows: list[list[object]]) -> None:
+    def run(self, db: Database, everything: list[Brought]) -> None:
+        """Insert, within a transaction."""
+        if self._max_queue is not None:
+            everything = self._fitting(db, everything)
+        rows = [row for brought in everything for row in brought.rows]
         if not rows:
             return
-        long: list[list[object]] = []
-        for row in rows:
-            if len(row[4]) > LONG_PAYLOAD:  # type: ignore[arg-type]
-                long.append([row[0], row[4]])
-                row[4] = None
-        db.run("enqueue", orjson.dumps(rows).decode())
-        if long:
-            db.run("enqueue_arguments", orjson.dumps(long).decode())
+        before: int = db.one("newest")
+        # Again, after a transaction that failed, they are as they came: the rows are not changed here.
+        _insert(db, rows)
+        if db.changes == len(rows):
+            for brought in everything:
+                brought.answers = [None] * len(brought.tasks)
+            _insert_arguments(db, rows)
+            return
+        self._find(db, everything, rows, before)
+
+    def _fitting(self, db: Database, everything: list[Brought]) -> list[Brought]:
+        bound = self._max_queue
+        assert bound is not None
+        waiting = db.one("pending", bound + 1) + db.one("scheduled", bound + 1)
+        fitting: list[Brought] = []
+        for brought in everything:
+            brought.error = None
+            if waiting + len(brought.tasks) > bound:
+                brought.error = QueueFull(
+                    f"{waiting} tasks wait and max_queue is {bound}; submit later, or raise max_queue"
+                )
+            else:
+                waiting += len(brought.tasks)
+                fitting.append(brought)
+        return fitting
+
+    def _find(self, db: Database, everything: list[Brought], rows: list[list[Any]], before: int) -> None:
+        """Some were there already, or came twice: say which tasks stand for them."""
+        tasks = [task for brought in everything for task in brought.tasks]
+        # What has just been inserted has a number above `before`.
+        ids = orjson.loads(db.one("known_ids", orjson.dumps([row[0] for row in rows]).decode()))
+        keys = orjson.loads(db.one("known_keys", orjson.dumps([row[12] for row in rows]).decode()))
+        answers: list[str | None] = [None] * len(rows)
+        fresh: set[str] = set()
+        for at, number, status, token in ids:
+            task_id = rows[at][0]
+            if number > before and task_id not in fresh:
+                fresh.add(task_id)
+                continue
+            answers[at] = task_id
+            if status == "created" and not token and not tasks[at].hold:
+                db.run("queue_created", task_id)
+        for at, task_id in keys:
+            if task_id != rows[at][0]:
+                answers[at] = task_id
+        _insert_arguments(db, [row for row, answer in zip(rows, answers, strict=True) if answer is None])
+        start = 0
+        for brought in everything:
+            brought.answers = answers[start : start + len(brought.tasks)]
+            start += len(brought.tasks)
+
+
+def _insert(db: Database, rows: list[list[Any]]) -> None:
+    if any(len(row[4]) > LONG_PAYLOAD for row in rows):
+        rows = [[*row[:4], None, *row[5:]] if len(row[4]) > LONG_PAYLOAD else row for row in rows]
+    db.run("enqueue", orjson.dumps(rows).decode())
+
+
+def _insert_arguments(db: Database, rows: list[list[Any]]) -> None:
+    long = [[row[0], row[4]] for row in rows if len(row[4]) > LONG_PAYLOAD]
+    if long:
+        db.run("enqueue_arguments", orjson.dumps(long).decode())

@@ -1,14 +1,17 @@
 -- Each takes a whole batch as one JSON document and is one step of SQLite's: the interpreter's lock is given away once a batch.
 
 -- name: known_ids
-select json_group_array(json_array(c.key, t.id, t.status, t.token)) from json_each(?1) c join tasks t on t.id = c.value
+select json_group_array(json_array(c.key, t.number, t.status, t.token)) from json_each(?1) c join tasks t on t.id = c.value
+
+-- name: newest
+select coalesce(max(number), 0) from tasks
 
 -- name: known_keys
 select json_group_array(json_array(c.key, t.id)) from json_each(?1) c
 join tasks t on t.dedup = c.value and t.finished_us is null where c.value is not null
 
 -- name: enqueue
-insert into tasks (id, name, function, form, payload, options, bucket, priority, status, due_us, created_us, trace, dedup)
+insert or ignore into tasks (id, name, function, form, payload, options, bucket, priority, status, due_us, created_us, trace, dedup)
 select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6, value ->> 7, value ->> 8,
        value ->> 9, value ->> 10, value ->> 11, value ->> 12
 from json_each(?1)
@@ -27,6 +30,24 @@ with recursive found(bucket) as (
     from found where found.bucket is not null
 )
 select json_group_array(bucket) from found where bucket is not null
+
+-- name: look
+with firsts as (
+    select min(bucket) as bucket, max(bucket) as last from tasks indexed by waiting where status = 'pending' and token = 0
+)
+select json_array(
+    (select min(due_us) from tasks indexed by timed
+     where due_us > 0 and token = 0 and finished_us is null and status <> 'created'),
+    (select bucket from firsts),
+    (select last from firsts),
+    json((select json_group_array(json_array(
+        number, id, name, function, form, coalesce(payload, (select payload from arguments a where a.number = t.number)),
+        options, created_us, trace, attempt, failures, crashes, interruptions, next_seq, status, checkpoint
+    )) from (
+        select * from tasks indexed by waiting where status = 'pending' and token = 0 and bucket = (select bucket from firsts)
+        order by priority desc, number limit ?1
+    ) t))
+)
 
 -- name: first
 select json_group_array(json_array(-priority, number)) from (
@@ -52,7 +73,7 @@ select json_group_array(json_array(
 )) from json_each(?1) c join tasks t on t.number = c.value
 
 -- name: hold
-update tasks set token = ?2 + c.key + 1, service = ?3, status = iif(tasks.status = 'created', 'created', tasks.status)
+update tasks set token = ?2 + c.key + 1, service = ?3
 from json_each(?1) c where tasks.number = c.value
 
 -- name: waiting_one

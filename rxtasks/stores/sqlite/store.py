@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from rxtasks.clock import Clock, SystemClock
-from rxtasks.errors import ServiceStopped
+from rxtasks.errors import ServiceStopped, StoreError
 from rxtasks.forking import put_right
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import TaskEvent
@@ -18,7 +18,7 @@ from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Counts, Ending, Envelope, Lane
 from rxtasks.stores.sqlite.claiming import Claiming
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.enqueueing import Enqueueing
+from rxtasks.stores.sqlite.enqueueing import Brought, Enqueueing
 from rxtasks.stores.sqlite.eventlog import event_rows, events_from
 from rxtasks.stores.sqlite.listing import listing
 from rxtasks.stores.sqlite.migrations import migrate
@@ -106,7 +106,30 @@ class SqliteStore:
         """Take the tasks in; returns when they are on disk."""
         if self._closed:
             raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
-        return self._writer.ask(self._enqueueing.work(tasks))
+        if not tasks:
+            return []
+        brought, first = self._enqueueing.bring(tasks)
+        if first:
+            self._put_brought()
+        return brought.wait()
+
+    def _put_brought(self) -> None:
+        enqueueing = self._enqueueing
+        everything: list[Brought] = []
+
+        def answer(_: None, error: BaseException | None) -> None:
+            for brought in everything:
+                brought.settle(error)
+
+        try:
+            self._writer.put(
+                Work(
+                    lambda db: enqueueing.run(db, everything), answer, lambda: everything.extend(enqueueing.take())
+                )
+            )
+        except StoreError as error:
+            everything.extend(enqueueing.take())
+            answer(None, error)
 
     # -- claims --------------------------------------------------------------------------------------------------------
 
@@ -147,12 +170,12 @@ class SqliteStore:
 
         def run(db: Database) -> list[int]:
             document = orjson.dumps(rows).decode()
-            refused: list[int] = orjson.loads(db.one("refused", document)) if rows else []
+            refused: list[int] = []
             if rows:
+                refused = orjson.loads(db.one("refused", document))
                 db.run("commit", document)
-            by_id = {change.task_id: numbers.get(change.token, 0) for change in changes}
-            lost = {change.task_id for change in changes if change.token in set(refused)}
-            kept = [[by_id.get(row[0], 0), row[1], row[2], row[3]] for row in logged if row[0] not in lost]
+            by_id = {change.task_id: numbers.get(change.token, 0) for change in changes if change.token not in refused}
+            kept = [[by_id[row[0]], *row[1:]] for row in logged if row[0] in by_id]
             if kept:
                 db.run("events", orjson.dumps(kept).decode(), self._service)
             return refused
