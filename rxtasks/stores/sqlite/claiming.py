@@ -6,7 +6,7 @@ Mostly there is one bucket and it is taken: then one statement finds and reads t
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -15,8 +15,48 @@ import orjson
 from rxtasks.stores.base import Claim, Lane
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.rows import OptionTexts, claim_from, lane_takes
+from rxtasks.stores.sqlite.turn import Turn
+from rxtasks.stores.sqlite.writer import Work
 
-__all__ = ["Claiming"]
+__all__ = ["ClaimWork", "Claiming"]
+
+
+class ClaimWork(Work[tuple[list[Claim], int | None]]):
+    """Claims for a lane."""
+
+    def __init__(
+        self,
+        claiming: Claiming,
+        service: int,
+        lane: Lane,
+        limit: int,
+        now_us: int,
+        done: Callable[[tuple[list[Claim], int | None] | None, BaseException | None], None],
+    ) -> None:
+        super().__init__(lambda db: claiming.claim(db, service, lane, limit, now_us), done)
+        self._claiming = claiming
+        self._lane = lane
+        self._limit = max(0, limit)
+        self._now_us = now_us
+        self._rows: list[Any] = []
+        self._fence = 0
+        self._due_us: int | None = None
+
+    def offer(self, db: Database, turn: Turn) -> bool:
+        """Look for tasks, and claim them with the turn."""
+        if turn.claims is not None or not self._limit:
+            return False
+        self._due_us, bucket, last, self._rows, self._fence = orjson.loads(db.one("look", self._limit))
+        if self._due_us is not None and self._due_us <= self._now_us:
+            return False
+        if bucket is not None and (bucket != last or not lane_takes(self._lane, bucket)):
+            return False
+        turn.claims, turn.fence = [row[0] for row in self._rows], self._fence
+        return True
+
+    def result(self) -> tuple[list[Claim], int | None]:
+        """Return the claims."""
+        return self._claiming.made(self._rows, self._fence), self._due_us
 
 
 class Claiming:
@@ -29,10 +69,10 @@ class Claiming:
     def claim(self, db: Database, service: int, lane: Lane, limit: int, now_us: int) -> tuple[list[Claim], int | None]:
         """Return at most `limit` claims in order, and when the next task that waits for its time is due."""
         limit = max(0, limit)
-        due_us, bucket, last, rows = orjson.loads(db.one("look", limit))
+        due_us, bucket, last, rows, _ = orjson.loads(db.one("look", limit))
         if due_us is not None and due_us <= now_us:
             db.run("ripen", now_us)
-            due_us, bucket, last, rows = orjson.loads(db.one("look", limit))
+            due_us, bucket, last, rows, _ = orjson.loads(db.one("look", limit))
         if bucket is None or not limit:
             return [], due_us
         if bucket != last or not lane_takes(lane, bucket):
@@ -59,6 +99,10 @@ class Claiming:
             return []
         base: int = db.one("fence", len(rows)) - len(rows)
         db.run("hold", orjson.dumps([row[0] for row in rows]).decode(), base, service)
+        return self.made(rows, base)
+
+    def made(self, rows: Sequence[Any], base: int) -> list[Claim]:
+        """Return the claims of rows that have been claimed under the tokens behind `base`."""
         claims: list[Claim] = []
         for at, row in enumerate(rows):
             token = base + at + 1

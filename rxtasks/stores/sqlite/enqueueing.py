@@ -9,7 +9,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +18,10 @@ from rxtasks.errors import QueueFull
 from rxtasks.stores.base import Envelope
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.rows import LONG_PAYLOAD, OptionTexts, task_row
+from rxtasks.stores.sqlite.turn import Turn
+from rxtasks.stores.sqlite.writer import Work
 
-__all__ = ["Brought", "Enqueueing"]
-
-#: Seconds for which those who shared the last commit are waited for, and between two looks.
-_SIBLINGS = 0.000_5
-_LOOK = 0.000_05
+__all__ = ["EnqueueWork", "Enqueueing"]
 
 
 class Brought:
@@ -53,6 +50,48 @@ class Brought:
         self._done.release()
 
 
+class EnqueueWork(Work[None]):
+    """Takes in everything that has been brought by the time when it is done."""
+
+    def __init__(self, enqueueing: Enqueueing) -> None:
+        super().__init__(self._insert, self._settle)
+        self._enqueueing = enqueueing
+        self._everything: list[Brought] = []
+
+    def prepare(self) -> int:
+        """Take it over."""
+        if not self._everything:
+            self._everything = self._enqueueing.take()
+        return len(self._everything)
+
+    def offer(self, db: Database, turn: Turn) -> bool:
+        """Add the tasks to the turn."""
+        if self._enqueueing.bounded:
+            return False
+        for brought in self._everything:
+            rows, long = _apart(brought.rows)
+            turn.tasks += rows
+            turn.arguments += long
+        return True
+
+    def result(self) -> None:
+        """They were all new."""
+        for brought in self._everything:
+            brought.answers = [None] * len(brought.tasks)
+
+    def _insert(self, db: Database) -> None:
+        self._enqueueing.insert(db, self._everything)
+
+    def _settle(self, _: None, error: BaseException | None) -> None:
+        for brought in self._everything:
+            brought.settle(error)
+
+    def fail(self, error: BaseException) -> None:
+        """It cannot be done at all."""
+        self.prepare()
+        self._settle(None, error)
+
+
 class Enqueueing:
     """Collects what is brought, and puts it into the file."""
 
@@ -61,8 +100,7 @@ class Enqueueing:
         self._max_queue = max_queue
         self._brought: list[Brought] = []
         self._lock = threading.Lock()
-        #: How many callers shared the last commit.
-        self._shared = 1
+        self.bounded = max_queue is not None
 
     def bring(self, tasks: Sequence[Envelope]) -> tuple[Brought, bool]:
         """Add tasks; return them and whether a Work is to be put for all that has been brought.
@@ -76,21 +114,12 @@ class Enqueueing:
             return brought, len(self._brought) == 1
 
     def take(self) -> list[Brought]:
-        """Take out everything that has been brought.
-
-        Those who shared the last commit are on their way back: they are waited for a moment, as PostgreSQL does with
-        commit_delay and commit_siblings, or each commit would be one of a few.
-        """
-        if self._shared > 1 and len(self._brought) < self._shared:
-            end = time.perf_counter() + _SIBLINGS
-            while len(self._brought) < self._shared and time.perf_counter() < end:
-                time.sleep(_LOOK)
+        """Take out everything that has been brought."""
         with self._lock:
             taken, self._brought = self._brought, []
-        self._shared = len(taken)
         return taken
 
-    def run(self, db: Database, everything: list[Brought]) -> None:
+    def insert(self, db: Database, everything: list[Brought]) -> None:
         """Insert, within a transaction."""
         if self._max_queue is not None:
             everything = self._fitting(db, everything)
@@ -98,12 +127,11 @@ class Enqueueing:
         if not rows:
             return
         before: int = db.one("newest")
-        # Again, after a transaction that failed, they are as they came: the rows are not changed here.
-        _insert(db, rows)
+        db.run("enqueue", orjson.dumps(_apart(rows)[0]).decode())
         if db.changes == len(rows):
             for brought in everything:
                 brought.answers = [None] * len(brought.tasks)
-            _insert_arguments(db, rows)
+            self._insert_arguments(db, rows)
             return
         self._find(db, everything, rows, before)
 
@@ -142,20 +170,22 @@ class Enqueueing:
         for at, task_id in keys:
             if task_id != rows[at][0]:
                 answers[at] = task_id
-        _insert_arguments(db, [row for row, answer in zip(rows, answers, strict=True) if answer is None])
+        self._insert_arguments(db, [row for row, answer in zip(rows, answers, strict=True) if answer is None])
         start = 0
         for brought in everything:
             brought.answers = answers[start : start + len(brought.tasks)]
             start += len(brought.tasks)
 
+    @staticmethod
+    def _insert_arguments(db: Database, rows: list[list[Any]]) -> None:
+        long = _apart(rows)[1]
+        if long:
+            db.run("enqueue_arguments", orjson.dumps(long).decode())
 
-def _insert(db: Database, rows: list[list[Any]]) -> None:
-    if any(len(row[4]) > LONG_PAYLOAD for row in rows):
-        rows = [[*row[:4], None, *row[5:]] if len(row[4]) > LONG_PAYLOAD else row for row in rows]
-    db.run("enqueue", orjson.dumps(rows).decode())
 
-
-def _insert_arguments(db: Database, rows: list[list[Any]]) -> None:
+def _apart(rows: list[list[Any]]) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Return the rows, and [id, arguments] of those whose arguments are long, which they have no more."""
     long = [[row[0], row[4]] for row in rows if len(row[4]) > LONG_PAYLOAD]
     if long:
-        db.run("enqueue_arguments", orjson.dumps(long).decode())
+        rows = [[*row[:4], None, *row[5:]] if len(row[4]) > LONG_PAYLOAD else row for row in rows]
+    return rows, long

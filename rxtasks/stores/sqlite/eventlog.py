@@ -22,7 +22,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent, ValueRef
 from rxtasks.lifecycle.status import TaskStatus
 
-__all__ = ["events_from", "event_rows"]
+__all__ = ["event_rows", "events_from"]
 
 
 def event_rows(events: Iterable[TaskEvent]) -> list[tuple[str, int, int, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-__all__ = ["load_queries", "load_schema"]
+__all__ = ["load_queries", "load_schema", "load_turn"]
 
 _PACKAGE = "rxtasks.stores.sqlite"
 
@@ -17,6 +17,11 @@ def load_queries() -> dict[str, str]:
         name, _, statement = part.partition("\n")
         found[name.strip()] = statement.strip()
     return found
+
+
+def load_turn() -> str:
+    """Return the statements that a writing connection begins with."""
+    return resources.files(_PACKAGE).joinpath("turn.sql").read_text(encoding="utf-8")
 
 
 def load_schema() -> list[str]:

@@ -46,7 +46,8 @@ select json_array(
     )) from (
         select * from tasks indexed by waiting where status = 'pending' and token = 0 and bucket = (select bucket from firsts)
         order by priority desc, number limit ?1
-    ) t))
+    ) t)),
+    (select value from meta where name = 'fence')
 )
 
 -- name: first

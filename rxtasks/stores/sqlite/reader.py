@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import apsw
 
-from rxtasks.errors import StoreError
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.faults import store_error
 

@@ -15,8 +15,8 @@ from rxtasks.errors import PayloadError, SettingsError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, ValueRef
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
-from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Envelope, Lane
 

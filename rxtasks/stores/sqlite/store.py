@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import orjson
 
@@ -16,16 +15,17 @@ from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Counts, Ending, Envelope, Lane
-from rxtasks.stores.sqlite.claiming import Claiming
+from rxtasks.stores.sqlite.claiming import Claiming, ClaimWork
+from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.enqueueing import Brought, Enqueueing
-from rxtasks.stores.sqlite.eventlog import event_rows, events_from
+from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
+from rxtasks.stores.sqlite.eventlog import events_from
 from rxtasks.stores.sqlite.listing import listing
 from rxtasks.stores.sqlite.migrations import migrate
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.reader import Reader
-from rxtasks.stores.sqlite.rows import OptionTexts, change_row, record_from
-from rxtasks.stores.sqlite.writer import Work, Writer
+from rxtasks.stores.sqlite.rows import OptionTexts, record_from
+from rxtasks.stores.sqlite.writer import Writer
 
 __all__ = ["SqliteStore"]
 
@@ -110,26 +110,12 @@ class SqliteStore:
             return []
         brought, first = self._enqueueing.bring(tasks)
         if first:
-            self._put_brought()
+            work = EnqueueWork(self._enqueueing)
+            try:
+                self._writer.put(work)
+            except StoreError as error:
+                work.fail(error)
         return brought.wait()
-
-    def _put_brought(self) -> None:
-        enqueueing = self._enqueueing
-        everything: list[Brought] = []
-
-        def answer(_: None, error: BaseException | None) -> None:
-            for brought in everything:
-                brought.settle(error)
-
-        try:
-            self._writer.put(
-                Work(
-                    lambda db: enqueueing.run(db, everything), answer, lambda: everything.extend(enqueueing.take())
-                )
-            )
-        except StoreError as error:
-            everything.extend(enqueueing.take())
-            answer(None, error)
 
     # -- claims --------------------------------------------------------------------------------------------------------
 
@@ -150,7 +136,7 @@ class SqliteStore:
             claims, due_us = found or ([], None)
             done(claims, due_us, error)
 
-        self._writer.put(Work(lambda db: self._claiming.claim(db, self._service, lane, limit, now_us), answer))
+        self._writer.put(ClaimWork(self._claiming, self._service, lane, limit, now_us, answer))
 
     def claim_one(self, task_id: str) -> Claim | None:
         """Hand over this task if it waits, else return None."""
@@ -160,36 +146,7 @@ class SqliteStore:
         self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
     ) -> None:
         """Apply the changes and keep the events; call done when they are on disk, from another thread."""
-        rows: list[list[Any]] = []
-        logged: list[tuple[str, int, int, str]] = []
-        numbers = self._numbers
-
-        def prepare() -> None:
-            rows.extend(change_row(change, numbers.get(change.token, 0)) for change in changes)
-            logged.extend(event_rows(events))
-
-        def run(db: Database) -> list[int]:
-            document = orjson.dumps(rows).decode()
-            refused: list[int] = []
-            if rows:
-                refused = orjson.loads(db.one("refused", document))
-                db.run("commit", document)
-            by_id = {change.task_id: numbers.get(change.token, 0) for change in changes if change.token not in refused}
-            kept = [[by_id[row[0]], *row[1:]] for row in logged if row[0] in by_id]
-            if kept:
-                db.run("events", orjson.dumps(kept).decode(), self._service)
-            return refused
-
-        def answer(refused: list[int] | None, error: BaseException | None) -> None:
-            if error is None:
-                for change in changes:
-                    if change.release:
-                        numbers.pop(change.token, None)
-                for token in refused or ():
-                    numbers.pop(token, None)
-            done(refused or [], error)
-
-        self._writer.put(Work(run, answer, prepare))
+        self._writer.put(CommitWork(self._numbers, self._service, changes, events, done))
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,12 @@
     claims ─────┼──> queue ──> begin immediate ─ run each ─ commit (fsync) ──> answer each
     commits ────┘        (what comes during a commit is the next transaction)
 
+The usual works (new tasks, changes, claims) are put together into one statement (turn.sql).
+
+Callers who shared a transaction are on their way back with more when the next one begins, which would be one of a few: so
+it waits for half the time that the disk takes, as PostgreSQL does by commit_delay and commit_siblings. One caller alone is
+never kept waiting.
+
 One thread, started by the first work. The transaction is held during the statements only: what they need is made ready
 before, and who asked is answered after it.
 """
@@ -13,6 +19,7 @@ before, and who asked is answered after it.
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
@@ -22,6 +29,7 @@ import apsw
 from rxtasks.errors import RxTasksError, StoreError
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.faults import store_error
+from rxtasks.stores.sqlite.turn import Turn, Unusual
 
 __all__ = ["Work", "Writer"]
 
@@ -29,23 +37,28 @@ T = TypeVar("T")
 
 #: Works of one transaction.
 _MOST = 1000
+#: Seconds that are taken for a transaction at most, in reckoning how long the next one waits for others.
+_LONGEST = 0.01
 
 
 class Work(Generic[T]):
     """Something to do in a transaction; `done` is told what came of it, on the writer's thread, after the commit."""
 
-    __slots__ = ("done", "prepare", "run")
-
-    def __init__(
-        self,
-        run: Callable[[Database], T],
-        done: Callable[[T | None, BaseException | None], None],
-        prepare: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, run: Callable[[Database], T], done: Callable[[T | None, BaseException | None], None]) -> None:
         self.run = run
         self.done = done
-        #: Called on the writer's thread before the transaction begins.
-        self.prepare = prepare
+
+    def prepare(self) -> int:
+        """Make ready what the transaction needs, before it begins; return for how many callers it is."""
+        return 1
+
+    def offer(self, db: Database, turn: Turn) -> bool:
+        """Add this work to the turn if it is one of the usual ones; `result` gives what came of it."""
+        return False
+
+    def result(self) -> T | None:
+        """Return the result of a work that was offered."""
+        return None
 
 
 class Writer:
@@ -55,11 +68,16 @@ class Writer:
         self._path = path
         self._open = open_database
         self._on_commit = on_commit
+        #: The number under which what is claimed here stands.
+        self.service = 1
         self._queue: deque[Work[Any]] = deque()
         self._news = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closing = False
         self._asleep = False
+        #: How many callers shared the last transaction, and how many seconds the last one took that waited for the disk.
+        self._callers = 0
+        self._spent = 0.0
 
     def put(self, work: Work[Any]) -> None:
         """Have the work done.
@@ -119,12 +137,17 @@ class Writer:
                     self._asleep = True
                     self._news.wait()
                 self._asleep = False
-                works = [self._queue.popleft() for _ in range(min(_MOST, len(self._queue)))]
-            if not works:
+                ending = not self._queue
+            if ending:
                 break
+            if self._callers > 1 and not self._closing:
+                time.sleep(self._spent / 2)
+            with self._news:
+                works = [self._queue.popleft() for _ in range(min(_MOST, len(self._queue)))]
             try:
                 if database is None:
                     database = self._open()
+                    database.prepare_turns()
             except BaseException as error:
                 self._answer(works, None, error)
                 continue
@@ -135,7 +158,8 @@ class Writer:
     def _do(self, database: Database, works: list[Work[Any]]) -> None:
         """Do the works in one transaction; if that fails, each in one of its own."""
         try:
-            results = self._transact(database, works)
+            self._callers = sum([work.prepare() for work in works])
+            results = self._take_turn(database, works) or self._transact(database, works)
         except BaseException as error:
             if len(works) == 1:
                 self._answer(works, None, error)
@@ -147,14 +171,25 @@ class Writer:
         for work, (value, failure) in zip(works, results, strict=True):
             work.done(value, failure)
 
+    def _take_turn(self, database: Database, works: list[Work[Any]]) -> list[tuple[Any, BaseException | None]] | None:
+        """Do the works as one statement; None: they cannot be done so."""
+        turn = Turn()
+        if not all(work.offer(database, turn) for work in works):
+            return None
+        try:
+            began = time.perf_counter()
+            turn.run(database, self.service)
+            if turn.lasting:
+                self._spent = min(_LONGEST, time.perf_counter() - began)
+        except Unusual:
+            return None
+        return [(work.result(), None) for work in works]
+
     def _transact(self, database: Database, works: list[Work[Any]]) -> list[tuple[Any, BaseException | None]]:
         results: list[tuple[Any, BaseException | None]] = []
         db = database.db
         try:
-            for work in works:
-                if work.prepare is not None:
-                    work.prepare()
-                    work.prepare = None
+            database.keep(True)
             db.execute("begin immediate")
             for work in works:
                 try:

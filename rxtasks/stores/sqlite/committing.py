@@ -1,0 +1,81 @@
+"""Writing down what has become of claimed tasks, together with their events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.stores.base import Change
+from rxtasks.stores.sqlite.connection import Database
+from rxtasks.stores.sqlite.eventlog import event_rows
+from rxtasks.stores.sqlite.rows import change_row
+from rxtasks.stores.sqlite.turn import Turn
+from rxtasks.stores.sqlite.writer import Work
+
+__all__ = ["CommitWork"]
+
+
+class CommitWork(Work[list[int]]):
+    """Applies changes and keeps events. `numbers` has the row of each claim, by its token."""
+
+    def __init__(
+        self,
+        numbers: dict[int, int],
+        service: int,
+        changes: Sequence[Change],
+        events: Sequence[TaskEvent],
+        done: Callable[[list[int], BaseException | None], None],
+    ) -> None:
+        super().__init__(self._apply, self._settle)
+        self._numbers = numbers
+        self._service = service
+        self._changes = changes
+        self._events = events
+        self._told = done
+        self._rows: list[list[Any]] = []
+        self._log: list[list[Any]] = []
+
+    def prepare(self) -> int:
+        """Make the rows."""
+        if self._rows or self._log:
+            return 1
+        numbers = self._numbers
+        self._rows = [change_row(change, numbers.get(change.token, 0)) for change in self._changes]
+        by_id = {change.task_id: row[1] for change, row in zip(self._changes, self._rows, strict=True)}
+        self._log = [[by_id.get(task_id, 0), *rest] for task_id, *rest in event_rows(self._events)]
+        return 1
+
+    def offer(self, db: Database, turn: Turn) -> bool:
+        """Add them to the turn."""
+        turn.changes += self._rows
+        turn.events += self._log
+        return True
+
+    def result(self) -> list[int]:
+        """None was refused."""
+        return []
+
+    def _apply(self, db: Database) -> list[int]:
+        refused: list[int] = []
+        lost: set[int] = set()
+        if self._rows:
+            document = orjson.dumps(self._rows).decode()
+            refused = orjson.loads(db.one("refused", document))
+            lost = {row[1] for row in self._rows if row[0] in refused}
+            db.run("commit", document)
+        kept = [row for row in self._log if row[0] not in lost]
+        if kept:
+            db.run("events", orjson.dumps(kept).decode(), self._service)
+        return refused
+
+    def _settle(self, refused: list[int] | None, error: BaseException | None) -> None:
+        if error is None:
+            for change in self._changes:
+                if change.release:
+                    self._numbers.pop(change.token, None)
+            for token in refused or ():
+                self._numbers.pop(token, None)
+        self._told(refused or [], error)
