@@ -196,7 +196,10 @@ class TaskService(Displayed, ServiceView):
                 return StopReport()
             self._stopped = True
             self._forget_exit()
-        return engine.stop(force=force, timeout=timeout, waiting=waiting)
+        report = engine.stop(force=force, timeout=timeout, waiting=waiting)
+        if engine.durable is not None:
+            engine.durable.release()
+        return report
 
     def __enter__(self) -> Self:
         return self

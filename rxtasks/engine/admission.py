@@ -1,32 +1,24 @@
-"""Tasks come in, are looked up and are cancelled. Any thread."""
+"""Tasks come in and are looked up. Any thread."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rxtasks.clock import utc_from_us
-from rxtasks.engine.ending import info_of
 from rxtasks.engine.outlet import Sink
-from rxtasks.engine.parts import ANSWER, Parts
+from rxtasks.engine.tracking import Tracking
 from rxtasks.errors import (
     SettingsError,
-    TaskCancelled,
-    UnknownTask,
 )
-from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRequest
 from rxtasks.observe.tracker import TaskTracker
-from rxtasks.pool.words import CancelAsked
-from rxtasks.stores.base import Change, Claim, Envelope
-from rxtasks.wire.outcome import Outcome
+from rxtasks.stores.base import Envelope
 
 __all__ = ["Admission"]
 
 
-class Admission(Parts):
+class Admission(Tracking):
     """The part of an engine that takes tasks in."""
 
     def start(self, *, wait: bool = True) -> None:
@@ -75,7 +67,7 @@ class Admission(Parts):
         tracker = trackers.get(task_id)
         fresh = tracker is None
         if tracker is None:
-            tracker = trackers[task_id] = TaskTracker(task_id, name=envelope.name, control=self)
+            tracker = trackers[task_id] = self._new_tracker(task_id, envelope.name)
             if envelope.hold:
                 tracker.note_status(TaskStatus.CREATED)
                 self.outlet.created.add(task_id)
@@ -108,10 +100,6 @@ class Admission(Parts):
         if desk is not None:
             desk.work_for(tracker)
         return tracker
-
-    def _forget_tracker(self, task_id: str) -> TaskTracker | None:
-        self.outlet.created.discard(task_id)
-        return self.outlet.trackers.pop(task_id, None)
 
     def _has_been_queued(self, task_id: str) -> None:
         """A task that was created is waited for from now on."""
@@ -178,112 +166,3 @@ class Admission(Parts):
                 self._end_unstarted(claim, None)
                 self.store.delete(task_id)
             raise
-
-    def track(self, task_id: str, from_seq: int = 1) -> TaskTracker:
-        """Return the tracker of a task.
-
-        Raises:
-            UnknownTask: there is no such task.
-            LogTruncated: the events from `from_seq` are no longer held.
-        """
-        tracker = self.outlet.trackers.get(task_id)
-        if tracker is None:
-            reference = self.outlet.ended.get(task_id)
-            tracker = None if reference is None else reference()
-        if tracker is not None:
-            return tracker.resumed(from_seq)
-        record = self.store.get(task_id)
-        if record is None:
-            raise UnknownTask(task_id)
-        made = TaskTracker(task_id, name=record.name, control=self)
-        if not record.status.terminal:
-            made.note_status(record.status)
-            if record.status is TaskStatus.CREATED:
-                self.outlet.created.add(task_id)
-            tracker = self.outlet.trackers.setdefault(task_id, made)
-            if tracker is made and self._has_ended(task_id):
-                # It ended between the two looks, and nobody would settle this one.
-                self._forget_tracker(task_id)
-                return self.track(task_id, from_seq)
-            return tracker.resumed(from_seq)
-        at = record.finished_at or record.created_at
-        ended = StatusEvent(
-            task_id, 1, max(1, record.attempt), record.worker_id, at, record.status, record.result, record.error
-        )
-        made.observe(ended, batches=-1)  # published long ago: it comes with none of the batches to come
-        made.settle(Outcome(record.status, ["j", record.result], None, record.error))
-        return made
-
-    def _has_ended(self, task_id: str) -> bool:
-        """Say whether the store knows the end already: a tracker that is made after that is settled by nobody."""
-        record = self.store.get(task_id)
-        return record is None or record.status.terminal
-
-    def cancel(self, task_id: str, reason: str | None = None) -> bool:
-        """Ask for the task to be cancelled; False when it has ended.
-
-        Raises:
-            UnknownTask: there is no such task.
-        """
-        if not self._started:
-            return self._cancel_unstarted(task_id, reason)
-        answer = self._ask(lambda ticket: CancelAsked(ticket, task_id, reason, self.store.claim_one(task_id)))
-        if answer:
-            return True
-        if task_id not in self.outlet.trackers and self.store.get(task_id) is None:
-            raise UnknownTask(task_id)
-        return False
-
-    def cancel_quietly(self, task_id: str, reason: str | None = None) -> None:
-        """Ask for the task to be cancelled and wait for nothing; no error if it has ended or is not known."""
-        if self._started:
-            claim_one = self.store.claim_one
-            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id)), lambda _: None)
-
-    def withdraw(self, task_ids: Sequence[str], reason: str | None = None) -> list[bool]:
-        """Cancel the tasks that have not begun; return for each whether it was cancelled by this."""
-        if not task_ids or not self._started:
-            return [False for _ in task_ids]
-        answers: dict[str, bool] = {}
-        answered = threading.Event()
-        wanted, claim_one = dict.fromkeys(task_ids), self.store.claim_one
-
-        def ask(task_id: str) -> None:
-            def take(answer: bool | None) -> None:
-                answers[task_id] = bool(answer)
-                if len(answers) == len(wanted):
-                    answered.set()
-
-            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id), True), take)
-
-        for task_id in wanted:
-            ask(task_id)
-        if not answered.wait(ANSWER):
-            raise TimeoutError("the engine has not answered in time")
-        return [answers[task_id] for task_id in task_ids]
-
-    def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
-        claim = self.store.claim_one(task_id)
-        if claim is None:
-            if self.store.get(task_id) is None:
-                raise UnknownTask(task_id)
-            return False
-        event, error = self._end_unstarted(claim, reason)
-        tracker = self._forget_tracker(task_id)
-        if tracker is not None:
-            tracker.observe(event)
-            tracker.settle(Outcome(TaskStatus.CANCELLED, None, None, event.error, None, error))
-        self.delivery.publish([event], 200)
-        return True
-
-    def _end_unstarted(self, claim: Claim, reason: str | None) -> tuple[StatusEvent, TaskCancelled]:
-        """End a task as cancelled while no core runs; return its event, to be published, and the error."""
-        task_id = claim.envelope.task_id
-        error = TaskCancelled(reason)
-        info, now = info_of(error), self._clock.wall_us()
-        change = Change(
-            claim.token, task_id, TaskStatus.CANCELLED, claim.attempt, 0, 0, 0, 2, None, None, now, True, error=info
-        )
-        event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.CANCELLED, None, info)
-        self.store.commit([change], [event], lambda refused, failure: None)
-        return event, error

@@ -90,6 +90,8 @@ class Core(Losses):
         self._started = False
         self._moved = False
         self._requests: dict[int, list[tuple[str, int]]] = {}
+        #: Cancels of tasks that waited, by the batch in which they end.
+        self._written: dict[int, list[int]] = {}
         #: Cancels, by worker, that wait for what it has not begun to be taken back.
         self._crossing: dict[str, list[CancelAsked]] = {}
         self._commit_failures = 0
@@ -179,9 +181,15 @@ class Core(Losses):
         self.dispatcher.arrived()
 
     def _claimed(self, stimulus: Claimed) -> None:
-        self.recorder.hold_all(stimulus.claims)
+        claims, asked = stimulus.claims, stimulus.asked
+        self.recorder.hold_all(claims)
+        unwanted = [claim for claim in claims if claim.asked is not None]
+        if unwanted:
+            for claim in unwanted:
+                self.ender.cancelled(claim, claim.asked or None, self._now)
+            claims, asked = [claim for claim in claims if claim.asked is None], asked - len(unwanted)
         self.due_us = stimulus.next_due_us
-        self.dispatcher.claimed(stimulus.lane, stimulus.asked, stimulus.claims)
+        self.dispatcher.claimed(stimulus.lane, asked, claims)
         if self.pool.stopping:  # claimed as the stop came: nobody will run them
             for claim in self.dispatcher.empty():
                 self.ender.stopped(claim, self._now)
@@ -205,6 +213,8 @@ class Core(Losses):
         if requeued:
             self._moved = True
             self.dispatcher.arrived()
+        for ticket in self._written.pop(stimulus.batch, ()):
+            self._out.append(Answer(ticket, True))
         for worker_id, request_id in self._requests.pop(stimulus.batch, ()):
             self._out.append(SendCommand(worker_id, Reply(request_id)))
 
@@ -336,7 +346,12 @@ class Core(Losses):
 
     def _cancel_asked(self, stimulus: CancelAsked) -> None:
         answer = self._cancel(stimulus)
-        if answer is not None:
+        if answer is None:
+            return
+        if stimulus.claim is not None and self.recorder.durable:
+            # It has ended when that is written.
+            self._written.setdefault(self.recorder.next_batch, []).append(stimulus.ticket)
+        else:
             self._out.append(Answer(stimulus.ticket, answer))
 
     def _came_back(self, stimulus: TakenBack) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from rxtasks.clock import Clock
 from rxtasks.engine.boundary import Outlet
@@ -40,7 +40,7 @@ from rxtasks.pool.words import (
     TakeBack,
     TakenBack,
 )
-from rxtasks.stores.base import Claim, Store
+from rxtasks.stores.base import Claim, DurableStore, Store
 
 __all__ = ["Doing"]
 
@@ -66,7 +66,7 @@ class Doing(Host):
 
     def _claim_tasks(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
         if self.durable:
-            self._claim_later(do, outcomes)
+            self._claim_later(cast("DurableStore", self._store), do, outcomes)
             return
         try:
             claims = self._store.claim(do.lane, do.limit, self._clock.wall_us())
@@ -74,7 +74,7 @@ class Doing(Host):
         except StoreError as error:
             outcomes.append(ClaimFailed(do.lane, str(error)))
 
-    def _claim_later(self, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
+    def _claim_later(self, store: DurableStore, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
         """Claim from a store that has to wait for its disk: the answer comes in a later turn."""
 
         def done(claims: list[Claim], due_us: int | None, error: BaseException | None) -> None:
@@ -86,7 +86,7 @@ class Doing(Host):
             self.post(Claimed(do.lane, do.limit, claims, due_us))
 
         try:
-            self._store.claim_later(do.lane, do.limit, self._clock.wall_us(), done)
+            store.claim_later(do.lane, do.limit, self._clock.wall_us(), done)
         except StoreError as error:
             outcomes.append(ClaimFailed(do.lane, str(error)))
 

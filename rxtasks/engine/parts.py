@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
@@ -24,7 +24,7 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import Gone
 from rxtasks.reactive.subject import RxSubject, log_problem
-from rxtasks.stores.base import Store
+from rxtasks.stores.base import DurableStore, Store
 
 if TYPE_CHECKING:
     from rxtasks.isolation.inline import InlineDesk
@@ -55,6 +55,8 @@ class Parts(RxSubject[Any]):
         super().__init__()
         self.settings = settings
         self.store = store
+        #: The same, where it outlives this engine.
+        self.durable: DurableStore | None = cast("DurableStore", store) if store.durable else None
         self._clock = clock
         self._intake = intake
         self._echo = echo
@@ -75,6 +77,7 @@ class Parts(RxSubject[Any]):
         self.pool._flow = self.delivery
         self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
         self.core = Core(specs, settings)
+        self.core.recorder.durable = store.durable
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
         self.driver.live = intake.live
         self.driver.resolve = getattr(intake, "resolve", None)

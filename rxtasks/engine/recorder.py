@@ -65,6 +65,9 @@ class Recorder:
         #: Claims whose credit changed since the last grant.
         self._owed: dict[int, Claim] = {}
         self.full = False
+        #: The store outlives this engine: each batch that has events of a task names its claim, so that a late one is refused, and
+        #: the seq behind them, with which another engine would go on.
+        self.durable = False
 
     # -- claims --------------------------------------------------------------------------------------------------------
 
@@ -169,6 +172,8 @@ class Recorder:
                 size_taken += size
             # Used up only by an event that is taken: one that is refused leaves no gap.
             claim.next_seq = seq + 1
+            if self.durable:
+                (claim.change or self._change(claim)).next_seq = seq + 1
             size_taken += _SMALL
             events.append(event)
             sizes.append(size)
@@ -196,6 +201,8 @@ class Recorder:
             return f"task {events[0].task_id}: {error}"
         self._owed[token] = claim
         claim.next_seq = seq + len(events)
+        if self.durable:
+            (claim.change or self._change(claim)).next_seq = claim.next_seq
         batch = self._batch
         batch.events += events
         batch.sizes += sizes
@@ -352,6 +359,11 @@ class Recorder:
         change = claim.change or self._change(claim)
         change.checkpoint = checkpoint
         claim.restored = checkpoint
+        return self.next_batch
+
+    @property
+    def next_batch(self) -> int:
+        """The number of the batch that is being made."""
         return self._number + 1
 
     def _say(self, claim: Claim, status: TaskStatus, error: TaskErrorInfo | None, now: Now) -> StatusEvent:

@@ -127,4 +127,3 @@ class StoredIntake(Intake):
             if self._submitted.get(name) is not function:
                 self._submitted[name] = function
         return name, plan.name, plan.options
-

@@ -17,6 +17,7 @@ Rules for every store
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, Protocol
 
 import attrs
@@ -27,7 +28,7 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 
-__all__ = ["Change", "Claim", "Counts", "Ending", "Envelope", "Lane", "Store"]
+__all__ = ["Asked", "Change", "Claim", "Counts", "DurableStore", "Ending", "Envelope", "Lane", "Store"]
 
 
 @attrs.define(eq=False, repr=False)
@@ -71,6 +72,8 @@ class Claim:
     status: TaskStatus = TaskStatus.PENDING
     #: Last checkpoint, pickled.
     restored: bytes | None = None
+    #: Its cancel has been asked for: '' or the reason.
+    asked: str | None = None
     # -- the engine's notes; a store neither sets nor reads them --
     #: The worker that holds it (pool.state.WorkerState), None while none does.
     worker: Any = None
@@ -127,6 +130,18 @@ class Ending:
     error: TaskErrorInfo | None = None
 
 
+class Asked(Enum):
+    """What a store found when a task was to be cancelled."""
+
+    #: It waited, and is claimed for it.
+    CLAIMED = 1
+    #: An engine of this store object has it.
+    HELD = 2
+    #: Another service has it, and will be told.
+    ELSEWHERE = 3
+    ENDED = 4
+
+
 @attrs.frozen
 class Lane:
     """Which tasks a kind of worker takes: those that ask for its isolation or none, of its queues (None = every queue)."""
@@ -167,19 +182,6 @@ class Store(Protocol):
 
     def claim(self, lane: Lane, limit: int, now_us: int) -> list[Claim]:
         """Hand over at most `limit` due tasks that the lane takes, in order."""
-        ...
-
-    def claim_later(
-        self,
-        lane: Lane,
-        limit: int,
-        now_us: int,
-        done: Callable[[list[Claim], int | None, BaseException | None], None],
-    ) -> None:
-        """Do as claim without waiting for a disk, then call done(claims, when the next task is due, error or None).
-
-        Durable stores only.
-        """
         ...
 
     def claim_one(self, task_id: str) -> Claim | None:
@@ -236,4 +238,44 @@ class Store(Protocol):
 
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
+        ...
+
+
+class DurableStore(Store, Protocol):
+    """What an engine needs of a store that outlives it: nothing on the engine's own thread may wait for a disk."""
+
+    def claim_later(
+        self,
+        lane: Lane,
+        limit: int,
+        now_us: int,
+        done: Callable[[list[Claim], int | None, BaseException | None], None],
+    ) -> None:
+        """Do as claim without waiting for a disk, then call done(claims, when the next task is due, error or None)."""
+        ...
+
+    def cancel_later(
+        self,
+        task_id: str,
+        reason: str | None,
+        unbegun: bool,
+        done: Callable[[Asked | None, Claim | None, BaseException | None], None],
+    ) -> None:
+        """Write down that the task is to be cancelled, then call done(what was found or None, its claim if it waited,
+        error or None).
+
+        With `unbegun`, a task that an engine has is left alone, and what was found is told.
+        """
+        ...
+
+    def ending(self, task_id: str) -> Ending | None:
+        """Return how the task ended; None: it has not, or there is none."""
+        ...
+
+    def events(self, task_id: str, from_seq: int = 1, limit: int = 500) -> list[TaskEvent]:
+        """Return the task's events from `from_seq` on, in order: at least one if there is any, and not very many."""
+        ...
+
+    def release(self) -> None:
+        """Finish what was asked for and let go of the store's resources; the next call takes them again."""
         ...

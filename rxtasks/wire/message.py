@@ -288,7 +288,7 @@ class Dropped:
 
 @attrs.frozen
 class Request:
-    """A task asks for something durable and waits for the Reply: op "checkpoint" with the state as `Assignment.restored` has it."""
+    """A task asks for something durable and waits for the Reply: op "checkpoint" with the state (see Assignment.restored)."""
 
     request_id: int
     token: int

@@ -126,7 +126,9 @@ class Lane:
             size = len(exact)
             json = orjson.Fragment(exact)
         else:
-            form, blob, size = encode_value(value, "output", in_process=box.in_process, limit=box.max_payload, durable=box.durable)
+            form, blob, size = encode_value(
+                value, "output", in_process=box.in_process, limit=box.max_payload, durable=box.durable
+            )
             if form[0] == "j":
                 json = form[1]
             else:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from rxtasks.stores.base import Claim, Lane
+from rxtasks.stores.base import Asked, Claim, Lane
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.rows import OptionTexts, claim_from, lane_takes
 from rxtasks.stores.sqlite.turn import Turn
@@ -93,6 +93,23 @@ class Claiming:
         """Return the claim of this task if it waits, whatever for."""
         number = db.one("waiting_one", task_id)
         return None if number is None else self._hold(db, service, _read(db, [number]))[0]
+
+    def cancel(
+        self, db: Database, service: int, task_id: str, reason: str | None, unbegun: bool
+    ) -> tuple[Asked | None, Claim | None]:
+        """Write the wish down; return what was found, and the claim of a task that waited."""
+        found = db.rows("standing", task_id)
+        if not found:
+            return None, None
+        number, token, holder, ended = found[0]
+        if ended:
+            return Asked.ENDED, None
+        if not token:
+            db.run("ask_cancel", number, reason or "")
+            return Asked.CLAIMED, self._hold(db, service, _read(db, [number]))[0]
+        if not unbegun:
+            db.run("ask_cancel", number, reason or "")
+        return (Asked.HELD if holder == service else Asked.ELSEWHERE), None
 
     def _hold(self, db: Database, service: int, rows: Sequence[Any]) -> list[Claim]:
         if not rows:

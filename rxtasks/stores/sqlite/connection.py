@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -23,9 +22,7 @@ __all__ = ["Database"]
 _CHECKPOINT_PAGES = 4000
 #: KiB of pages kept in memory by a connection.
 _CACHE_KIB = 32 * 1024
-_TURN = (
-    "insert into turn (tasks, arguments, changes, events, claims, fence, service) values (?, ?, ?, ?, ?, ?, ?)"
-)
+_TURN = "insert into turn (tasks, arguments, changes, events, claims, fence, service) values (?, ?, ?, ?, ?, ?, ?)"
 
 
 class Database:
@@ -70,7 +67,7 @@ class Database:
             return row[0]
         return None
 
-    def rows(self, name: str, *values: Any) -> list[Sequence[Any]]:
+    def rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows."""
         return self.db.execute(self.queries[name], values).fetchall()
 

@@ -35,7 +35,9 @@ def listing(
     """Return at most `limit` records from behind the task `after`."""
     start = 0
     if after is not None:
-        start = reader.read(lambda db: _number(db.db.execute("select number from tasks where id = ?", (after,)).fetchall()))
+        start = reader.read(
+            lambda db: _number(db.db.execute("select number from tasks where id = ?", (after,)).fetchall())
+        )
     wanted: list[tuple[str, Any]] = [
         ("status = ?", None if status is None else str(status)),
         ("name = ?", name),
@@ -51,7 +53,7 @@ def listing(
     found: list[TaskRecord] = []
     while len(found) < limit:
         page = min(_PAGE, limit - len(found))
-        rows = reader.read(lambda db: db.db.execute(statement, (start, *values, page)).fetchall())  # noqa: B023
+        rows: list[Any] = reader.read(lambda db: db.db.execute(statement, (start, *values, page)).fetchall())  # noqa: B023
         found += [record_from(row, texts) for row in rows]
         if len(rows) < page:
             break

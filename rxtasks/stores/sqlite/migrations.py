@@ -5,6 +5,8 @@ The version is SQLite's `user_version`; `application_id` tells a file of ours fr
 
 from __future__ import annotations
 
+from typing import Any
+
 import apsw
 
 from rxtasks.errors import StoreError
@@ -48,5 +50,5 @@ def migrate(db: apsw.Connection, path: str) -> None:
 
 
 def _read(db: apsw.Connection, pragma: str) -> int:
-    value: int = db.execute(f"pragma {pragma}").fetchall()[0][0]
-    return value
+    value: Any = db.execute(f"pragma {pragma}").fetchall()[0][0]
+    return int(value)

@@ -42,7 +42,7 @@ select json_array(
     (select last from firsts),
     json((select json_group_array(json_array(
         number, id, name, function, form, coalesce(payload, (select payload from arguments a where a.number = t.number)),
-        options, created_us, trace, attempt, failures, crashes, interruptions, next_seq, status, checkpoint
+        options, created_us, trace, attempt, failures, crashes, interruptions, next_seq, status, checkpoint, cancel
     )) from (
         select * from tasks indexed by waiting where status = 'pending' and token = 0 and bucket = (select bucket from firsts)
         order by priority desc, number limit ?1
@@ -70,7 +70,7 @@ update meta set value = value + ?1 where name = 'fence' returning value
 -- name: claimed
 select json_group_array(json_array(
     t.number, t.id, t.name, t.function, t.form, coalesce(t.payload, (select payload from arguments a where a.number = t.number)),
-    t.options, t.created_us, t.trace, t.attempt, t.failures, t.crashes, t.interruptions, t.next_seq, t.status, t.checkpoint
+    t.options, t.created_us, t.trace, t.attempt, t.failures, t.crashes, t.interruptions, t.next_seq, t.status, t.checkpoint, t.cancel
 )) from json_each(?1) c join tasks t on t.number = c.value
 
 -- name: hold
@@ -80,6 +80,12 @@ from json_each(?1) c where tasks.number = c.value
 -- name: waiting_one
 select number from tasks
 where id = ?1 and token = 0 and status in ('created', 'pending', 'scheduled', 'blocked', 'retrying')
+
+-- name: standing
+select number, token, service, finished_us is not null from tasks where id = ?1
+
+-- name: ask_cancel
+update tasks set cancel = ?2 where number = ?1 and cancel is null
 
 -- name: refused
 select json_group_array(c.value ->> 0) from json_each(?1) c

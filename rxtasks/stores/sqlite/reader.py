@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import apsw
@@ -39,7 +39,7 @@ class Reader:
             except apsw.Error as error:
                 raise store_error(self._path, error) from error
 
-    def rows(self, name: str, *values: Any) -> list[Sequence[Any]]:
+    def rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows of a statement."""
         return self.read(lambda database: database.rows(name, *values))
 

@@ -113,7 +113,7 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
         ValueError, KeyError, TypeError: the row cannot be read.
     """
     (_, task_id, name, function, form, payload, options, created_us, trace) = row[:9]
-    (attempt, failures, crashes, interruptions, next_seq, status, checkpoint) = row[9:]
+    (attempt, failures, crashes, interruptions, next_seq, status, checkpoint, asked) = row[9:]
     envelope = Envelope(
         task_id, name, function, None, None, form, payload.encode(), texts.options(options), created_us, trace
     )
@@ -128,6 +128,7 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
         next_seq,
         TaskStatus(status),
         None if checkpoint is None else checkpoint.encode(),
+        asked,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
 from collections.abc import Callable, Sequence
 
@@ -14,7 +15,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Counts, Ending, Envelope, Lane
+from rxtasks.stores.base import Asked, Change, Claim, Counts, Ending, Envelope, Lane
 from rxtasks.stores.sqlite.claiming import Claiming, ClaimWork
 from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
@@ -25,7 +26,7 @@ from rxtasks.stores.sqlite.migrations import migrate
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.rows import OptionTexts, record_from
-from rxtasks.stores.sqlite.writer import Writer
+from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteStore"]
 
@@ -142,6 +143,21 @@ class SqliteStore:
         """Hand over this task if it waits, else return None."""
         return self._writer.ask(lambda db: self._claiming.claim_one(db, self._service, task_id))
 
+    def cancel_later(
+        self,
+        task_id: str,
+        reason: str | None,
+        unbegun: bool,
+        done: Callable[[Asked | None, Claim | None, BaseException | None], None],
+    ) -> None:
+        """Write down that the task is to be cancelled (see the contract)."""
+
+        def answer(found: tuple[Asked | None, Claim | None] | None, error: BaseException | None) -> None:
+            asked, claim = found or (None, None)
+            done(asked, claim, error)
+
+        self._writer.put(Work(lambda db: self._claiming.cancel(db, self._service, task_id, reason, unbegun), answer))
+
     def commit(
         self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
     ) -> None:
@@ -215,9 +231,9 @@ class SqliteStore:
             after=after,
         )
 
-    def events(self, task_id: str, from_seq: int = 1, limit: int = _PAGE) -> list[TaskEvent]:
+    def events(self, task_id: str, from_seq: int = 1, limit: int = _PAGE) -> builtins.list[TaskEvent]:
         """Return the task's events from `from_seq` on, at least one if there is any, of at most `limit` rows of the log."""
-        found: list[TaskEvent] = []
+        found: builtins.list[TaskEvent] = []
         for _, _, document in self._reader.rows("task_events", task_id, from_seq, limit):
             found += [event for event in events_from(task_id, document) if event.seq >= from_seq]
         return found
@@ -242,4 +258,3 @@ class SqliteStore:
             return db.changes > 0
 
         return self._writer.ask(run)
-

@@ -1,0 +1,156 @@
+"""Tasks are cancelled by their callers. Any thread.
+
+In a store that other processes share, a cancel is written down before anything else (`cancel_later`): then it survives
+whatever ends this process, and reaches whoever has the task.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from rxtasks.clock import utc_from_us
+from rxtasks.engine.ending import info_of
+from rxtasks.engine.parts import ANSWER, Parts
+from rxtasks.errors import StoreError, TaskCancelled, UnknownTask
+from rxtasks.lifecycle.events import StatusEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.observe.tracker import TaskTracker
+from rxtasks.pool.words import CancelAsked
+from rxtasks.reactive.subject import log_problem
+from rxtasks.stores.base import Asked, Change, Claim
+from rxtasks.wire.outcome import Outcome
+
+__all__ = ["Cancelling"]
+
+
+class Cancelling(Parts):
+    """The part of an engine that cancels."""
+
+    def cancel(self, task_id: str, reason: str | None = None) -> bool:
+        """Ask for the task to be cancelled; False when it has ended.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        if not self._started:
+            return self._cancel_unstarted(task_id, reason)
+        if self.durable is not None:
+            return self._cancel_stored(task_id, reason)
+        answer = self._ask(lambda ticket: CancelAsked(ticket, task_id, reason, self.store.claim_one(task_id)))
+        if answer:
+            return True
+        if task_id not in self.outlet.trackers and self.store.get(task_id) is None:
+            raise UnknownTask(task_id)
+        return False
+
+    def _cancel_stored(self, task_id: str, reason: str | None) -> bool:
+        answered = threading.Event()
+        answers: list[bool | BaseException] = []
+
+        def take(answer: bool | BaseException) -> None:
+            answers.append(answer)
+            answered.set()
+
+        self._cancel_later(task_id, reason, False, take)
+        if not answered.wait(ANSWER):
+            raise TimeoutError("the store has not answered in time")
+        (answer,) = answers
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def _cancel_later(
+        self, task_id: str, reason: str | None, unbegun: bool, take: Callable[[bool | BaseException], None]
+    ) -> None:
+        """Write the wish down, then see to it if the task is here; `take` is told whether it had not ended, or an error."""
+
+        def written(asked: Asked | None, claim: Claim | None, error: BaseException | None) -> None:
+            if error is not None:
+                take(error)
+            elif asked is None:
+                take(UnknownTask(task_id))
+            elif asked is Asked.ENDED:
+                take(False)
+            elif asked is Asked.ELSEWHERE:
+                take(not unbegun)
+            else:
+                self.driver.ask(
+                    lambda ticket: CancelAsked(ticket, task_id, reason, claim, unbegun),
+                    # Its end may be on its way into the store already.
+                    lambda answer: take(bool(answer)),
+                )
+
+        assert self.durable is not None
+        try:
+            self.durable.cancel_later(task_id, reason, unbegun, written)
+        except StoreError as error:
+            take(error)
+
+    def cancel_quietly(self, task_id: str, reason: str | None = None) -> None:
+        """Ask for the task to be cancelled and wait for nothing; no error if it has ended or is not known."""
+        if self._started and self.durable is not None:
+            self._cancel_later(task_id, reason, False, lambda answer: _note(task_id, answer))
+        elif self._started:
+            claim_one = self.store.claim_one
+            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id)), lambda _: None)
+
+    def withdraw(self, task_ids: Sequence[str], reason: str | None = None) -> list[bool]:
+        """Cancel the tasks that have not begun; return for each whether it was cancelled by this."""
+        if not task_ids or not self._started:
+            return [False for _ in task_ids]
+        answers: dict[str, bool] = {}
+        answered = threading.Event()
+        wanted, claim_one = dict.fromkeys(task_ids), self.store.claim_one
+
+        def ask(task_id: str) -> None:
+            def take(answer: bool | BaseException | None) -> None:
+                answers[task_id] = answer is True
+                if len(answers) == len(wanted):
+                    answered.set()
+
+            if self.durable is not None:
+                self._cancel_later(task_id, reason, True, take)
+                return
+            self.driver.ask(lambda ticket: CancelAsked(ticket, task_id, reason, claim_one(task_id), True), take)
+
+        for task_id in wanted:
+            ask(task_id)
+        if not answered.wait(ANSWER):
+            raise TimeoutError("the engine has not answered in time")
+        return [answers[task_id] for task_id in task_ids]
+
+    def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
+        claim = self.store.claim_one(task_id)
+        if claim is None:
+            if self.store.get(task_id) is None:
+                raise UnknownTask(task_id)
+            return False
+        event, error = self._end_unstarted(claim, reason)
+        tracker = self._forget_tracker(task_id)
+        if tracker is not None:
+            tracker.observe(event)
+            tracker.settle(Outcome(TaskStatus.CANCELLED, None, None, event.error, None, error))
+        self.delivery.publish([event], 200)
+        return True
+
+    def _forget_tracker(self, task_id: str) -> TaskTracker | None:
+        self.outlet.created.discard(task_id)
+        return self.outlet.trackers.pop(task_id, None)
+
+    def _end_unstarted(self, claim: Claim, reason: str | None) -> tuple[StatusEvent, TaskCancelled]:
+        """End a task as cancelled while no core runs; return its event, to be published, and the error."""
+        task_id = claim.envelope.task_id
+        error = TaskCancelled(reason)
+        info, now = info_of(error), self._clock.wall_us()
+        change = Change(
+            claim.token, task_id, TaskStatus.CANCELLED, claim.attempt, 0, 0, 0, 2, None, None, now, True, error=info
+        )
+        event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.CANCELLED, None, info)
+        self.store.commit([change], [event], lambda refused, failure: None)
+        return event, error
+
+
+def _note(task_id: str, answer: bool | BaseException) -> None:
+    if isinstance(answer, Exception) and not isinstance(answer, UnknownTask):
+        log_problem(f"task {task_id} could not be cancelled", answer)
