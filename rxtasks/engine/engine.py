@@ -109,7 +109,7 @@ class TaskEngine(Admission):
         task_id, now = request.task_id, self._clock.wall_us()
         event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.FAILED, None, info)
         try:
-            known = self.store.enqueue((refused(request, now),))[0] is not None
+            known = self.store.enqueue((refused(request, now, self.store.durable),))[0] is not None
             claim = None if known else self.store.claim_one(task_id)
         except RxTasksError:
             known, claim = False, None

@@ -270,7 +270,7 @@ def _due(options: TaskOptions, now_us: int) -> int:
     return now_us + int(options.delay * 1e6) if options.delay else 0
 
 
-def refused(request: TaskRequest, now_us: int) -> Envelope:
+def refused(request: TaskRequest, now_us: int, durable: bool = False) -> Envelope:
     """Return the envelope of a request that was refused, for its record: it names the task and cannot be run."""
     name = request.task if isinstance(request.task, str) else default_name(request.task)
     options = attrs.evolve(request.options or DEFAULT_OPTIONS, dedup_key=None, delay=None, run_at=None)
@@ -280,8 +280,8 @@ def refused(request: TaskRequest, now_us: int) -> Envelope:
         "refused",
         None,
         None,
-        "o",
-        ((), {}),
+        "t" if durable else "o",
+        b"[[],{}]" if durable else ((), {}),
         options,
         now_us,
         request.trace,

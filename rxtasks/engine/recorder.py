@@ -65,8 +65,8 @@ class Recorder:
         #: Claims whose credit changed since the last grant.
         self._owed: dict[int, Claim] = {}
         self.full = False
-        #: The store outlives this engine: each batch that has events of a task names its claim, so that a late one is refused, and
-        #: the seq behind them, with which another engine would go on.
+        #: The store outlives this engine: each batch that has events of a task names its claim, so that a late one is
+        #: refused, and the seq behind them, with which another engine would go on.
         self.durable = False
 
     # -- claims --------------------------------------------------------------------------------------------------------

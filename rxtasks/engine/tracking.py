@@ -70,6 +70,7 @@ class Tracking(Cancelling):
 
     def _track_stored(self, store: DurableStore, record: TaskRecord) -> TaskTracker:
         made = StoredTracker(record.task_id, store.events, name=record.name, control=self)
+        made.fill()  # the most of it here: the core has other work
         if not self._started or self.driver.forked or self.outlet.over.is_set():
             return self._fill(store, made, record)
         filled = threading.Event()

@@ -272,7 +272,7 @@ class DurableStore(Store, Protocol):
         """Return how the task ended; None: it has not, or there is none."""
         ...
 
-    def events(self, task_id: str, from_seq: int = 1, limit: int = 500) -> list[TaskEvent]:
+    def events(self, task_id: str, from_seq: int = 1) -> list[TaskEvent]:
         """Return the task's events from `from_seq` on, in order: at least one if there is any, and not very many."""
         ...
 

@@ -22,7 +22,10 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent, ValueRef
 from rxtasks.lifecycle.status import TaskStatus
 
-__all__ = ["event_rows", "events_from"]
+__all__ = ["ROW_EVENTS", "event_rows", "events_from"]
+
+#: Events in one row at most, so that a page of rows is bounded.
+ROW_EVENTS = 256
 
 
 def event_rows(events: Iterable[TaskEvent]) -> list[tuple[str, int, int, str]]:
@@ -31,7 +34,7 @@ def event_rows(events: Iterable[TaskEvent]) -> list[tuple[str, int, int, str]]:
     task_id, first, last = "", 0, 0
     run: list[list[Any]] = []
     for event in events:
-        if event.task_id != task_id:
+        if event.task_id != task_id or len(run) >= ROW_EVENTS:
             if run:
                 rows.append((task_id, first, last, orjson.dumps(run).decode()))
             task_id, first, run = event.task_id, event.seq, []

@@ -18,6 +18,7 @@ before, and who asked is answered after it.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -169,7 +170,7 @@ class Writer:
             return
         self._on_commit()
         for work, (value, failure) in zip(works, results, strict=True):
-            work.done(value, failure)
+            _tell(work, value, failure)
 
     def _take_turn(self, database: Database, works: list[Work[Any]]) -> list[tuple[Any, BaseException | None]] | None:
         """Do the works as one statement; None: they cannot be done so."""
@@ -208,4 +209,11 @@ class Writer:
         if isinstance(error, apsw.Error):
             error = store_error(self._path, error)
         for work in works:
-            work.done(value, error)
+            _tell(work, value, error)
+
+
+def _tell(work: Work[Any], value: Any, error: BaseException | None) -> None:
+    try:
+        work.done(value, error)
+    except Exception:  # the others wait for this thread, too
+        logging.getLogger("rxtasks").exception("what was to follow a commit failed")
