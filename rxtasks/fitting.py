@@ -86,7 +86,7 @@ def make_store(store: str | Store, *, retain: int, max_queue: int | None) -> Sto
             from rxtasks.stores.memory import MemoryStore
 
             return MemoryStore(retain=retain, max_queue=max_queue)
-        if store.startswith("sqlite:///"):
+        if store.startswith("sqlite:///") and len(store) > len("sqlite:///"):
             from rxtasks.stores.sqlite.store import SqliteStore
 
             return SqliteStore(os.path.abspath(store.removeprefix("sqlite:///")), max_queue=max_queue)

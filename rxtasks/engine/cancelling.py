@@ -147,7 +147,7 @@ class Cancelling(Parts):
             claim.token, task_id, TaskStatus.CANCELLED, claim.attempt, 0, 0, 0, 2, None, None, now, True, error=info
         )
         event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.CANCELLED, None, info)
-        self.store.commit([change], [event], lambda refused, failure: None)
+        self._commit_now(change, event)
         return event, error
 
 

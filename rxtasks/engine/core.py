@@ -153,6 +153,7 @@ class Core(Losses):
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
+            self.dispatcher.waits = self.recorder.requeueing
             for claim in self.dispatcher.turn(now, out, len(self.recorder.claims) + self._taken_over):
                 claim.worker = None
                 self.recorder.requeue(claim, now)

@@ -73,6 +73,8 @@ class Dispatcher:
         self._measured: dict[str, float] = {}
         self._options: dict[int, tuple[TaskOptions, dict[str, Any] | None]] = {}
         self.held = False
+        #: Tasks are on their way back into the store: what is claimed now would overtake them. Told when they are there.
+        self.waits = False
 
     # -- measures ------------------------------------------------------------------------------------------------------
 
@@ -162,6 +164,8 @@ class Dispatcher:
             if state.asking or state.ready:
                 continue
             if state.more:
+                if self.waits:
+                    continue
                 limit = self._room(state, workers)
                 if limit:
                     state.asking = True

@@ -119,7 +119,7 @@ class TaskEngine(Admission):
             return self.track(task_id)
         if claim is not None:
             change = Change(claim.token, task_id, TaskStatus.FAILED, 0, 0, 0, 0, 2, None, None, now, True, error=info)
-            self.store.commit([change], [event], lambda refused, failure: None)
+            self._commit_now(change, event)
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)
         name = request.task if isinstance(request.task, str) else default_name(request.task)

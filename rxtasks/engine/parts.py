@@ -14,9 +14,11 @@ from rxtasks.engine.intake import Intake
 from rxtasks.engine.outlet import ServiceOutlet
 from rxtasks.errors import (
     ServiceStopped,
+    StoreError,
     WorkerStartError,
 )
 from rxtasks.isolation.base import Setup
+from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.observe.bus import TaskEventBus
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
@@ -24,7 +26,7 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import Gone
 from rxtasks.reactive.subject import RxSubject, log_problem
-from rxtasks.stores.base import DurableStore, Store
+from rxtasks.stores.base import Change, DurableStore, Store
 
 if TYPE_CHECKING:
     from rxtasks.isolation.inline import InlineDesk
@@ -112,6 +114,26 @@ class Parts(RxSubject[Any]):
     def ended_by_itself(self) -> bool:
         """True when nobody stopped it and no worker is left or will come."""
         return isinstance(self.core.ender.stop_error, WorkerStartError) and not self._stopping
+
+    def _commit_now(self, change: Change, event: TaskEvent) -> None:
+        """Write the end of a task that no core has, and wait until it is written.
+
+        Raises:
+            StoreError: it could not be.
+        """
+        written = threading.Event()
+        failed: list[BaseException] = []
+
+        def done(_: list[int], error: BaseException | None) -> None:
+            if error is not None:
+                failed.append(error)
+            written.set()
+
+        self.store.commit([change], [event], done)
+        if not written.wait(ANSWER):
+            raise StoreError("the store has not answered in time")
+        if failed:
+            raise failed[0]
 
     def report(self, what: str, error: BaseException | None) -> None:
         """Note what went wrong with a subscriber: in the log and on the pool's stream."""

@@ -362,6 +362,11 @@ class Recorder:
         return self.next_batch
 
     @property
+    def requeueing(self) -> bool:
+        """True while the store has not been told yet of tasks that are to be claimed again, in their order."""
+        return self._batch.requeued or any([batch.requeued for batch in self._sent.values()])
+
+    @property
     def next_batch(self) -> int:
         """The number of the batch that is being made."""
         return self._number + 1

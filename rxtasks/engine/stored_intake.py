@@ -1,12 +1,13 @@
 """The intake of a durable store: tasks by name, arguments as JSON; and from the name of a stored task back to its function.
 
 A stored row names its function and nothing else: no module is imported and no attribute is looked up for it. A name is met by
-a function that was submitted here, or by a handler that is registered in this process; else a worker looks it up in the
+a handler that is registered in this process, or by a function that was submitted in it; else a worker looks it up in the
 registry that `modules=` filled there, and fails the task with UnknownHandler if it is not in that either.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -25,11 +26,6 @@ __all__ = ["StoredIntake"]
 
 class StoredIntake(Intake):
     """Makes envelopes that outlive this process, and resolves those that come back. Any thread."""
-
-    def __init__(self, *args: Any, **named: Any) -> None:
-        super().__init__(*args, **named)
-        #: Functions that were submitted here, by the name under which their tasks are stored.
-        self._submitted: dict[str, Callable[..., Any]] = {}
 
     def envelope(
         self,
@@ -103,9 +99,7 @@ class StoredIntake(Intake):
                 envelope.function, envelope.ref, envelope.blob = plan.key, plan.ref, plan.blob
 
     def _known(self, name: str) -> Plan | None:
-        function = self._submitted.get(name)
-        if function is None:
-            function = self._registry.find(name)
+        function = self._registry.find(name) or self._registry.noted(name)
         return None if function is None else self._planned(function)
 
     def _named(self, task: str | Callable[..., Any]) -> tuple[str, str, TaskOptions]:
@@ -124,6 +118,11 @@ class StoredIntake(Intake):
                     f"{function!r} cannot be stored: a durable store keeps tasks by the name of their function;"
                     " define it at the top of a module (with @task(...), to give it a name of its own)"
                 )
-            if self._submitted.get(name) is not function:
-                self._submitted[name] = function
+            if self._registry.noted(name) is not function and self._registry.note(name, function):
+                warnings.warn(
+                    f"{name} is not registered: only a process that has submitted it can run its stored tasks; put @task on"
+                    " it, and its module into modules=",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
         return name, plan.name, plan.options

@@ -53,6 +53,7 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Callable[..., Any]] = {}
+        self._noted: dict[str, Callable[..., Any]] = {}
 
     def add(self, function: Callable[..., Any], name: str | None = None, options: TaskOptions | None = None) -> Any:
         """Register `function` and return it, wrapped where it wants a TaskContext.
@@ -96,6 +97,19 @@ class Registry:
     def find(self, name: str) -> Callable[..., Any] | None:
         """Return the handler registered under exactly `name`, or None."""
         return self._handlers.get(name)
+
+    def note(self, name: str, function: Callable[..., Any]) -> bool:
+        """Remember a function that was given to a durable store under `name` without being registered.
+
+        Only this process finds it, by `noted`. Return whether the name is new.
+        """
+        fresh = name not in self._noted
+        self._noted[name] = function
+        return fresh
+
+    def noted(self, name: str) -> Callable[..., Any] | None:
+        """Return the function that was noted under exactly `name`, or None."""
+        return self._noted.get(name)
 
     def names(self) -> list[str]:
         """Return the names in order of registration."""

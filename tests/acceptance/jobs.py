@@ -124,3 +124,26 @@ def wait_or_note(gate: str | None, path: str) -> None:
     if gate is not None:
         wait_at(gate)
     note(path, "quick" if gate is None else "slow")
+
+
+def odd() -> Any:
+    """Return what JSON has no word for."""
+    return {"when": (1, {2, 3}), 4: b"five", "path": Path("/six")}
+
+
+def give_object() -> Any:
+    return object()
+
+
+def chat_then_wait(lines: int, gate: str, ctx: TaskContext) -> None:
+    for number in range(lines):
+        ctx.log.info("line {}", number)
+    wait_at(gate)
+
+
+def save_then_fail(path: str, ctx: TaskContext) -> Any:
+    """Save a checkpoint and fail; the next attempt returns it."""
+    if ctx.restored is not None:
+        return ctx.restored
+    ctx.checkpoint((1, {2, 3}))
+    return fail_until(path, 1)
