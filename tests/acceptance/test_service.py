@@ -36,10 +36,13 @@ from rxtasks import (
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, Gate, Recorder, recorded, service, started
 
+pytestmark = pytest.mark.filterwarnings("ignore:tests.acceptance.jobs:RuntimeWarning")
 
-@pytest.fixture
-def made() -> Iterator[TaskService]:
-    with service() as made:
+
+@pytest.fixture(params=["memory", "sqlite"])
+def made(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[TaskService]:
+    store = "memory" if request.param == "memory" else f"sqlite:///{tmp_path / 'tasks.db'}"
+    with service(store=store) as made:
         yield made
 
 
@@ -353,10 +356,10 @@ def test_map_names_the_item_that_failed(made: TaskService) -> None:
     assert "the source broke" in str(recorded(made.map(jobs.double, broken())).over().error)
 
 
-@pytest.mark.parametrize("items", [[1, 2, 3], (item for item in (1, 2, 3))], ids=["list", "generator"])
-def test_a_map_whose_items_would_be_one_task_says_so(made: TaskService, items: Any) -> None:
+@pytest.mark.parametrize("kind", [list, iter])
+def test_a_map_whose_items_would_be_one_task_says_so(made: TaskService, kind: Any) -> None:
     """E-06: with a dedup_key the second item has no task of its own, and nobody would tell of its result."""
-    failed = recorded(made.with_options(dedup_key="same", delay=60).map(jobs.double, items)).over()
+    failed = recorded(made.with_options(dedup_key="same", delay=60).map(jobs.double, kind([1, 2, 3]))).over()
     assert isinstance(failed.error, SettingsError) and "dedup_key" in str(failed.error)
 
 
