@@ -26,6 +26,7 @@ from rxtasks.view import ServiceView
 # The rooms that do the work, and reactivex with them, are imported when the first engine is made: importing this module
 # costs an application no more than its own names do.
 if TYPE_CHECKING:
+    from rxtasks.engine.corethread import CoreThread
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
     from rxtasks.observe.bus import TaskEventBus
@@ -117,31 +118,46 @@ class TaskService(Displayed, ServiceView):
         engine = self._engine
         return engine if engine is not None else self._new_engine()
 
-    def _new_engine(self) -> TaskEngine:
+    def _new_engine(self, *, starts: bool = False) -> TaskEngine:
+        """Return the engine, made now if there is none; with `starts` its workers' fork server loads meanwhile."""
+        from rxtasks.engine.corethread import CoreThread
+
+        with self._life:
+            if self._engine is None:
+                processes = any(spec.isolation == "process" for spec in self._specs)
+                thread = CoreThread(fork_server=processes and self._settings.fork_server)
+                try:
+                    if starts and processes:
+                        thread.begin()
+                    self._engine = self._make_engine(thread)
+                except BaseException:
+                    thread.abandon()
+                    raise
+            return self._engine
+
+    def _make_engine(self, thread: CoreThread) -> TaskEngine:
         from rxtasks.engine.engine import TaskEngine
         from rxtasks.engine.intake import Intake
         from rxtasks.observe.echo import Echo
 
-        with self._life:
-            if self._engine is None:
-                self._engine = TaskEngine(
-                    self._specs,
-                    self._store,
-                    settings=self._settings,
-                    setup=self._setup,
-                    intake=Intake(
-                        self._specs,
-                        self._modules,
-                        self._clock,
-                        puts=self._puts,
-                        max_payload=self._settings.max_payload,
-                    ),
-                    clock=self._clock,
-                    echo=Echo(self._echo_level),
-                    retain=self._retain,
-                    on_start=self._on_start,
-                )
-            return self._engine
+        return TaskEngine(
+            self._specs,
+            self._store,
+            settings=self._settings,
+            setup=self._setup,
+            intake=Intake(
+                self._specs,
+                self._modules,
+                self._clock,
+                puts=self._puts,
+                max_payload=self._settings.max_payload,
+            ),
+            clock=self._clock,
+            thread=thread,
+            echo=Echo(self._echo_level),
+            retain=self._retain,
+            on_start=self._on_start,
+        )
 
     def _on_start(self) -> None:
         # Not atexit itself, which keeps a place for each entry that it was ever given.
@@ -170,7 +186,7 @@ class TaskService(Displayed, ServiceView):
                 self._stopped = False
                 self._engine = None
                 self._store.reopen()
-        self._engine_now().start()
+        self._new_engine(starts=True).start()
         return self
 
     def stop(self, *, force: bool = False, timeout: float | None = None) -> StopReport:

@@ -188,6 +188,7 @@ class TaskEngine(Admission):
             self.driver.post(StopAsked(force, int(drain * 1e9), fate))
             self.outlet.over.wait(max(0.0, end - time.monotonic()))
         else:
+            self.driver.thread.abandon()
             self.store.close()
             self.outlet.finished(None)
         if not first:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
 from rxtasks.engine.core import Core
+from rxtasks.engine.corethread import CoreThread
 from rxtasks.engine.driver import Driver
 from rxtasks.engine.intake import Intake
 from rxtasks.engine.outlet import ServiceOutlet
@@ -47,6 +48,7 @@ class Parts(RxSubject[Any]):
         setup: Setup,
         intake: Intake,
         clock: Clock,
+        thread: CoreThread,
         echo: Echo,
         retain: int,
         on_start: Callable[[], None] | None = None,
@@ -75,7 +77,7 @@ class Parts(RxSubject[Any]):
         self.pool._flow = self.delivery
         self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
         self.core = Core(specs, settings)
-        self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
+        self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
         self.driver.live = intake.live
         self.driver.find_object = intake.puts.find
         intake.puts.on_gone = self._gone

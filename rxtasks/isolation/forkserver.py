@@ -66,6 +66,14 @@ class ForkServer:
         self._environment: dict[bytes, bytes] = {}
         self._lost = 0
 
+    def begin(self) -> None:
+        """Start the server, if there is none and one is wanted; it is ready when it answers to the first fork."""
+        if self._wanted and self._sock is None:
+            try:
+                self._start()
+            except (OSError, ValueError):
+                self._lose()
+
     def fork(self, channel: int, tokens: int, passing: int, out: int, err: int) -> Sibling | None:
         """Return a new worker with these descriptors; None where it has to be started in another way.
 
