@@ -69,8 +69,9 @@ class Doing(Host):
             outcomes.append(ClaimFailed(do.lane, str(error)))
 
     def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
-        worker = make_worker(do.worker_id, do.spec, self, self._receiver)
         try:
+            # The first of its kind is imported here: that too needs a descriptor.
+            worker = make_worker(do.worker_id, do.spec, self, self._receiver)
             worker.spawn()
         except OSError as error:
             outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))

@@ -135,6 +135,7 @@ class TaskEngine(Admission):
 
         Raises:
             WorkerStartError: a worker could not start; the engine is stopped then.
+            ServiceStopped: the engine has stopped, or failed meanwhile.
             OSError, RuntimeError: no descriptor or no thread can be had; it has not been started.
         """
         with self._life:
@@ -156,6 +157,8 @@ class TaskEngine(Admission):
         if error is not None:
             self.stop(force=True)
             raise WorkerStartError(f"a worker could not start: {error}")
+        if self.driver.failed is not None:
+            raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
 
     def stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
         """Stop: what runs may finish within `timeout` seconds (None: drain_timeout), unless `force`.
