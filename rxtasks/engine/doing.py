@@ -72,6 +72,9 @@ class Doing(Host):
         try:
             # The first of its kind is imported here: that too needs a descriptor.
             worker = make_worker(do.worker_id, do.spec, self, self._receiver)
+            former = self.workers.get(do.heir_of or "")
+            if former is not None:
+                worker.preload = former.loaded
             worker.spawn()
         except OSError as error:
             outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))

@@ -102,6 +102,9 @@ class Worker(RxSubject[Any]):
         self.spec = spec
         self._host = host
         self.pid: int | None = None
+        #: Names of the modules whose functions it was sent, and of those that it imports before it is ready.
+        self.loaded: frozenset[str] = frozenset()
+        self.preload: frozenset[str] = frozenset()
 
     @property
     def events(self) -> Observable[Any]:

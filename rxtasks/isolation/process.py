@@ -124,7 +124,7 @@ class ProcessWorker(Worker):
         self._outputs.on_rest = self._rest
         self._outputs.awaits = self._awaits
         channel.on_blocked = self._blocked
-        channel.send(configure(self, host, sys_path=list(sys.path)))
+        channel.send(configure(self, host, sys_path=list(sys.path), preload=sorted(self.preload)))
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
         if handle.pidfd >= 0:
             host.watch(handle.pidfd, selectors.EVENT_READ, self._exited)
@@ -145,6 +145,8 @@ class ProcessWorker(Worker):
         try:
             for define in defines:
                 channel.send(define)
+                if define.ref is not None:
+                    self.loaded |= {define.ref.partition(":")[0]}
             channel.tokens(len(tasks))
             channel.send(Assign(tasks))
         except PayloadError as error:

@@ -9,9 +9,10 @@
                                        │
                                        └──> the worn one gives back what it has not begun, ends what it runs, and leaves
 
-So the pool has never fewer workers than it wants, and no task waits for a start. It has few more: one worker in eight is on
-its way in or out at a time (at least one in all), however many are worn at once: while one that is to leave runs a long
-task, others wait for their turn, and work on.
+So the pool has never fewer workers than it wants, and no task waits for a start, nor for imports that the worn worker has
+done already: its successor does them before it is ready. It has few more: one worker in eight is on its way in or out at a
+time (at least one in all), however many are worn at once: while one that is to leave runs a long task, others wait for
+their turn, and work on.
 
 Where a worker is above max_memory after its first attempt already, and its successor too, replacing it does not help: then
 there are 1, 2, 4 .. 60 s between two of them, unless it has grown by half meanwhile.

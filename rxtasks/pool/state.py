@@ -103,15 +103,15 @@ class PoolState:
             return
         place.worker_id = self._make(place, now, out)
 
-    def _make(self, place: Place, now: Now, out: list[Instruction]) -> str:
-        """Make a worker of the place's kind; return its id."""
+    def _make(self, place: Place, now: Now, out: list[Instruction], *, heir_of: str | None = None) -> str:
+        """Make a worker of the place's kind, which is to take over from another one; return its id."""
         worker_id = self.spares.pop()
         worker = WorkerState(worker_id, place.spec, self.lane_of(place.spec), now.wall_us)
         worker.lasts = self.recycling.lifetime(place.spec)
         self.workers[worker_id] = worker
         self.timers.at(now.mono_ns + int(self.settings.start_timeout * 1e9), "start", worker_id)
         out.append(self.announce("started", worker, now))
-        out.append(SpawnWorker(worker_id, place.spec))
+        out.append(SpawnWorker(worker_id, place.spec, heir_of))
         return worker_id
 
     def recycle(self, now: Now, out: list[Instruction]) -> None:
@@ -121,7 +121,7 @@ class PoolState:
             if not self.spares:
                 self.timers.at(now.mono_ns, "recycle", place.number)
                 return
-            place.successor = self._make(place, now, out)
+            place.successor = self._make(place, now, out, heir_of=place.worker_id)
 
     def on_ready(self, worker: WorkerState, pid: int, now: Now, out: list[Instruction]) -> WorkerState | None:
         """The worker has said that it can take work; return the one that it takes over from, if any."""

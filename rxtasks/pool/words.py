@@ -300,6 +300,8 @@ class SpawnWorker(NamedTuple):
 
     worker_id: str
     spec: WorkerSpec
+    #: The worker that it is to take over from: what that one has loaded is loaded before it is ready. None: nobody.
+    heir_of: str | None = None
 
 
 class SendAssign(NamedTuple):

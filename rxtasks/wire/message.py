@@ -98,6 +98,9 @@ class Configure:
     sys_path: list[str] = attrs.field(factory=list)
     #: Modules to import before ready.
     modules: list[str] = attrs.field(factory=list)
+    #: Modules to import before ready as well, if they can be: the worker that this one takes over from was sent functions
+    #: of theirs, and the first task of each is not to wait for that again.
+    preload: list[str] = attrs.field(factory=list)
     #: cloudpickle of (function, args), called before ready; None = none.
     initializer: bytes | None = None
     #: Tasks that may run at once (async handlers).

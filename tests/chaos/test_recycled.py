@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rxtasks import TaskService, WorkerEvent, WorkerInfo, WorkerSpec, iterate
+from rxtasks import TaskService, UnknownHandler, WorkerEvent, WorkerInfo, WorkerSpec, iterate
 from tests.chaos.handlers import (
     add,
     block_once,
@@ -374,3 +376,53 @@ def test_workers_killed_while_they_are_recycled(tmp_path: Path) -> None:
             attempts = 1 + record.crashes + record.interruptions
             assert attempts == record.attempt
             assert 1 <= started[number] <= attempts
+
+
+_SLOW_TO_IMPORT = """
+import os
+from rxtasks import current_task
+
+if os.path.exists({broken!r}):
+    raise ImportError("not any more")
+FOR_A_TASK = current_task() is not None
+
+def look():
+    return os.getpid(), FOR_A_TASK
+
+def spoil():
+    open({broken!r}, "w").close()
+"""
+
+
+@pytest.fixture
+def slow_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give a module that knows for whom it was imported, and that cannot be imported after its spoil()."""
+    name = "slow_to_import"
+    (tmp_path / f"{name}.py").write_text(_SLOW_TO_IMPORT.format(broken=str(tmp_path / "broken")))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(name)
+    del sys.modules[name]
+
+
+def test_a_successor_has_imported_what_the_worn_one_had(slow_module: Any) -> None:
+    """W-11: no task waits for that again: the imports are done before it takes over, by every one in turn."""
+    with service(1, max_tasks=1) as (tasks, witness):
+        first, for_a_task = tasks.submit(slow_module.look).result(LONG)
+        assert for_a_task
+        seen = {first}
+        for count in range(1, 4):
+            _wait(witness, "replaced", count)
+            pid, for_a_task = tasks.submit(slow_module.look).result(LONG)
+            assert not for_a_task
+            seen.add(pid)
+        assert len(seen) == 4
+
+
+def test_an_import_that_fails_is_no_failure_of_the_successor(slow_module: Any) -> None:
+    """W-11, R26: it takes over; the task that needs the module says why it cannot be imported."""
+    with service(1, max_tasks=1) as (tasks, witness):
+        tasks.submit(slow_module.spoil).result(LONG)
+        _wait(witness, "replaced")
+        with pytest.raises(UnknownHandler, match="not any more"):
+            tasks.submit(slow_module.look).result(LONG)
+        assert tasks.submit(add, 1, 1).result(LONG) == 2
