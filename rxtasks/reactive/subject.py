@@ -36,6 +36,7 @@ from reactivex.observer import AutoDetachObserver
 from reactivex.subject import Subject
 
 from rxtasks.errors import QueueFull
+from rxtasks.reactive.notiterable import NotIterable
 
 __all__ = ["PENDING_LIMIT", "Report", "RxSubject", "Target", "log_problem", "name_of"]
 
@@ -224,7 +225,7 @@ _LAZY: Final[dict[str, Callable[[RxSubject[Any]], Any]]] = {
 }
 
 
-class RxSubject(Subject[_T]):
+class RxSubject(NotIterable, Subject[_T]):
     """A Subject whose observers cannot hurt each other or the emitter; see the module.
 
     Subclasses whose input differs from their output (an engine takes requests and gives events) override on_next and
