@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -180,6 +181,24 @@ class TaskEngine(Admission):
         finally:
             if first:
                 self._reported.set()
+
+    def stop_later(self, finish: bool) -> None:
+        """Stop, with `finish` once everything that was submitted has ended; waits for nothing.
+
+        A finalizer calls it, wherever the interpreter stands: it takes no lock and starts no thread, the core does.
+        """
+        if not self.driver.forked:
+            self.driver.call(lambda: self._stop_beside(finish))
+
+    def _stop_beside(self, finish: bool) -> list[Any]:
+        def stop() -> None:
+            if finish:
+                self.wait_idle()
+            self.stop()
+
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending
+            threading.Thread(target=stop, name="rxtasks-stop", daemon=True).start()
+        return []
 
     def _stop_now(self, first: bool, force: bool, drain: float, end: float, waiting: str | None) -> StopReport:
         unfinished = tuple(self.outlet.trackers)
