@@ -15,12 +15,12 @@ import attrs
 
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
-from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError, UnknownTask
 from rxtasks.fitting import make_modules, make_puts, make_setup, make_specs, make_store
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.text import counted
 from rxtasks.view import ServiceView
 
 # The rooms that do the work, and reactivex with them, are imported when the first engine is made: importing this module
@@ -41,7 +41,7 @@ __all__ = ["ServiceView", "TaskService"]
 _EXITS = ("finish", "drain", "force")
 
 
-class TaskService(Displayed, ServiceView):
+class TaskService(ServiceView):
     """Runs tasks in workers and shows everything that they do.
 
     Args:
@@ -105,6 +105,13 @@ class TaskService(Displayed, ServiceView):
         #: Stops it when it is dropped, or at the end of the interpreter; gone when it is stopped before.
         self._at_exit: weakref.finalize[..., TaskService] | None = None
         super().__init__(None, {})
+
+    def __repr__(self) -> str:
+        engine = self._engine
+        if engine is not None and engine.started:
+            return f"<{type(self).__name__} {engine.pool.in_words()}>"
+        kinds = " and ".join(counted(spec.count, f"{spec.isolation} worker") for spec in self._specs)
+        return f"<{type(self).__name__} not started: {kinds or 'no workers'}>"
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 

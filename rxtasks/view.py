@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.task import TaskRequest
@@ -31,7 +32,7 @@ class Submitting(Protocol):
     def _slots(self) -> int: ...
 
 
-class ServiceView:
+class ServiceView(Displayed):
     """A service seen with options: its submits carry them. `with_options` makes one."""
 
     def __init__(self, service: Submitting | None, changes: dict[str, Any]) -> None:
@@ -39,6 +40,9 @@ class ServiceView:
         #: None: it is a service itself. Not a reference to itself, so that one which is dropped goes at once.
         self._behind = service
         self._changes = changes
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._service!r} with {self._changes}>"
 
     @property
     def _service(self) -> Submitting:

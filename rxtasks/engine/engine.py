@@ -19,6 +19,7 @@ from typing import Any
 from reactivex import Observable
 
 from rxtasks.clock import utc_from_us
+from rxtasks.displayed import Displayed
 from rxtasks.engine.admission import Admission
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
@@ -52,11 +53,14 @@ __all__ = ["TaskEngine"]
 _BEYOND = 10.0
 
 
-class TaskEngine(Admission):
+class TaskEngine(Displayed, Admission):
     """One start-to-stop life: an observer of task requests, an observable of all task events.
 
     Made by TaskService; each start of a service has a new one.
     """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.pool!r}>"
 
     # -- Rx ------------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from rxtasks.engine.engine import TaskEngine
+from rxtasks.futures.executor import TaskExecutor
 from rxtasks.jupyter.card import Card
 from rxtasks.jupyter.cards import card_of
 from rxtasks.jupyter.frontend import VIEW, make_widget, show, static
@@ -19,6 +21,7 @@ from rxtasks.jupyter.recording import Recording
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.service import TaskService
+from rxtasks.view import ServiceView
 
 __all__ = ["Desk"]
 
@@ -37,6 +40,7 @@ class Desk:
 
     def bundle(self, thing: Any) -> dict[str, Any]:
         """Return the picture of `thing` by MIME type: text, HTML, and a live widget where it still changes."""
+        thing = _shown(thing)
         card = card_of(thing)
         if card.over:
             return static(card)
@@ -54,6 +58,7 @@ class Desk:
 
     def view_of(self, thing: Any) -> LiveView:
         """Return the live view of a tracker, pool or service: the same one as long as that is not over."""
+        thing = _shown(thing)
         view = self._views.get(thing)
         if view is None or view.over:
             view = self._views[thing] = LiveView(_look_at(thing))
@@ -93,6 +98,15 @@ class Desk:
     def recording_of(self, service: TaskService) -> Recording | None:
         """Return the recording of `service`, None if there is none."""
         return self._recordings.get(service)
+
+
+def _shown(thing: Any) -> Any:
+    """Return what is shown of `thing`: of a view and an executor the service behind it, of an engine its pool."""
+    if isinstance(thing, ServiceView):
+        return thing._service
+    if isinstance(thing, TaskExecutor):
+        return thing.service
+    return thing.pool if isinstance(thing, TaskEngine) else thing
 
 
 def _look_at(thing: Any) -> Callable[[], Card]:
