@@ -141,8 +141,10 @@ def watch(thing: Any, *, title: str | None = None, total: int | None = None) -> 
         total: how many values an observable will emit; a map whose iterables have a length knows.
 
     Raises:
-        SettingsError: it is no observable.
+        SettingsError: it is no observable, or `total` no number of values.
     """
+    if total is not None and (isinstance(total, bool) or not isinstance(total, int) or total < 0):
+        raise SettingsError(f"watch: total is a whole number from 0, not {total!r}")
     if isinstance(thing, TaskTracker | ServiceView | TaskExecutor | WorkerPool):
         _DESK.watch(_DESK.view_of(thing))
         return None

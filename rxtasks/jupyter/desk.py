@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rxtasks.engine.engine import TaskEngine
+from rxtasks.errors import UnknownTask
 from rxtasks.futures.executor import TaskExecutor
 from rxtasks.jupyter.card import Card
 from rxtasks.jupyter.cards import card_of
@@ -91,7 +92,7 @@ class Desk:
         """Return the recording of `service`, which goes on with its current start; made if there is none."""
         recording = self._recordings.get(service)
         if recording is None:
-            recording = self._recordings[service] = Recording(limit)
+            recording = self._recordings[service] = Recording(limit, _names_in(weakref.ref(service)))
         recording.follow(service.events)
         return recording
 
@@ -113,6 +114,17 @@ def _look_at(thing: Any) -> Callable[[], Card]:
     if isinstance(thing, TaskService | WorkerPool):
         return _look_weakly(weakref.ref(thing))
     return lambda: card_of(thing)
+
+
+def _names_in(reference: weakref.ref[TaskService]) -> Callable[[str], str]:
+    def name_of(task_id: str) -> str:
+        service = reference()
+        try:
+            return "" if service is None else service.get(task_id).name
+        except UnknownTask:
+            return ""
+
+    return name_of
 
 
 def _look_weakly(reference: weakref.ref[Any]) -> Callable[[], Card]:

@@ -55,10 +55,9 @@ def tasks_frame(service: TaskService, filters: dict[str, Any], limit: int | None
 
 def attempts_frame(service: TaskService, recording: Recording | None) -> Any:
     """Return a DataFrame with a row for each attempt, in the order of their starts."""
-    names: dict[str, str] = {}
     rows = [
         (
-            *(attempt.task_id, _name(service, attempt.task_id, names), attempt.attempt, attempt.worker_id),
+            *(attempt.task_id, attempt.name, attempt.attempt, attempt.worker_id),
             *(attempt.outcome, attempt.started, attempt.finished, attempt.seconds, attempt.error),
         )
         for attempt in _attempts(service, recording)
@@ -73,7 +72,6 @@ def timeline_chart(service: TaskService, recording: Recording | None, limit: int
     left_out, attempts = max(0, len(attempts) - limit), attempts[-limit:]
     origin = min((attempt.started for attempt in attempts), default=datetime.now(UTC))
     lanes: dict[str, str] = {}
-    names: dict[str, str] = {}
     now = datetime.now(UTC)
     values = [
         {
@@ -84,7 +82,7 @@ def timeline_chart(service: TaskService, recording: Recording | None, limit: int
             "end": ((attempt.finished or now) - origin).total_seconds(),
             "seconds": attempt.seconds,
             "task": attempt.task_id,
-            "name": _text(_name(service, attempt.task_id, names).rpartition(":")[2]),
+            "name": _text(attempt.name.rpartition(":")[2]),
             "attempt": attempt.attempt,
             "outcome": attempt.outcome,
             "error": _text(attempt.error),
@@ -166,19 +164,8 @@ def _last_attempt(record: TaskRecord, started: datetime) -> Attempt:
         None if runs else record.finished_at or started,
         record.status.value,
         "" if record.error is None else str(record.error),
+        record.name,
     )
-
-
-def _name(service: TaskService, task_id: str, names: dict[str, str]) -> str:
-    """Return the name of a task, "" if it is no longer known."""
-    name = names.get(task_id)
-    if name is None:
-        try:
-            name = service.get(task_id).name
-        except UnknownTask:
-            name = ""
-        names[task_id] = name
-    return name
 
 
 def _text(text: str) -> str:

@@ -66,6 +66,18 @@ def test_types_do_not_depend_on_what_ran(tmp_path: Any) -> None:
         gate.open()
 
 
+def test_a_recorded_attempt_keeps_the_name_of_its_task() -> None:
+    """N-01: though the service has forgotten the task (retain) by then."""
+    with service(retain=2) as made:
+        rxj.record(made)
+        for text in "abcdef":
+            made.submit(len, text).result(SOON)
+            assert made.flush(SOON)
+        assert 2 == len(rxj.frame(made))
+        assert ["builtins:len"] * 6 == rxj.attempts(made).name.tolist()
+        assert ["len"] * 6 == [value["name"] for value in rxj.timeline(made).to_dict()["data"]["values"]]
+
+
 def test_an_executor_is_taken_for_its_service() -> None:
     """N-01, N-03: what ran through it, as tables and as a chart."""
     with TaskExecutor(1, isolation="thread", echo=None) as executor:
@@ -96,6 +108,7 @@ def test_anything_else_is_refused(call: Any) -> None:
         (lambda made: rxj.frame(made, status="over"), "there is no status 'over'"),
         (lambda made: rxj.timeline(made, limit=0), "timeline: limit"),
         (lambda made: rxj.record(made, limit=True), "record: limit"),
+        (lambda made: rxj.watch(made.map(len, ["a"]), total="1"), "watch: total"),
     ],
 )
 def test_a_wrong_number_or_filter_is_named(call: Any, words: str) -> None:
