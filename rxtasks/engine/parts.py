@@ -86,6 +86,8 @@ class Parts(RxSubject[Any]):
             from rxtasks.isolation.inline import InlineDesk
 
             self._desk = self.driver.desk = InlineDesk()
+        #: What must not be collected as long as the engine runs.
+        self.keeps: object = None
         self._life = threading.Lock()
         self._started = False
         self._stopping = False

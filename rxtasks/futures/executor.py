@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError
 from rxtasks.futures.calls import Calls
 from rxtasks.futures.future import ExecutorFuture
@@ -49,7 +50,7 @@ _MOST_THREADS = 32
 _MOST_KNOWN = 256
 
 
-class TaskExecutor(Executor):
+class TaskExecutor(Displayed, Executor):
     """Runs calls in workers and returns their futures.
 
     The workers start with the first submit. At the end of `with`, at shutdown() and at the end of the interpreter all
@@ -103,6 +104,9 @@ class TaskExecutor(Executor):
             **settings,
         )
         self._begin(service, {"max_crashes": max_crashes}, owned=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.service!r}>"
 
     @classmethod
     def over(cls, view: ServiceView) -> TaskExecutor:
