@@ -17,7 +17,7 @@ Rules for every store
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, final
 
 import attrs
 
@@ -30,6 +30,7 @@ from rxtasks.lifecycle.task import TaskRecord
 __all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store"]
 
 
+@final
 @attrs.define(eq=False, repr=False)
 class Envelope:
     """The part of a task that never changes. Not frozen for speed; nobody changes it."""
@@ -52,8 +53,11 @@ class Envelope:
     hold: bool = False
     #: Objects that were put and that the arguments refer to (wire.handle.Put); they live as long as this.
     puts: tuple[Any, ...] = ()
+    #: The store's own sequence of arrival, which a store may note here; nobody else reads it.
+    number: int = 0
 
 
+@final
 @attrs.define(eq=False, repr=False)
 class Claim:
     """A task in the hands of one engine: what it was when it was claimed, and the engine's own notes from then on."""

@@ -220,7 +220,7 @@ class Checker:
         places: Counter[str] = Counter(claim.envelope.task_id for claim in ready)
         for worker in sim.core.pool.workers.values():
             places.update(claim.envelope.task_id for claim in worker.assigned.values())
-        for task_id, row in sim.store._rows.items():
+        for task_id, row in sim.store.rows():
             if task_id in self.stolen:
                 continue
             count = places[task_id]
@@ -260,7 +260,7 @@ class Checker:
                 continue
             if sim.workers[worker.worker_id].told_broken:
                 continue
-            for task_id, row in sim.store._rows.items():
+            for task_id, row in sim.store.rows():
                 options = row.options
                 due = row.status is TaskStatus.PENDING or (row.due_us and row.due_us <= sim.wall_us)
                 waits = not row.token and not row.status.terminal and row.status is not TaskStatus.CREATED
@@ -287,7 +287,7 @@ class Checker:
     def unfinished(self) -> list[str]:
         """Return the tasks that have not ended, and how they stand."""
         left = [i for i in self.tasks if i not in self.outcomes and i not in self.stolen]
-        rows = self._sim.store._rows
+        rows = dict(self._sim.store.rows())
         return [f"{i}: {rows[i].status}" for i in left if rows[i].status is not TaskStatus.CREATED]
 
     @property
@@ -310,7 +310,7 @@ class Checker:
         _require(sim.quiet, "finished before everything was committed")
         _require(not sim.core.recorder.claims, "finished with claims in hand")
         _require(not sim.core.pool.workers, "finished with workers alive")
-        for task_id, row in sim.store._rows.items():
+        for task_id, row in sim.store.rows():
             if task_id not in self.stolen:
                 _require(not row.token, "{} is left held", task_id)
         if not sim.core.ender.keep:

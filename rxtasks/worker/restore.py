@@ -140,4 +140,3 @@ def _copy(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
     except OSError:
         return -1
-

@@ -176,7 +176,7 @@ def test_what_waits_behind_a_task_that_another_engine_has_taken_over_is_taken_ba
     idle.flush(9)
     behind = [task.task_id for task in busy.queue]
     assert behind, "nothing was sent ahead"
-    sim.store._rows[taken].token = 1_000_000
+    sim.store.seize(taken, 1_000_000)
     sim.checker.stolen.add(taken)
     busy.ask(run)
     busy.flush(9)
