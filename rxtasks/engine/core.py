@@ -250,11 +250,12 @@ class Core(Losses):
                         self._became_idle(worker)
 
     def _ended(self, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> None:
-        assigned, measured = worker.assigned, self.dispatcher.measured
+        assigned = worker.assigned
+        self.dispatcher.measured(ended, worker.lane)
         worker.ended += len(ended)
         if worker.ended >= worker.lasts and worker.worn != "tasks":
             self.pool.recycling.wear(worker, "tasks", self._now)
-        for claim, status, ran_us in ended:
+        for claim, status, _ in ended:
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
             if type(claim.envelope.payload) is Sealed:
@@ -263,7 +264,6 @@ class Core(Losses):
                 worker.completed += 1
             elif status is TaskStatus.FAILED:
                 worker.failed += 1
-            measured(claim.envelope.function, ran_us, worker.lane)
             if claim.ending is not None and claim.ending.kind == "cancel" and not status.terminal:
                 # It ended before the cancel reached it, and would run again.
                 self.ender.cancelled(claim, claim.ending.reason, self._now)

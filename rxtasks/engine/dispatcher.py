@@ -27,7 +27,7 @@ import attrs
 
 from rxtasks.config import Settings
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
-from rxtasks.lifecycle.status import WorkerStatus
+from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.state import PoolState, WorkerState
 from rxtasks.pool.words import ClaimTasks, Instruction, Now, SendAssign, TakeBack
 from rxtasks.stores.base import Claim, Lane
@@ -75,17 +75,21 @@ class Dispatcher:
 
     # -- measures ------------------------------------------------------------------------------------------------------
 
-    def measured(self, function: str, ran_us: int, lane: Lane) -> None:
-        """An attempt of this function has ended after so long."""
-        measured = self._measured
-        old = measured.get(function)
-        if old is not None:
-            measured[function] = old + (ran_us - old) / 8
-        else:
-            if len(measured) >= _MOST_MEASURED:
-                measured.pop(next(iter(measured)))
-            measured[function] = float(ran_us)
-        if ran_us < self._budget_us:
+    def measured(self, ended: list[tuple[Claim, TaskStatus, int]], lane: Lane) -> None:
+        """These attempts have ended, after so many microseconds."""
+        measured, budget_us, short = self._measured, self._budget_us, False
+        for claim, _, ran_us in ended:
+            function = claim.envelope.function
+            old = measured.get(function)
+            if old is not None:
+                measured[function] = old + (ran_us - old) / 8
+            else:
+                if len(measured) >= _MOST_MEASURED:
+                    measured.pop(next(iter(measured)))
+                measured[function] = float(ran_us)
+            if ran_us < budget_us:
+                short = True
+        if short:
             state = self._lanes[lane]
             if not state.ahead:
                 state.ahead = 1

@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+from itertools import repeat
+
 import attrs
 
 from rxtasks.clock import us_from_utc, utc_from_us
@@ -25,7 +27,7 @@ from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand, Whole
-from rxtasks.stores.base import Change, Claim
+from rxtasks.stores.base import Change, Claim, Successes, each_change
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
 from rxtasks.wire.outcome import Ended, Outcome
@@ -45,10 +47,17 @@ class _Batch:
     #: Bytes of each event.
     sizes: list[int] = attrs.field(factory=list)
     outcomes: list[tuple[str, Ended]] = attrs.field(factory=list)
+    #: First attempts that came as a whole: for the store, and with the place of their first event in `events`.
+    successes: list[Successes] = attrs.field(factory=list)
+    wholes: list[tuple[int, Whole]] = attrs.field(factory=list)
     size: int = 0
     conflated: int = 0
     #: It puts tasks back into the queue: there is something to claim when it is committed.
     requeued: bool = False
+
+    def all_changes(self) -> list[Change | Successes]:
+        """Return what the store is to be told."""
+        return [*self.changes, *self.successes]
 
 
 class Recorder:
@@ -205,6 +214,10 @@ class Recorder:
     def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> str | None:
         """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
         claims, owed, batch = self.claims, self._owed, self._batch
+        held = list(map(claims.get, whole.tokens))
+        if all(map(_is_first, held, whole.begun, repeat(worker))) and len({*whole.tokens}) == len(held):
+            self._take_firsts(whole, worker, held, ended)  # type: ignore[arg-type] # none of them is None
+            return None
         events, outcomes, changes = batch.events, batch.outcomes, batch.changes
         worker_id = worker.worker_id
         before = len(events)
@@ -255,6 +268,27 @@ class Recorder:
         batch.sizes += [0] * count
         batch.size += _SMALL * count
         return fault
+
+    def _take_firsts(
+        self, whole: Whole, worker: WorkerState, held: list[Claim], ended: list[tuple[Claim, TaskStatus, int]]
+    ) -> None:
+        """Do as _take_whole, where each is the first attempt of a task, of which nothing is known yet: column by column."""
+        batch = self._batch
+        events = batch.events
+        batch.wholes.append((len(events), whole))
+        for pair in zip(whole.begun, whole.ended, strict=True):
+            events += pair
+        count = 2 * len(held)
+        batch.sizes += [0] * count
+        batch.size += _SMALL * count
+        task_ids = [event.task_id for event in whole.ended]
+        batch.successes.append(
+            Successes(worker.worker_id, whole.tokens, task_ids, whole.begun_us, whole.ended_us, whole.values)
+        )
+        forget = self.claims.__delitem__
+        for token in whole.tokens:
+            forget(token)
+        ended += zip(held, repeat(_SUCCEEDED), whole.rans_us)
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""
@@ -386,7 +420,7 @@ class Recorder:
     def close_batch(self, out: list[Instruction]) -> None:
         """Ask for the commit of what has come since the last one, if anything, unless that is still under way."""
         batch = self._batch
-        if self._sent or not (batch.changes or batch.events or batch.conflated):
+        if self._sent or not (batch.changes or batch.events or batch.conflated):  # successes have events
             return
         for change in batch.changes:
             claim = self.claims.get(change.token)
@@ -397,7 +431,7 @@ class Recorder:
         self._number += 1
         self._sent[self._number] = batch
         self._batch = _Batch()
-        out.append(CommitBatch(self._number, batch.changes, batch.events))
+        out.append(CommitBatch(self._number, batch.all_changes(), batch.events))
 
     def on_committed(self, number: int, refused: list[int], out: list[Instruction]) -> tuple[list[Claim], bool]:
         """Publish the batch; return the claims that the store refused, and whether it put tasks back into the queue."""
@@ -407,7 +441,10 @@ class Recorder:
         lost: list[Claim] = []
         if refused:
             tokens = set(refused)
-            tasks = {change.task_id for change in batch.changes if change.token in tokens}
+            tasks = {change.task_id for change in each_change(batch.all_changes()) if change.token in tokens}
+            for _, whole in batch.wholes:
+                batch.outcomes += zip([event.task_id for event in whole.ended], whole.values, strict=True)
+            batch.wholes = []
             kept = [pair for pair in zip(batch.events, batch.sizes, strict=True) if pair[0].task_id not in tasks]
             batch.events, batch.sizes = [event for event, _ in kept], [size for _, size in kept]
             batch.outcomes = [(task_id, outcome) for task_id, outcome in batch.outcomes if task_id not in tasks]
@@ -417,14 +454,14 @@ class Recorder:
                     self.drop(claim)
                     lost.append(claim)
         if batch.events or batch.outcomes or batch.conflated:
-            out.append(Publish(batch.events, batch.sizes, batch.outcomes, batch.size, batch.conflated))
+            out.append(Publish(batch.events, batch.sizes, batch.outcomes, batch.size, batch.conflated, batch.wholes))
         return lost, batch.requeued
 
     def again(self, number: int, out: list[Instruction]) -> None:
         """Ask once more for the commit of a batch that failed."""
         batch = self._sent.get(number)
         if batch is not None:
-            out.append(CommitBatch(number, batch.changes, batch.events))
+            out.append(CommitBatch(number, batch.all_changes(), batch.events))
 
     @property
     def uncommitted(self) -> bool:
@@ -443,3 +480,17 @@ class Recorder:
                 rows.setdefault(claim.worker.worker_id, []).append([token, units])
         self._owed.clear()
         out.extend(SendCommand(worker_id, Grant(some)) for worker_id, some in rows.items())
+
+
+def _is_first(claim: Claim | None, begun: StatusEvent, worker: WorkerState) -> bool:
+    """Say whether the event may be the first of a task that this worker holds, and of which nothing else is to be told."""
+    return (
+        claim is not None
+        and claim.worker is worker
+        and begun.seq == claim.next_seq == 1
+        and begun.attempt == 1
+        and claim.status is _PENDING
+        and not (claim.failures or claim.crashes or claim.interruptions)
+        and claim.credit is None
+        and claim.change is None
+    )

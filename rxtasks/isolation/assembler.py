@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import repeat
 from typing import Any
 
-from rxtasks.clock import utc_from_us
+from rxtasks.clock import utc_from_us, utcs_from_us
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import (
     LogEvent,
     OutputEvent,
     ProgressEvent,
-    StatusEvent,
     TaskEvent,
     output_events,
     status_event,
+    status_events,
 )
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import End, Occurrence, Run, Whole
@@ -175,14 +176,12 @@ class EventAssembler:
             for token in tokens:
                 known.pop(token, None)
                 shifts.pop(token, None)
-        firsts: list[StatusEvent] = []
-        lasts: list[StatusEvent] = []
         # A tuple of atoms is nothing to the garbage collector; these are kept for long.
         results = [("j", value) for value in values]
-        for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
-            task_id, attempt = held.pop(token)
-            firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
-            lasts.append(status_event(task_id, seq + 1, attempt, worker_id, utc_from_us(ended_us), _SUCCEEDED, value))
+        task_ids, attempts = zip(*map(held.pop, tokens), strict=True)
+        firsts = status_events(task_ids, seqs, attempts, worker_id, utcs_from_us(begun), _RUNNING, repeat(None))
+        nexts = [seq + 1 for seq in seqs]
+        lasts = status_events(task_ids, nexts, attempts, worker_id, utcs_from_us(ended), _SUCCEEDED, values)
         occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:

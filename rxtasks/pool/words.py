@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.stores.base import Change, Claim, Lane
+from rxtasks.stores.base import Change, Claim, Lane, Successes
 from rxtasks.wire.message import Assignment, Define, Message, Report
 from rxtasks.wire.outcome import Ended
 
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Attempts of which nothing had been told before they succeeded, at least one; each list has an item for each."""
+    """Attempts of which nothing had been told before they succeeded: one or more, none twice; an item for each in each list."""
 
     tokens: list[int]
     begun: list[StatusEvent]
@@ -341,14 +341,15 @@ class CommitBatch(NamedTuple):
     """Write the changes and events; the outcome carries the batch's number."""
 
     batch: int
-    changes: list[Change]
+    changes: list[Change | Successes]
     events: list[TaskEvent]
 
 
 class Publish(NamedTuple):
     """Settle the outcomes, then hand the events to delivery; `sizes` are their bytes, `size` is all of them.
 
-    `conflated` progress events were produced too, but overwritten in their worker.
+    `conflated` progress events were produced too, but overwritten in their worker. `wholes` are attempts whose outcomes are
+    not in `outcomes`, each with the place of its first event in `events`, where the two of each follow each other.
     """
 
     events: list[TaskEvent]
@@ -356,6 +357,7 @@ class Publish(NamedTuple):
     outcomes: list[tuple[str, Ended]]
     size: int
     conflated: int = 0
+    wholes: Sequence[tuple[int, Whole]] = ()
 
 
 class Announce(NamedTuple):

@@ -16,7 +16,7 @@ Rules for every store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, final
 
 import attrs
@@ -27,7 +27,7 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 
-__all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store"]
+__all__ = ["Change", "Claim", "Counts", "Envelope", "Lane", "Store", "Successes", "each_change"]
 
 
 @final
@@ -120,6 +120,48 @@ class Change:
     checkpoint: bytes | None = None
 
 
+@attrs.define(repr=False)
+class Successes:
+    """Claimed tasks whose first attempt succeeded, and of which no change was committed before: an item for each in each list.
+
+    Of short tasks nearly all are such, and they come by the hundred: a store may take all of them in one go, or `each_change`
+    of them one by one, with the same result.
+    """
+
+    worker_id: str
+    tokens: list[int]
+    task_ids: list[str]
+    started_us: list[int]
+    finished_us: list[int]
+    #: The results in row form (wire.message), all of form "j".
+    values: Sequence[Sequence[Any]]
+
+
+def each_change(changes: Iterable[Change | Successes]) -> Iterator[Change]:
+    """Yield the changes one by one, also those of Successes: first attempts, with one event before the last."""
+    for change in changes:
+        if isinstance(change, Change):
+            yield change
+            continue
+        columns = (change.tokens, change.task_ids, change.started_us, change.finished_us, change.values)
+        for token, task_id, started_us, finished_us, value in zip(*columns, strict=True):
+            yield Change(
+                token,
+                task_id,
+                TaskStatus.SUCCEEDED,
+                attempt=1,
+                failures=0,
+                crashes=0,
+                interruptions=0,
+                next_seq=3,
+                worker_id=change.worker_id,
+                started_us=started_us,
+                finished_us=finished_us,
+                release=True,
+                value=value,
+            )
+
+
 @attrs.frozen
 class Lane:
     """Which tasks a kind of worker takes: those that ask for its isolation or none, of its queues (None = every queue)."""
@@ -167,7 +209,10 @@ class Store(Protocol):
         ...
 
     def commit(
-        self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
+        self,
+        changes: Sequence[Change | Successes],
+        events: list[TaskEvent],
+        done: Callable[[list[int], BaseException | None], None],
     ) -> None:
         """Apply the changes and keep the events, then call done(tokens refused, error or None)."""
         ...

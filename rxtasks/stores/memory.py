@@ -20,14 +20,15 @@ import heapq
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.events import TaskEvent
-from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane
-from rxtasks.stores.rows import Kept, Row, Waiting, ended_of, record_of, row_of
+from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Successes, each_change
+from rxtasks.stores.rows import ATOMS, Kept, Row, Waiting, ended_of, record_of, row_of, short
 
 __all__ = ["MemoryStore"]
 
@@ -295,26 +296,73 @@ class MemoryStore:
             return claim
 
     def commit(
-        self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
+        self,
+        changes: Sequence[Change | Successes],
+        events: list[TaskEvent],
+        done: Callable[[list[int], BaseException | None], None],
     ) -> None:
         """Apply the changes and call done before returning."""
         refused: list[int] = []
         with self._lock:
-            tasks, end = self._tasks, self._end
             for change in changes:
-                row = tasks.get(change.task_id)
-                if type(row) is Claim and row.token == change.token:
-                    task = row.envelope
-                    if change.finished_us is not None and change.release:
-                        options = task.options
-                        end(change, task.number, task.name, options.priority, task.created_us, options)
-                    else:
-                        self._apply(self._opened(task), change)
-                elif type(row) is Row and row.token == change.token:
-                    self._apply(row, change)
+                if isinstance(change, Change):
+                    self._change(change, refused)
                 else:
-                    refused.append(change.token)
+                    self._succeed(change, refused)
         done(refused, None)
+
+    def _change(self, change: Change, refused: list[int]) -> None:
+        row = self._tasks.get(change.task_id)
+        if type(row) is Claim and row.token == change.token:
+            task = row.envelope
+            if change.finished_us is not None and change.release:
+                self._end(change, task.number, task.name, task.options.priority, task.created_us, task.options)
+            else:
+                self._apply(self._opened(task), change)
+        elif type(row) is Row and row.token == change.token:
+            self._apply(row, change)
+        else:
+            refused.append(change.token)
+
+    def _succeed(self, many: Successes, refused: list[int]) -> None:
+        """Do as _change for each of them."""
+        tasks, worker_id = self._tasks, many.worker_id
+        claims: list[Any] = list(map(tasks.get, many.task_ids))
+        if set(map(type, claims)) != {Claim} or [claim.token for claim in claims] != many.tokens:
+            for change in each_change([many]):
+                self._change(change, refused)
+            return
+        for claim, started_us, finished_us, value in zip(
+            claims, many.started_us, many.finished_us, many.values, strict=True
+        ):
+            task: Envelope = claim.envelope
+            options = task.options
+            tasks[task.task_id] = (
+                task.number,
+                task.name,
+                "succeeded",
+                1,
+                0,
+                0,
+                options.priority,
+                worker_id,
+                None,
+                task.created_us,
+                started_us,
+                finished_us,
+                value if type(value[1]) in ATOMS else short(value),
+                None,
+                None if options is DEFAULT_OPTIONS else options,
+            )
+            if options.dedup_key is not None:
+                self._dedup.pop(options.dedup_key, None)
+        self._ended.update(dict.fromkeys(many.task_ids))
+        self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        ended, pop = self._ended, self._tasks.pop
+        while len(ended) > self._retain:
+            pop(ended.popitem(last=False)[0], None)
 
     def _apply(self, row: Row, change: Change) -> None:
         if change.started_us is not None:
@@ -349,10 +397,8 @@ class MemoryStore:
         key = options.dedup_key
         if key is not None:
             self._dedup.pop(key, None)
-        ended = self._ended
-        ended[task_id] = None
-        if len(ended) > self._retain:
-            self._tasks.pop(ended.popitem(last=False)[0], None)
+        self._ended[task_id] = None
+        self._forget_oldest()
 
     # -- looking -------------------------------------------------------------------------------------------------------
 

@@ -17,13 +17,13 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Envelope
 
-__all__ = ["Ended", "Kept", "Row", "Waiting", "ended_of", "record_of", "row_of"]
+__all__ = ["ATOMS", "Ended", "Kept", "Row", "Waiting", "ended_of", "record_of", "row_of", "short"]
 
 #: Bytes of JSON up to which the result of an ended task is kept when nobody holds its tracker.
 _KEPT_RESULT = 1024
 
 #: Types of results that take no room to speak of.
-_ATOMS = frozenset({type(None), bool, int, float})
+ATOMS = frozenset({type(None), bool, int, float})
 
 
 @final
@@ -71,8 +71,8 @@ Kept: TypeAlias = Envelope | Claim | Row | Ended
 def ended_of(change: Change, number: int, name: str, priority: int, created_us: int, options: TaskOptions) -> Ended:
     """Return what is kept of a task that ends with this change, and was that before."""
     value = change.value
-    if value is not None and not (value[0] == "j" and type(value[1]) in _ATOMS):
-        value = _short(value)
+    if value is not None and not (value[0] == "j" and type(value[1]) in ATOMS):
+        value = short(value)
     return (
         number,
         name,
@@ -93,7 +93,7 @@ def ended_of(change: Change, number: int, name: str, priority: int, created_us: 
     )
 
 
-def _short(value: Sequence[Any]) -> Sequence[Any]:
+def short(value: Sequence[Any]) -> Sequence[Any]:
     """Return what of a result is kept with the record: JSON up to 1 KiB, else a reference."""
     form = value[0]
     if form == "j":

@@ -13,7 +13,7 @@ from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.words import CommitBatch, Publish, SendAssign
-from rxtasks.stores.base import Claim, Envelope
+from rxtasks.stores.base import Claim, Envelope, each_change
 from rxtasks.wire.message import Assignment
 from rxtasks.wire.outcome import Outcome, outcome_of
 
@@ -111,9 +111,10 @@ class Checker:
 
     def committed(self, do: CommitBatch, refused: list[int]) -> None:
         """The store took the batch."""
-        dropped = {change.task_id for change in do.changes if change.token in refused}
+        changes = list(each_change(do.changes))
+        dropped = {change.task_id for change in changes if change.token in refused}
         _require(dropped <= self.stolen, "the store refused {}", dropped - self.stolen)
-        for change in do.changes:
+        for change in changes:
             _require(
                 change.task_id not in self.stolen or change.task_id in dropped,
                 "a change of {} was taken under a lapsed token",
@@ -143,7 +144,8 @@ class Checker:
         for event in do.events:
             self._check_event(event)
             self.events[event.task_id].append(event)
-        for task_id, ended in do.outcomes:
+        wholes = [pair for _, whole in do.wholes for pair in zip(whole.ended, whole.values, strict=True)]
+        for task_id, ended in [*do.outcomes, *((event.task_id, value) for event, value in wholes)]:
             outcome = outcome_of(ended)
             _require(task_id not in self.outcomes, "{} ended twice", task_id)
             self.outcomes[task_id] = outcome

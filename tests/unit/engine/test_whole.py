@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from rxtasks.lifecycle.events import LogEvent, OutputEvent, StatusEvent, output_
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import Now, Whole, ended_in, events_of
-from rxtasks.stores.base import Claim, Envelope
+from rxtasks.stores.base import Claim, Envelope, each_change
 from rxtasks.wire.message import END, RUNNING, WHOLE, Assignment, Events
 from tests.unit.worker.harness import singly
 
@@ -55,10 +56,17 @@ class Parent:
         batch = self.recorder._sent.get(1)
         if batch is None:
             return None
-        changes = [tuple(getattr(change, name) for name in type(change).__slots__[:-1]) for change in batch.changes]
+        changes = [
+            tuple(getattr(change, name) for name in type(change).__slots__[:-1])
+            for change in each_change(batch.all_changes())
+        ]
+        self.recorder.on_committed(1, [], out)
+        publish = out[-1]
+        wholes = [pair for _, whole in publish.wholes for pair in zip(whole.ended, whole.values, strict=True)]
+        outcomes = sorted([*publish.outcomes, *((event.task_id, value) for event, value in wholes)], key=itemgetter(0))
         ended = [(claim.token, status, ran_us) for claim, status, ran_us in self.ended]
         rest = (sorted(self.recorder.claims), sorted(self.assembler._held), self.recorder.fenced)
-        return changes, batch.events, batch.sizes, batch.size, batch.outcomes, ended, rest
+        return changes, batch.events, batch.sizes, batch.size, outcomes, ended, rest
 
 
 values = st.none() | st.integers(-5, 5) | st.text(max_size=3) | st.lists(st.integers(0, 3), max_size=2)
