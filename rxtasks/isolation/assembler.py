@@ -26,7 +26,7 @@ from rxtasks.lifecycle.events import (
 )
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import End, Occurrence, Run, Whole
-from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignment, Events
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignments, Events, FirstAttempts
 from rxtasks.wire.outcome import shown_value
 
 __all__ = ["EventAssembler"]
@@ -55,9 +55,12 @@ class EventAssembler:
         #: runs: gives it as (stream, line).
         self.rest: Callable[[], list[tuple[str, str]]] | None = None
 
-    def assigned(self, tasks: list[Assignment]) -> None:
+    def assigned(self, tasks: Assignments) -> None:
         """These were sent to the worker."""
         held = self._held
+        if isinstance(tasks, FirstAttempts):
+            held.update(zip(tasks.tokens, zip(tasks.task_ids, repeat(1), strict=False), strict=False))
+            return
         for task in tasks:
             held[task.token] = (task.task_id, task.attempt)
 

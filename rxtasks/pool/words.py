@@ -15,7 +15,7 @@ from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.stores.base import Change, Claim, Lane, Successes
-from rxtasks.wire.message import Assignment, Define, Message, Report
+from rxtasks.wire.message import Assignments, Define, Message, Report
 from rxtasks.wire.outcome import Ended
 
 
@@ -307,7 +307,7 @@ class SendAssign(NamedTuple):
 
     worker_id: str
     defines: list[Define]
-    tasks: list[Assignment]
+    tasks: Assignments
 
 
 class SendCommand(NamedTuple):

@@ -498,13 +498,13 @@ def _cancel_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def _shared_after_crash(patch: pytest.MonkeyPatch) -> None:
     """A task that crashed a worker is run beside others."""
-    place = Dispatcher._place
+    hand = Dispatcher._hand
 
-    def anywhere(self: Dispatcher, claim: Any, worker: Any, *rest: Any) -> None:
+    def anywhere(self: Dispatcher, claims: Any, worker: Any, *rest: Any) -> None:
         worker.exclusive = False
-        place(self, claim, worker, *rest)
+        hand(self, claims, worker, *rest)
 
-    patch.setattr(Dispatcher, "_place", anywhere)
+    patch.setattr(Dispatcher, "_hand", anywhere)
 
 
 def _timers_lost(patch: pytest.MonkeyPatch) -> None:
