@@ -27,7 +27,7 @@ import attrs
 
 from rxtasks.config import Settings
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
-from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
+from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.state import PoolState, WorkerState
 from rxtasks.pool.words import ClaimTasks, Instruction, Now, SendAssign, TakeBack
 from rxtasks.stores.base import Claim, Lane
@@ -75,10 +75,10 @@ class Dispatcher:
 
     # -- measures ------------------------------------------------------------------------------------------------------
 
-    def measured(self, ended: list[tuple[Claim, TaskStatus, int]], lane: Lane) -> None:
-        """These attempts have ended, after so many microseconds."""
+    def measured(self, claims: list[Claim], rans_us: list[int], lane: Lane) -> None:
+        """Attempts of these have ended, after so many microseconds."""
         measured, budget_us, short = self._measured, self._budget_us, False
-        for claim, _, ran_us in ended:
+        for claim, ran_us in zip(claims, rans_us, strict=True):
             function = claim.envelope.function
             old = measured.get(function)
             if old is not None:

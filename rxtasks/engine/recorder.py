@@ -32,7 +32,7 @@ from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
 from rxtasks.wire.outcome import Ended, Outcome
 
-__all__ = ["Recorder"]
+__all__ = ["Ends", "Recorder"]
 
 _RUNNING, _PENDING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.PENDING, TaskStatus.SUCCEEDED
 _LEGAL = transitions.LEGAL
@@ -60,6 +60,21 @@ class _Batch:
         return [*self.changes, *self.successes]
 
 
+@attrs.define(eq=False, repr=False)
+class Ends:
+    """Attempts that ended their claims, how, and after how many microseconds: an item for each in each list."""
+
+    claims: list[Claim] = attrs.field(factory=list)
+    statuses: list[TaskStatus] = attrs.field(factory=list)
+    rans_us: list[int] = attrs.field(factory=list)
+
+    def add(self, claim: Claim, status: TaskStatus, ran_us: int) -> None:
+        """Append one."""
+        self.claims.append(claim)
+        self.statuses.append(status)
+        self.rans_us.append(ran_us)
+
+
 class Recorder:
     """Holds every claim of this engine and the batch that is being made."""
 
@@ -83,7 +98,7 @@ class Recorder:
 
     def hold_all(self, claims: list[Claim]) -> None:
         """Do so for each."""
-        self.claims.update([(claim.token, claim) for claim in claims])
+        self.claims.update(zip([claim.token for claim in claims], claims, strict=True))
 
     def drop(self, claim: Claim) -> None:
         """The claim is over."""
@@ -100,12 +115,10 @@ class Recorder:
 
     # -- what workers report -------------------------------------------------------------------------------------------
 
-    def take(
-        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, TaskStatus, int]]
-    ) -> str | None:
+    def take(self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: Ends) -> str | None:
         """Fold the occurrences; return the worker's fault, or None.
 
-        Of each attempt that ended its claim, status and microseconds of run time are appended to `ended`.
+        The attempts that ended are added to `ended`.
         """
         claims = self.claims
         batch = self._batch
@@ -157,7 +170,7 @@ class Recorder:
                         claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
                     self._ended(claim, change, event, end, time_us, now)
-                    ended.append((claim, status, end.ran_us))
+                    ended.add(claim, status, end.ran_us)
                     last = -1
             elif type(event) is ProgressEvent:
                 claim.progress = event
@@ -211,11 +224,11 @@ class Recorder:
         batch.size += sum(sizes) + _SMALL * len(events)
         return None
 
-    def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> str | None:
+    def _take_whole(self, whole: Whole, worker: WorkerState, ended: Ends) -> str | None:
         """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
         claims, owed, batch = self.claims, self._owed, self._batch
         held = list(map(claims.get, whole.tokens))
-        if all(map(_is_first, held, whole.begun, repeat(worker))) and len({*whole.tokens}) == len(held):
+        if _are_firsts(held, whole, worker):
             self._take_firsts(whole, worker, held, ended)  # type: ignore[arg-type] # none of them is None
             return None
         events, outcomes, changes = batch.events, batch.outcomes, batch.changes
@@ -263,15 +276,13 @@ class Recorder:
             del claims[token]
             if claim.credit is not None:
                 owed.pop(token, None)
-            ended.append((claim, _SUCCEEDED, ran_us))
+            ended.add(claim, _SUCCEEDED, ran_us)
         count = len(events) - before
         batch.sizes += [0] * count
         batch.size += _SMALL * count
         return fault
 
-    def _take_firsts(
-        self, whole: Whole, worker: WorkerState, held: list[Claim], ended: list[tuple[Claim, TaskStatus, int]]
-    ) -> None:
+    def _take_firsts(self, whole: Whole, worker: WorkerState, held: list[Claim], ended: Ends) -> None:
         """Do as _take_whole, where each is the first attempt of a task, of which nothing is known yet: column by column."""
         batch = self._batch
         events = batch.events
@@ -288,7 +299,9 @@ class Recorder:
         forget = self.claims.__delitem__
         for token in whole.tokens:
             forget(token)
-        ended += zip(held, repeat(_SUCCEEDED), whole.rans_us)
+        ended.claims += held
+        ended.statuses += repeat(_SUCCEEDED, len(held))
+        ended.rans_us += whole.rans_us
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""
@@ -482,15 +495,21 @@ class Recorder:
         out.extend(SendCommand(worker_id, Grant(some)) for worker_id, some in rows.items())
 
 
-def _is_first(claim: Claim | None, begun: StatusEvent, worker: WorkerState) -> bool:
-    """Say whether the event may be the first of a task that this worker holds, and of which nothing else is to be told."""
-    return (
-        claim is not None
-        and claim.worker is worker
-        and begun.seq == claim.next_seq == 1
-        and begun.attempt == 1
-        and claim.status is _PENDING
-        and not (claim.failures or claim.crashes or claim.interruptions)
-        and claim.credit is None
-        and claim.change is None
-    )
+def _are_firsts(held: list[Claim | None], whole: Whole, worker: WorkerState) -> bool:
+    """Say whether all may be first attempts of tasks that this worker holds, and of which nothing else is to be told."""
+    for claim, begun in zip(held, whole.begun, strict=True):
+        if (
+            claim is None
+            or claim.worker is not worker
+            or begun.seq != 1
+            or claim.next_seq != 1
+            or begun.attempt != 1
+            or claim.status is not _PENDING
+            or claim.failures
+            or claim.crashes
+            or claim.interruptions
+            or claim.credit is not None
+            or claim.change is not None
+        ):
+            return False
+    return len({*whole.tokens}) == len(held)

@@ -42,9 +42,9 @@ class EventAssembler:
 
     def __init__(self, worker_id: str, log: Callable[[str, str, str], None] | None = None) -> None:
         self.worker_id = worker_id
-        #: Task and attempt by token, in the order of assignment. Not the assignments: tuples of atoms are nothing to the
-        #: garbage collector.
-        self._held: dict[int, tuple[str, int]] = {}
+        #: Task and attempt by token, in the order of assignment; of first attempts the task alone. Not the assignments: tuples
+        #: of atoms are nothing to the garbage collector.
+        self._held: dict[int, str | tuple[str, int]] = {}
         #: Of those that are known to run: the seq of the last event.
         self._seqs: dict[int, int] = {}
         #: Of some: how many events were put in here, before the rows to come.
@@ -59,7 +59,7 @@ class EventAssembler:
         """These were sent to the worker."""
         held = self._held
         if isinstance(tasks, FirstAttempts):
-            held.update(zip(tasks.tokens, zip(tasks.task_ids, repeat(1), strict=False), strict=False))
+            held.update(zip(tasks.tokens, tasks.task_ids, strict=True))
             return
         for task in tasks:
             held[task.token] = (task.task_id, task.attempt)
@@ -90,7 +90,7 @@ class EventAssembler:
             if task is None:
                 self._without_task(row, blobs)
                 continue
-            task_id, attempt = task
+            task_id, attempt = (task, 1) if isinstance(task, str) else task
             if self.rest is not None and kind == END and token in seqs:
                 for stream, line in self.rest():
                     written = self.written(line, stream, row[3])
@@ -181,7 +181,11 @@ class EventAssembler:
                 shifts.pop(token, None)
         # A tuple of atoms is nothing to the garbage collector; these are kept for long.
         results = [("j", value) for value in values]
-        task_ids, attempts = zip(*map(held.pop, tokens), strict=True)
+        task_ids: list[Any] = list(map(held.pop, tokens))
+        attempts = [1] * len(tokens)
+        for at, task in enumerate(task_ids):
+            if type(task) is tuple:
+                task_ids[at], attempts[at] = task
         firsts = status_events(task_ids, seqs, attempts, worker_id, utcs_from_us(begun), _RUNNING, repeat(None))
         nexts = [seq + 1 for seq in seqs]
         lasts = status_events(task_ids, nexts, attempts, worker_id, utcs_from_us(ended), _SUCCEEDED, values)
@@ -204,7 +208,8 @@ class EventAssembler:
         None if no task runs; then the line is the worker's.
         """
         for token in self._seqs:
-            task_id, attempt = self._held[token]
+            task = self._held[token]
+            task_id, attempt = (task, 1) if isinstance(task, str) else task
             self._shifts[token] = self._shifts.get(token, 0) + 1
             seq = self._seqs[token] = self._seqs[token] + 1
             level = "INFO" if stream == "stdout" else "WARNING"

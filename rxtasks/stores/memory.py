@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -55,7 +55,7 @@ class MemoryStore:
         self._order: list[_Bucket] = []
         self._timed: list[tuple[int, int, int, Row]] = []
         #: Ids of ended tasks, oldest first.
-        self._ended: OrderedDict[str, None] = OrderedDict()
+        self._ended: deque[str] = deque()
         self._pending = 0
         self._scheduled = 0
         self._fence = 0
@@ -356,13 +356,13 @@ class MemoryStore:
             )
             if options.dedup_key is not None:
                 self._dedup.pop(options.dedup_key, None)
-        self._ended.update(dict.fromkeys(many.task_ids))
+        self._ended += many.task_ids
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         ended, pop = self._ended, self._tasks.pop
         while len(ended) > self._retain:
-            pop(ended.popitem(last=False)[0], None)
+            pop(ended.popleft(), None)
 
     def _apply(self, row: Row, change: Change) -> None:
         if change.started_us is not None:
@@ -397,7 +397,7 @@ class MemoryStore:
         key = options.dedup_key
         if key is not None:
             self._dedup.pop(key, None)
-        self._ended[task_id] = None
+        self._ended.append(task_id)
         self._forget_oldest()
 
     # -- looking -------------------------------------------------------------------------------------------------------
@@ -515,5 +515,5 @@ class MemoryStore:
             if type(self._tasks.get(task_id)) is not tuple:
                 return False
             del self._tasks[task_id]
-            self._ended.pop(task_id, None)
+            self._ended.remove(task_id)
             return True

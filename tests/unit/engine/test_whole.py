@@ -5,13 +5,14 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
-from rxtasks.engine.recorder import Recorder
+from rxtasks.engine.recorder import Ends, Recorder
 from rxtasks.isolation.assembler import EventAssembler
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, StatusEvent, output_events, status_event
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS
@@ -38,7 +39,7 @@ class Parent:
         self.worker: Any = Held()
         self.assembler = EventAssembler("w")
         self.recorder = Recorder(Settings(credit=8))
-        self.ended: list[Any] = []
+        self.ended = Ends()
         for token in range(1, count + 1):
             self.assembler.assigned([Assignment(token, 1, f"T{token}", attempt, first_seq, "f", 8)])
             claim = Claim(token, 1, Envelope(f"T{token}", "n", "f", None, None, "p", b"", DEFAULT_OPTIONS, 0))
@@ -64,7 +65,10 @@ class Parent:
         publish = out[-1]
         wholes = [pair for _, whole in publish.wholes for pair in zip(whole.ended, whole.values, strict=True)]
         outcomes = sorted([*publish.outcomes, *((event.task_id, value) for event, value in wholes)], key=itemgetter(0))
-        ended = [(claim.token, status, ran_us) for claim, status, ran_us in self.ended]
+        ended = [
+            (claim.token, status, ran_us)
+            for claim, status, ran_us in zip(*attrs.astuple(self.ended, recurse=False), strict=True)
+        ]
         rest = (sorted(self.recorder.claims), sorted(self.assembler._held), self.recorder.fenced)
         return changes, batch.events, batch.sizes, batch.size, outcomes, ended, rest
 
