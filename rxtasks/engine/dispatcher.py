@@ -43,6 +43,8 @@ _OVERHEAD_US = 15
 _MOST_HELD = 1000
 #: Nanoseconds that a task runs before what waits behind it is taken back for an idle worker.
 _LONG_NS = 10_000_000
+#: First attempts from which on columns cost less than rows.
+_MANY = 4
 #: Functions whose run time is remembered.
 _MOST_MEASURED = 10_000
 
@@ -216,6 +218,8 @@ class Dispatcher:
 
     def _assign(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> None:
         """Choose a worker for each claim, in order; then hand each worker all that it gets."""
+        if len(state.ready) == 1 and self._assign_one(state, workers, now, out):
+            return
         heap = [(worker.load_us, index) for index, worker in enumerate(workers) if not worker.exclusive]
         heapq.heapify(heap)
         held = [len(worker.assigned) for worker in workers]
@@ -265,21 +269,34 @@ class Dispatcher:
             if claims:
                 self._hand(claims, worker, now, out)
 
+    def _assign_one(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> bool:
+        """Do as _assign for one claim, where the worker with the least to do has a free slot; else return False.
+
+        Who waits for one result at a time waits for this too.
+        """
+        claim = state.ready[0]
+        least: WorkerState | None = None
+        for worker in workers:
+            if (least is None or worker.load_us < least.load_us) and not worker.exclusive:
+                least = worker
+        if least is None or claim.crashes or len(least.assigned) >= least.spec.concurrency:
+            return False
+        state.ready.clear()
+        ran = self._measured.get(claim.envelope.function)
+        claim.load_us = _OVERHEAD_US + (self._budget_us if ran is None else int(ran))
+        state.ahead = min(4096, state.ahead * 2)
+        self._hold([claim], least, now)
+        self._send([claim], least, [self._assignment(claim)], now, out)
+        return True
+
     def _hand(self, claims: list[Claim], worker: WorkerState, now: Now, out: list[Instruction]) -> None:
         """Assign these, at least one, to the worker: first attempts that are alike and follow each other as what they share."""
-        if not worker.assigned:
-            worker.since_ns = now.mono_ns
-        if worker.status is not _BUSY:
-            self._pool.turned(worker, _BUSY)
-        for claim in claims:
-            claim.worker = worker
-            worker.load_us += claim.load_us
-            worker.assigned[claim.token] = claim
+        self._hold(claims, worker, now)
         others: list[Claim] = []
         at = 0
         while at < len(claims):
-            end = _end_of_run(claims, at)
-            if end == at:
+            end = _end_of_run(claims, at) if len(claims) - at >= _MANY else at
+            if end - at < _MANY:
                 others.append(claims[at])
                 at += 1
                 continue
@@ -291,6 +308,16 @@ class Dispatcher:
             at = end
         if others:
             self._send(others, worker, [self._assignment(claim) for claim in others], now, out)
+
+    def _hold(self, claims: list[Claim], worker: WorkerState, now: Now) -> None:
+        if not worker.assigned:
+            worker.since_ns = now.mono_ns
+        if worker.status is not _BUSY:
+            self._pool.turned(worker, _BUSY)
+        for claim in claims:
+            claim.worker = worker
+            worker.load_us += claim.load_us
+            worker.assigned[claim.token] = claim
 
     def _send(
         self, claims: list[Claim], worker: WorkerState, tasks: Assignments, now: Now, out: list[Instruction]

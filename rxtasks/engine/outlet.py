@@ -26,7 +26,7 @@ from rxtasks.observe.echo import Echo
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.pool import WorkerPool
-from rxtasks.pool.words import Announce, Publish, Whole
+from rxtasks.pool.words import Announce, Publish, ShowTurned, Whole
 from rxtasks.wire.outcome import Ended, Outcome
 
 __all__ = ["ServiceOutlet", "Sink"]
@@ -222,11 +222,14 @@ class ServiceOutlet:
         """Show an event of the pool."""
         if self._pool._targets:
             self.turn_over()
-            event = instruction.event
-            if event.kind in ("busy", "idle"):
-                self._turns.show(event)
-            else:
-                self._delivery.emit(self._pool, event)
+            self._delivery.emit(self._pool, instruction.event)
+
+    def show_turned(self, instruction: ShowTurned) -> None:
+        """Show that a worker is busy or idle."""
+        if self._pool._targets:
+            self.turn_over()
+            worker_id, status, wall_us = instruction
+            self._turns.show(WorkerEvent(status.value, worker_id, utc_from_us(wall_us)))
 
     def tell(self, kind: str, worker_id: str | None, message: str, **data: Any) -> None:
         """Show something on the pool's stream; any thread."""

@@ -38,6 +38,8 @@ _RUNNING, _PENDING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.PENDING, TaskSta
 _LEGAL = transitions.LEGAL
 #: Bytes counted for an event that reported none (status, progress).
 _SMALL = 200
+#: Attempts for which columns pay.
+_MANY = 4
 
 
 @attrs.define(eq=False, repr=False)
@@ -60,13 +62,15 @@ class _Batch:
         return [*self.changes, *self.successes]
 
 
-@attrs.define(eq=False, repr=False)
 class Ends:
     """Attempts that ended their claims, how, and after how many microseconds: an item for each in each list."""
 
-    claims: list[Claim] = attrs.field(factory=list)
-    statuses: list[TaskStatus] = attrs.field(factory=list)
-    rans_us: list[int] = attrs.field(factory=list)
+    __slots__ = ("claims", "rans_us", "statuses")
+
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+        self.statuses: list[TaskStatus] = []
+        self.rans_us: list[int] = []
 
     def add(self, claim: Claim, status: TaskStatus, ran_us: int) -> None:
         """Append one."""
@@ -227,8 +231,8 @@ class Recorder:
     def _take_whole(self, whole: Whole, worker: WorkerState, ended: Ends) -> str | None:
         """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
         claims, owed, batch = self.claims, self._owed, self._batch
-        held = list(map(claims.get, whole.tokens))
-        if _are_firsts(held, whole, worker):
+        held = list(map(claims.get, whole.tokens)) if len(whole.tokens) >= _MANY else []
+        if held and _are_firsts(held, whole, worker):
             self._take_firsts(whole, worker, held, ended)  # type: ignore[arg-type] # none of them is None
             return None
         events, outcomes, changes = batch.events, batch.outcomes, batch.changes

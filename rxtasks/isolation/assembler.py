@@ -34,6 +34,8 @@ __all__ = ["EventAssembler"]
 _RUNNING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.SUCCEEDED
 #: End(*fields) without the call of a Python function that a NamedTuple's own constructor is.
 _end: Callable[[tuple[Any, ...]], End] = partial(tuple.__new__, End)
+#: Attempts for which columns do not pay.
+_FEW = 4
 _ENDS = {status.value: status for status in TaskStatus}
 
 
@@ -181,6 +183,16 @@ class EventAssembler:
                 shifts.pop(token, None)
         # A tuple of atoms is nothing to the garbage collector; these are kept for long.
         results = [("j", value) for value in values]
+        if len(tokens) < _FEW:
+            firsts, lasts = [], []
+            for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
+                one = held.pop(token)
+                task_id, attempt = (one, 1) if isinstance(one, str) else one
+                firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
+                end = utc_from_us(ended_us)
+                lasts.append(status_event(task_id, seq + 1, attempt, worker_id, end, _SUCCEEDED, value))
+            occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
+            return
         task_ids: list[Any] = list(map(held.pop, tokens))
         attempts = [1] * len(tokens)
         for at, task in enumerate(task_ids):

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
+from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.stores.base import Change, Claim, Lane, Successes
@@ -366,6 +367,14 @@ class Announce(NamedTuple):
     event: WorkerEvent
 
 
+class ShowTurned(NamedTuple):
+    """Show on the pool's stream that this worker is busy or idle, since `wall_us`: for a short task twice, mostly to nobody."""
+
+    worker_id: str
+    status: WorkerStatus
+    wall_us: int
+
+
 class Answer(NamedTuple):
     """The answer to a caller's ticket."""
 
@@ -398,6 +407,7 @@ Instruction: TypeAlias = (
     | CommitBatch
     | Publish
     | Announce
+    | ShowTurned
     | Answer
     | SweepStore
     | PoolReady

@@ -498,13 +498,13 @@ def _cancel_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def _shared_after_crash(patch: pytest.MonkeyPatch) -> None:
     """A task that crashed a worker is run beside others."""
-    hand = Dispatcher._hand
+    hold = Dispatcher._hold
 
-    def anywhere(self: Dispatcher, claims: Any, worker: Any, *rest: Any) -> None:
+    def anywhere(self: Dispatcher, claims: Any, worker: Any, now: Any) -> None:
         worker.exclusive = False
-        hand(self, claims, worker, *rest)
+        hold(self, claims, worker, now)
 
-    patch.setattr(Dispatcher, "_hand", anywhere)
+    patch.setattr(Dispatcher, "_hold", anywhere)
 
 
 def _timers_lost(patch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from operator import itemgetter
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -65,10 +64,8 @@ class Parent:
         publish = out[-1]
         wholes = [pair for _, whole in publish.wholes for pair in zip(whole.ended, whole.values, strict=True)]
         outcomes = sorted([*publish.outcomes, *((event.task_id, value) for event, value in wholes)], key=itemgetter(0))
-        ended = [
-            (claim.token, status, ran_us)
-            for claim, status, ran_us in zip(*attrs.astuple(self.ended, recurse=False), strict=True)
-        ]
+        columns = (self.ended.claims, self.ended.statuses, self.ended.rans_us)
+        ended = [(claim.token, status, ran_us) for claim, status, ran_us in zip(*columns, strict=True)]
         rest = (sorted(self.recorder.claims), sorted(self.assembler._held), self.recorder.fenced)
         return changes, batch.events, batch.sizes, batch.size, outcomes, ended, rest
 
