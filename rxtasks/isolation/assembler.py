@@ -139,7 +139,7 @@ class EventAssembler:
             elif kind == OUTPUTS:
                 _, _, _, times, values, sizes = row
                 seqs[token] = seq + len(times) - 1
-                outputs = output_events(task_id, seq, attempt, worker_id, map(utc_from_us, times), values)
+                outputs = output_events(task_id, seq, attempt, worker_id, utcs_from_us(times), values)
                 add(Run(token, outputs, sizes))
             elif kind == LOG:
                 seqs[token] = seq
