@@ -62,6 +62,7 @@ class Envelope:
 class Claim:
     """A task in the hands of one engine: what it was when it was claimed, and the engine's own notes from then on."""
 
+    #: These three never change: a store may go by the claim that it has handed out.
     token: int
     fence: int
     envelope: Envelope
