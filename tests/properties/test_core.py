@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rxtasks.config import Settings
+from rxtasks.engine import dispatcher, recorder
 from rxtasks.engine.core import Core
 from rxtasks.engine.dispatcher import Dispatcher
 from rxtasks.engine.ending import Ender
@@ -77,8 +78,13 @@ def _random_run(seed: int) -> None:
     play_all(Simulation(pool, chance.choice(RECYCLED)), script, ending)
 
 
-def test_long_random_runs_keep_every_promise() -> None:
-    """W-03 W-05 W-07 W-13 Q-02 R9: as above, over fixed seeds."""
+@pytest.mark.parametrize("columns", ["of many", "of one"])
+def test_long_random_runs_keep_every_promise(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-03 W-05 W-07 W-13 Q-02 R9: as above, over fixed seeds; what is assigned and ends in columns too, be it one task."""
+    if columns == "of one":
+        monkeypatch.setattr(dispatcher, "_MANY", 1)
+        monkeypatch.setattr(recorder, "_MANY", 1)
+        monkeypatch.setattr(Dispatcher, "_assign_one", lambda *_: False)
     for seed in range(600):
         try:
             _random_run(seed)
