@@ -13,6 +13,9 @@
 - How many are claimed beyond the free slots grows from 2, doubling while all of them could be placed, as in TCP's slow
   start (RFC 5681); what cannot be placed goes back to the store, so that priorities keep their meaning, and nothing is
   claimed beyond the free slots until a short task has ended.
+- A worker is chosen for each claim, in order; then each worker gets all that is its at once: first attempts that are alike
+  and follow each other as FirstAttempts (columns, as on the wire), any other as Assignments. One claim alone goes a shorter
+  way. Claims remain one object a task: a cancel, a crash or a retry then needs nothing that is not there.
 - When a worker is idle and the store has nothing for it, but another one holds tasks that it has not begun behind one that
   runs for longer than 10 ms, they are taken back (W-13).
 """

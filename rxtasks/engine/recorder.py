@@ -10,6 +10,15 @@
   again before what follows it, so that events are published in order; meanwhile the next batch grows.
 - A task whose claim the store refused has been taken over by another engine: its events of that batch are dropped.
 - Events that a worker cannot give (crash, lost, killed, stopped) are made here, numbered after the last one accepted.
+
+Of short tasks nearly every one is tried once, says nothing and succeeds. Those stay the columns as which they came::
+
+    worker's outbox ─WHOLE row─> assembler ─Whole─> _take_firsts ─┬─Successes─────> store
+      one list a field                                            └─Publish.wholes─> trackers, sinks
+
+No Change and no outcome is made of them; what is odd about one of them (a count from before, a change under way, another
+worker's claim) sends all of its Whole the long way, where each is looked at by itself. A few go that way too: it is shorter
+for one. If the store refuses one of a batch, its columns become ordinary outcomes again, less that one.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@
 Rules for every store
 - A *claim* hands a task to one engine under a fresh token; each later write names the token and changes nothing when it is
   no longer the row's (a zombie's late result). `fence` grows with every claim of the store.
-- Everything comes in batches. `commit` calls back when the batch is as durable as the store can make it; only then may
+- Everything comes in batches; tasks that have nothing to tell but their success come as columns (Successes), which a store
+  may take one by one (`each_change`). `commit` calls back when the batch is as durable as the store can make it; only then may
   its events be published. Memory calls back before it returns.
 - `enqueue`, `get`, `list`, `update` and `delete` may be called from any thread; `claim`, `claim_one` and `commit` from one
   thread at a time.

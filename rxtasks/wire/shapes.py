@@ -139,6 +139,7 @@ def _plain(kind: int, cls: type[Any]) -> Shape:
 
 
 def _take_assign(message: m.Assign) -> tuple[list[Any], Sequence[bytes]]:
+    """Return [rows, None], a row for each Assignment; or [[], columns] for FirstAttempts. Payloads are the blobs."""
     rows = []
     blobs = []
     tasks = message.tasks

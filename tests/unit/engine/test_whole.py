@@ -253,6 +253,16 @@ def test_times_made_together_are_the_times_made_one_by_one(times: list[int], spr
     assert [utc_from_us(us) for us in times] == utcs_from_us(times)
 
 
+def test_an_attempt_of_another_worker_is_left_out_of_the_columns() -> None:
+    """R3: it was taken back from this worker, under the same claim: what this one still says of it is not taken."""
+    parent, single = Parent(5), Parent(5)
+    rows = [[WHOLE, [*range(1, 6)], [1] * 5, [BEGAN] * 5, [BEGAN] * 5, [*range(5)], [1] * 5]]
+    for one in (parent, single):
+        one.recorder.claims[2].worker = Held()
+    assert parent.take(rows) is single.take(singly(rows)) is None
+    assert [2] == list(parent.recorder.claims) and single.seen() == parent.seen()
+
+
 @pytest.mark.parametrize("note", ["failures", "crashes", "interruptions"])
 def test_what_was_counted_of_a_task_before_is_not_lost_in_columns(note: str) -> None:
     """E-03: one of the tasks was lost before it began; its counts go to the store with its end."""
