@@ -31,6 +31,7 @@ from rxtasks.pool.words import (
     Publish,
     SendAssign,
     SendCommand,
+    ShowTurned,
     Spawned,
     SpawnFailed,
     SpawnWorker,
@@ -130,6 +131,9 @@ class Doing(Host):
     def _announce(self, do: Announce, outcomes: list[Stimulus]) -> None:
         self._outlet.announce(do)
 
+    def _show_turned(self, do: ShowTurned, outcomes: list[Stimulus]) -> None:
+        self._outlet.show_turned(do)
+
     def _answer(self, do: Answer, outcomes: list[Stimulus]) -> None:
         answered = self._tickets.pop(do.ticket, None)
         if answered is not None:
@@ -156,6 +160,7 @@ class Doing(Host):
         CommitBatch: _commit_batch,
         Publish: _publish,
         Announce: _announce,
+        ShowTurned: _show_turned,
         Answer: _answer,
         SweepStore: _sweep_store,
         PoolReady: _pool_ready,

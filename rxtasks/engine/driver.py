@@ -223,8 +223,7 @@ class Driver(Doing):
     def _gather(self) -> list[Stimulus]:
         """Sleep until there is something, then read all of it; timers come last."""
         inbox = self._inbox
-        until = self._until()
-        ready = self._wait(until)
+        ready, until = self._wait()
         stimuli: list[Stimulus] = []
         for reader, events in ready:
             stimuli.extend(reader(events))
@@ -246,18 +245,21 @@ class Driver(Doing):
             self._fire(now_ns, stimuli)
         return stimuli
 
-    def _wait(self, until: int) -> list[tuple[Reader, int]]:
-        """Sleep until something is ready, somebody calls, or it is `until`; stay awake while a report is near."""
+    def _wait(self) -> tuple[list[tuple[Reader, int]], int]:
+        """Sleep until something is ready, somebody calls, or a timer is due; stay awake while a report is near.
+
+        Return what is ready, and when the next timer is due: looked up when whoever was woken has had the interpreter.
+        """
         inbox, wait = self._inbox, self._readiness.wait
         if self._outlet.held:
             # Whoever was woken goes first; and if there is work by then, so does that: delivery is not what it waits for.
             ready = self._linger() if self._woke else wait(0.0)
             if (ready or self._arrived) and not (inbox or self._behind):
                 self._behind = True
-                return ready
+                return ready, self._until()
             self._hand_over()
             if ready:
-                return ready
+                return ready, self._until()
         if self._spins and self._core.expects:
             clock, crowd = time.perf_counter, self._crowd
             now = clock()
@@ -265,15 +267,16 @@ class Driver(Doing):
             while now < end:
                 ready = wait(0.0)
                 if ready or inbox or self._arrived:
-                    return ready
+                    return ready, self._until()
                 if crowd.give_way(now):
                     break
                 now = clock()
+        until = self._until()
         self._asleep = True
         # The system's timers count in milliseconds, rounded up: a timer is not met early.
         ready = wait(0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9))
         self._asleep = False
-        return ready
+        return ready, until
 
     def _linger(self) -> list[tuple[Reader, int]]:
         """Let whoever was woken have the interpreter; return what is ready then."""

@@ -22,7 +22,7 @@ from rxtasks.isolation.forkserver import ForkServer
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
 from rxtasks.reactive.subject import RxSubject
-from rxtasks.wire.message import Assignment, Command, Configure, Define
+from rxtasks.wire.message import Assignments, Command, Configure, Define
 
 __all__ = ["Host", "Reader", "Setup", "Worker"]
 
@@ -125,7 +125,7 @@ class Worker(RxSubject[Any]):
         """
         raise NotImplementedError
 
-    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+    def assign(self, defines: list[Define], tasks: Assignments) -> None:
         """Pass these on, functions first. Never raises (R3)."""
         raise NotImplementedError
 

@@ -35,7 +35,7 @@ from rxtasks.isolation.quickio import Receiver
 from rxtasks.isolation.spawn import ProcessHandle, Started, start
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
-from rxtasks.wire.message import Assign, Assignment, Command, Define, Events
+from rxtasks.wire.message import Assign, Assignments, Command, Define, Events
 from rxtasks.wire.passing import Passing
 
 __all__ = ["ProcessWorker"]
@@ -137,7 +137,7 @@ class ProcessWorker(Worker):
 
     # -- down ----------------------------------------------------------------------------------------------------------
 
-    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+    def assign(self, defines: list[Define], tasks: Assignments) -> None:
         """Pass these on: tokens first, then functions, then the tasks."""
         channel = self._channel
         if channel is None or not channel.open:

@@ -26,7 +26,7 @@ from rxtasks.pool.info import PoolStatus, RunningTask, WorkerInfo, WorkerSpec
 from rxtasks.pool.places import Place, WorkerState
 from rxtasks.pool.recycling import Recycling, backoff
 from rxtasks.pool.timers import Timers
-from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, SpawnWorker
+from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, ShowTurned, SpawnWorker
 from rxtasks.stores.base import Lane
 
 __all__ = ["Place", "PoolState", "WorkerState"]
@@ -350,7 +350,7 @@ class PoolState:
             status = worker.status
             if status is not worker.told and (status is _BUSY or status is _IDLE):
                 worker.told = status
-                out.append(self.announce(status.value, worker, now))
+                out.append(ShowTurned(worker.worker_id, status, now.wall_us))
         turned.clear()
 
     def announce(

@@ -13,7 +13,7 @@ from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.words import CommitBatch, Publish, SendAssign
-from rxtasks.stores.base import Claim, Envelope
+from rxtasks.stores.base import Claim, Envelope, each_change
 from rxtasks.wire.message import Assignment
 from rxtasks.wire.outcome import Outcome, outcome_of
 
@@ -111,9 +111,10 @@ class Checker:
 
     def committed(self, do: CommitBatch, refused: list[int]) -> None:
         """The store took the batch."""
-        dropped = {change.task_id for change in do.changes if change.token in refused}
+        changes = list(each_change(do.changes))
+        dropped = {change.task_id for change in changes if change.token in refused}
         _require(dropped <= self.stolen, "the store refused {}", dropped - self.stolen)
-        for change in do.changes:
+        for change in changes:
             _require(
                 change.task_id not in self.stolen or change.task_id in dropped,
                 "a change of {} was taken under a lapsed token",
@@ -143,7 +144,8 @@ class Checker:
         for event in do.events:
             self._check_event(event)
             self.events[event.task_id].append(event)
-        for task_id, ended in do.outcomes:
+        wholes = [pair for _, whole in do.wholes for pair in zip(whole.ended, whole.values, strict=True)]
+        for task_id, ended in [*do.outcomes, *((event.task_id, value) for event, value in wholes)]:
             outcome = outcome_of(ended)
             _require(task_id not in self.outcomes, "{} ended twice", task_id)
             self.outcomes[task_id] = outcome
@@ -220,7 +222,7 @@ class Checker:
         places: Counter[str] = Counter(claim.envelope.task_id for claim in ready)
         for worker in sim.core.pool.workers.values():
             places.update(claim.envelope.task_id for claim in worker.assigned.values())
-        for task_id, row in sim.store._rows.items():
+        for task_id, row in sim.store.rows():
             if task_id in self.stolen:
                 continue
             count = places[task_id]
@@ -260,7 +262,7 @@ class Checker:
                 continue
             if sim.workers[worker.worker_id].told_broken:
                 continue
-            for task_id, row in sim.store._rows.items():
+            for task_id, row in sim.store.rows():
                 options = row.options
                 due = row.status is TaskStatus.PENDING or (row.due_us and row.due_us <= sim.wall_us)
                 waits = not row.token and not row.status.terminal and row.status is not TaskStatus.CREATED
@@ -287,7 +289,7 @@ class Checker:
     def unfinished(self) -> list[str]:
         """Return the tasks that have not ended, and how they stand."""
         left = [i for i in self.tasks if i not in self.outcomes and i not in self.stolen]
-        rows = self._sim.store._rows
+        rows = dict(self._sim.store.rows())
         return [f"{i}: {rows[i].status}" for i in left if rows[i].status is not TaskStatus.CREATED]
 
     @property
@@ -310,7 +312,7 @@ class Checker:
         _require(sim.quiet, "finished before everything was committed")
         _require(not sim.core.recorder.claims, "finished with claims in hand")
         _require(not sim.core.pool.workers, "finished with workers alive")
-        for task_id, row in sim.store._rows.items():
+        for task_id, row in sim.store.rows():
             if task_id not in self.stolen:
                 _require(not row.token, "{} is left held", task_id)
         if not sim.core.ender.keep:

@@ -34,6 +34,8 @@ value's, if any) is the pickled (class name, args, state). In one process it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -50,6 +52,7 @@ __all__ = [
     "Ack",
     "Assign",
     "Assignment",
+    "Assignments",
     "Cancel",
     "Checkpoint",
     "Command",
@@ -57,6 +60,7 @@ __all__ = [
     "Define",
     "Dropped",
     "Events",
+    "FirstAttempts",
     "Forget",
     "Grant",
     "Heartbeat",
@@ -163,11 +167,51 @@ class Assignment:
     trace: str | None = None
 
 
+@attrs.define
+class FirstAttempts:
+    """First attempts of tasks that share everything but who they are: an item for each in each list. Iterates as Assignments.
+
+    Hundreds of calls of one function are as many of these at once: lists cost either side a fraction of objects.
+    """
+
+    tokens: list[int]
+    fences: list[int]
+    task_ids: list[str]
+    payloads: list[Any]
+    function: str
+    credit: int
+    options: dict[str, Any] | None = None
+    form: str = "p"
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __iter__(self) -> Iterator[Assignment]:
+        return map(
+            Assignment,
+            self.tokens,
+            self.fences,
+            self.task_ids,
+            repeat(1),
+            repeat(1),
+            repeat(self.function),
+            repeat(self.credit),
+            repeat(self.options),
+            repeat(0),
+            repeat(self.form),
+            self.payloads,
+        )
+
+
+#: Tasks for a worker, in order.
+Assignments: TypeAlias = list[Assignment] | FirstAttempts
+
+
 @attrs.frozen
 class Assign:
     """Run these, in this order. One byte a task has been written to the token pipe before."""
 
-    tasks: list[Assignment]
+    tasks: Assignments
 
 
 @attrs.frozen
