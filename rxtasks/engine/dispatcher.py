@@ -194,7 +194,7 @@ class Dispatcher:
         free = 0
         for worker in workers:
             if not worker.exclusive:
-                room = worker.spec.concurrency - len(worker.assigned)
+                room = min(worker.spec.concurrency, worker.allowed - worker.ended) - len(worker.assigned)
                 if room > 0:
                     free += room
         return free
@@ -203,17 +203,21 @@ class Dispatcher:
         """Return how many tasks of average length would fit behind what the workers hold."""
         room = 0
         for worker in workers:
-            if worker.exclusive or len(worker.assigned) >= _MOST_HELD:
+            held = len(worker.assigned)
+            most = min(_MOST_HELD - held, worker.left - max(0, worker.spec.concurrency - held))
+            if worker.exclusive or most <= 0:
                 continue
             if self._budget_us > worker.load_us:
-                mean_us = worker.load_us // len(worker.assigned) if worker.assigned else _OVERHEAD_US
-                room += min(_MOST_HELD - len(worker.assigned), (self._budget_us - worker.load_us) // mean_us)
+                mean_us = worker.load_us // held if held else _OVERHEAD_US
+                room += min(most, (self._budget_us - worker.load_us) // mean_us)
         return room
 
     def _assign(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> None:
         heap = [(worker.load_us, index, worker) for index, worker in enumerate(workers) if not worker.exclusive]
         heapq.heapify(heap)
         ready, measured, budget = state.ready, self._measured, self._budget_us
+        recycling = self._pool.recycling
+        strict = recycling.strict
         parcels: dict[str, tuple[list[Define], list[Assignment]]] = {}
         placed = 0
         while ready and heap:
@@ -253,6 +257,10 @@ class Dispatcher:
             ready.popleft()
             placed += 1
             self._place(claim, worker, cost, parcels, now)
+            if strict and worker.left <= 0:
+                recycling.wear(worker, "tasks", now)
+                heap = [entry for entry in heap if entry[2] is not worker]
+                heapq.heapify(heap)
         if placed and not ready:
             state.ahead = min(4096, state.ahead * 2)
         for worker_id, (defines, tasks) in parcels.items():
@@ -322,7 +330,7 @@ class Dispatcher:
 
     def _take_back(self, lane: Lane, now: Now, out: list[Instruction]) -> None:
         """Take back what waits behind a long task, for a worker that is idle."""
-        if not any(not worker.assigned for worker in self._pool.serving(lane)):
+        if not any(not worker.assigned and worker.left > 0 for worker in self._pool.serving(lane)):
             return
         victim: WorkerState | None = None
         for worker in self._pool.serving(lane):

@@ -61,7 +61,8 @@ class TaskExecutor(Executor):
         initializer: called with `initargs` once in each worker before its first call, again in each worker that
             replaces one. Where it raises, each call's future raises WorkerStartError with the initializer's error.
         mp_context: accepted for what worker processes always are: started afresh ("spawn", "forkserver").
-        max_tasks_per_child: not available; None. The setting `max_tasks` replaces workers after about as many calls.
+        max_tasks_per_child: calls (chunks of a map) that a worker process runs at most; then another one, which has been
+            started by then, takes its place. None = no limit. The settings `max_tasks` and `max_tasks_strict` in one.
         max_crashes: workers that one call may cost before it fails; each but the last is followed by another run.
         settings: what TaskService takes beside these (echo, modules, fallback, its settings).
 
@@ -91,10 +92,7 @@ class TaskExecutor(Executor):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
         _check_context(mp_context, isolation)
         if max_tasks_per_child is not None:
-            raise SettingsError(
-                "max_tasks_per_child is not available: a worker may get a few more calls while the next one starts; "
-                "say max_tasks= instead"
-            )
+            settings = _limited(max_tasks_per_child, isolation, settings)
         service = TaskService(
             _count(max_workers, isolation),
             isolation=isolation,
@@ -237,6 +235,21 @@ def _whole(name: str, value: Any, what: str = "an integer") -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be {what}, not {value!r}") from None
+
+
+def _limited(max_tasks_per_child: int, isolation: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with this bound."""
+    count = _whole("max_tasks_per_child", max_tasks_per_child)
+    if count < 1:
+        raise SettingsError(f"max_tasks_per_child must be >= 1, not {count}")
+    if isolation != "process":
+        raise SettingsError(
+            f"max_tasks_per_child is of worker processes; isolation={isolation!r} has none: leave it out"
+        )
+    for name in ("max_tasks", "max_tasks_strict"):
+        if name in settings:
+            raise SettingsError(f"max_tasks_per_child= and {name}= say the same; leave one of them out")
+    return {**settings, "max_tasks": count, "max_tasks_strict": True}
 
 
 def _check_context(context: Any, isolation: str) -> None:
