@@ -124,7 +124,7 @@ class TaskService(Displayed, ServiceView):
 
         with self._life:
             if self._engine is None:
-                self._engine = TaskEngine(
+                made = TaskEngine(
                     self._specs,
                     self._store,
                     settings=self._settings,
@@ -141,6 +141,8 @@ class TaskService(Displayed, ServiceView):
                     retain=self._retain,
                     on_start=self._on_start,
                 )
+                if self._engine is None:  # a signal handler of this thread may have made one meanwhile
+                    self._engine = made
             return self._engine
 
     def _on_start(self) -> None:

@@ -277,6 +277,17 @@ def test_nothing_of_an_ended_call_is_kept(isolation: str) -> None:
             assert gone.wait(SOON), "the executor holds on to a result"
 
 
+def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
+    """N-03: what a call was given and what it returned live as long as somebody else holds them."""
+    with executor("thread") as made:
+        for called in (str, lambda value: value):
+            held, gone = Value(), threading.Event()
+            weakref.finalize(held, gone.set)
+            made.submit(called, held).result(timeout=SOON)
+            del held
+            assert gone.wait(SOON), "the worker holds on to its last call"
+
+
 # -- what cannot travel ----------------------------------------------------------------------------------------------------
 
 
@@ -500,6 +511,7 @@ def test_an_initializer_that_raises_fails_each_call_and_hangs_none(isolation: st
         ({"max_tasks_per_child": 3, "max_tasks": 4}, SettingsError, "say the same"),
         ({"mp_context": multiprocessing.get_context("fork")}, SettingsError, "started afresh"),
         ({"mp_context": "spawn"}, TypeError, "mp_context is a context"),
+        ({"thread_name_prefix": "mine"}, SettingsError, "leave it out"),
         ({"isolation": "thread", "mp_context": multiprocessing.get_context("spawn")}, SettingsError, "leave it out"),
         ({"isolation": "ray"}, SettingsError, "isolation is one of"),
         ({"max_crashes": 0}, SettingsError, "max_crashes"),
@@ -539,6 +551,16 @@ def test_a_worker_is_replaced_by_the_bound_of_a_chunked_map_too() -> None:
     with executor("process", 1, max_tasks_per_child=2) as made:
         pids = [pid for _, pid, *_ in made.map(jobs.where_and_when, range(30), chunksize=5)]
     assert [10, 10, 10] == list(Counter(pids).values())
+
+
+def test_threads_are_named_as_asked() -> None:
+    """N-03: as by ThreadPoolExecutor, and the initializer is called all the same."""
+    seen: list[str] = []
+    named = executor("thread", 2, thread_name_prefix="mine", initializer=seen.append, initargs=["begun"])
+    with named as made:
+        name = made.submit(lambda: threading.current_thread().name).result(timeout=SOON)
+        assert name in ("mine_0", "mine_1")
+    assert ["begun", "begun"] == seen
 
 
 def test_only_functions_are_submitted() -> None:
