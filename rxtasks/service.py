@@ -136,10 +136,14 @@ class TaskService(ServiceView):
                 try:
                     if starts and processes:
                         thread.begin()
-                    self._engine = self._make_engine(thread)
+                    made = self._make_engine(thread)
                 except BaseException:
                     thread.abandon()
                     raise
+                if self._engine is None:
+                    self._engine = made
+                else:  # a signal handler of this thread has made one meanwhile
+                    thread.abandon()
             return self._engine
 
     def _make_engine(self, thread: CoreThread) -> TaskEngine:

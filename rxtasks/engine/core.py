@@ -147,14 +147,14 @@ class Core(Losses):
             # A commit changes nothing that work could be assigned by, unless it puts tasks back into the queue.
             if kind is not Committed:
                 self._moved = True
-        if self.pool.recycling.news:
-            self.pool.recycle(now, out)
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
             for claim in self.dispatcher.turn(now, out, len(self.recorder.claims) + self._taken_over):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
+        if self.pool.recycling.news:
+            self.pool.recycle(now, out)
         self.recorder.close_batch(out)
         self.pool.tell_turned(now, out)
         self.recorder.grant(out)
@@ -321,6 +321,7 @@ class Core(Losses):
             said = None if place is None else self.pool.recycling.measured(worker, place, beat.ended, now)
             if said is not None:
                 self._out.append(self.pool.announce("warning", worker, now, said))
+            self._relieve(worker)
 
     def _request(self, worker: WorkerState, request: Request) -> None:
         claim = self.recorder.claims.get(request.token)

@@ -203,7 +203,7 @@ class Dispatcher:
         free = 0
         for worker in workers:
             if not worker.exclusive:
-                room = worker.spec.concurrency - len(worker.assigned)
+                room = min(worker.spec.concurrency, worker.allowed - worker.ended) - len(worker.assigned)
                 if room > 0:
                     free += room
         return free
@@ -212,11 +212,13 @@ class Dispatcher:
         """Return how many tasks of average length would fit behind what the workers hold."""
         room = 0
         for worker in workers:
-            if worker.exclusive or len(worker.assigned) >= _MOST_HELD:
+            held = len(worker.assigned)
+            most = min(_MOST_HELD - held, worker.left - max(0, worker.spec.concurrency - held))
+            if worker.exclusive or most <= 0:
                 continue
             if self._budget_us > worker.load_us:
-                mean_us = worker.load_us // len(worker.assigned) if worker.assigned else _OVERHEAD_US
-                room += min(_MOST_HELD - len(worker.assigned), (self._budget_us - worker.load_us) // mean_us)
+                mean_us = worker.load_us // held if held else _OVERHEAD_US
+                room += min(most, (self._budget_us - worker.load_us) // mean_us)
         return room
 
     def _assign(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> None:
@@ -229,6 +231,7 @@ class Dispatcher:
         chosen: list[list[Claim]] = [[] for _ in workers]
         ready, budget = state.ready, self._budget_us
         function, cost, placed = "", 0, 0
+        recycling = self._pool.recycling
         while ready and heap:
             claim = ready[0]
             envelope = claim.envelope
@@ -266,6 +269,10 @@ class Dispatcher:
             claim.load_us = cost
             held[index] += 1
             chosen[index].append(claim)
+            if recycling.strict and workers[index].allowed <= workers[index].ended + held[index]:
+                recycling.wear(workers[index], "tasks", now)
+                heap = [entry for entry in heap if entry[1] != index]
+                heapq.heapify(heap)
         if placed and not ready:
             state.ahead = min(4096, state.ahead * 2)
         for worker, claims in zip(workers, chosen, strict=True):
@@ -289,6 +296,8 @@ class Dispatcher:
         claim.load_us = _OVERHEAD_US + (self._budget_us if ran is None else int(ran))
         state.ahead = min(4096, state.ahead * 2)
         self._hold([claim], least, now)
+        if self._pool.recycling.strict and least.left <= 0:
+            self._pool.recycling.wear(least, "tasks", now)
         self._send([claim], least, [self._assignment(claim)], now, out)
         return True
 
@@ -391,7 +400,7 @@ class Dispatcher:
 
     def _take_back(self, lane: Lane, now: Now, out: list[Instruction]) -> None:
         """Take back what waits behind a long task, for a worker that is idle."""
-        if not any(not worker.assigned for worker in self._pool.serving(lane)):
+        if not any(not worker.assigned and worker.left > 0 for worker in self._pool.serving(lane)):
             return
         victim: WorkerState | None = None
         for worker in self._pool.serving(lane):

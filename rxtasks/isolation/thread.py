@@ -144,6 +144,7 @@ class ThreadWorker(LocalWorker):
                 self._call_hooks(executor)
             else:
                 executor.run(assignment)
+                del assignment  # and with it what it was called with, while nothing else comes
             if self._ended:
                 return
 
@@ -181,8 +182,10 @@ class ThreadWorker(LocalWorker):
                     open_tasks.add(made)
                     made.add_done_callback(open_tasks.discard)
                     made.add_done_callback(lambda _: more.set())
+                    del made
                 else:
                     executor.run(assignment)
+                del assignment
             if self._ended or (self._stopping and not open_tasks and not self._tasks):
                 return
             await more.wait()

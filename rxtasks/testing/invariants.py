@@ -89,6 +89,9 @@ class Checker:
 
     def begun(self, worker: SimulatedWorker, task: Assignment) -> None:
         """A worker took the token of a task."""
+        settings = self._sim.settings
+        if settings.max_tasks_strict and settings.max_tasks is not None and worker.spec.isolation != "inline":
+            _require(worker.begun <= settings.max_tasks, "{} begins its attempt {}", worker.worker_id, worker.begun)
         for other in self._sim.workers.values():
             alive = other.dead is None and not other.exited
             if alive and other is not worker and task.task_id not in self.stolen:
@@ -131,10 +134,15 @@ class Checker:
             return
         sim, old_id, new_id = self._sim, str(event.worker_id), str(event.data.get("by"))
         new, settings = sim.core.pool.workers.get(new_id), sim.settings
-        _require(new is not None and new.able, "{} is retired before {} is ready for its work", old_id, new_id)
         old, worker = sim.workers.get(old_id), sim.core.pool.workers.get(old_id)
+        if settings.max_tasks_strict and worker is None:
+            return  # it died in the very step in which it had ended its last
         _require(old is not None and worker is not None, "{} is retired and is gone already", old_id)
         assert old is not None and worker is not None
+        over = settings.max_tasks_strict and worker.worn == "tasks"
+        _require(not (over and worker.assigned), "{} is retired, and what it was given has not ended", old_id)
+        able = new is not None and (new.able or (over and worker.left <= 0))
+        _require(able, "{} is retired before {} is ready for its work", old_id, new_id)
         outgrown = old.tells_above != settings.max_memory  # an attempt has ended above it
         outlived = settings.max_tasks is not None and worker.ended >= settings.max_tasks
         _require(worker.ended >= 1 and (outgrown or outlived), "{} is retired without a reason", old_id)
@@ -206,7 +214,8 @@ class Checker:
         going = [w for w in pool.workers.values() if w.worn and w.status is WorkerStatus.STOPPING]
         extra, places = len(coming) + len(going), len(pool.places)
         if len(coming) > self._coming:
-            _require(extra <= (places + 7) // 8, "{} workers are extra for {} places", extra, places)
+            most = places if pool.recycling.strict else (places + 7) // 8
+            _require(extra <= most, "{} workers are extra for {} places", extra, places)
         self._coming = len(coming)
         placed = {place.worker_id for place in pool.places} | set(coming)
         for worker in pool.workers.values():
@@ -257,8 +266,11 @@ class Checker:
     def _check_idle(self) -> None:
         sim = self._sim
         behind = False
+        successors = {place.successor for place in sim.core.pool.places}
         for worker in sim.core.pool.workers.values():
             if worker.status is not WorkerStatus.IDLE or worker.owes or worker.taking or worker.doom:
+                continue
+            if worker.worker_id in successors:
                 continue
             if sim.workers[worker.worker_id].told_broken:
                 continue

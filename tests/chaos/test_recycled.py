@@ -226,6 +226,25 @@ def test_a_limit_below_what_any_worker_needs_is_told_and_leads_to_no_loop() -> N
         assert 3 == tasks.submit(add, 1, 2).result(LONG)
 
 
+# -- a strict bound ---------------------------------------------------------------------------------------------------
+
+
+def test_no_worker_gets_more_than_a_strict_bound_whoever_dies(tmp_path: Path) -> None:
+    """W-11 W-07: 600 tasks, seven each, two workers of which one dies now and then: none is lost."""
+    path, killed, runs = str(tmp_path / "starts"), set[int](), Counter[int]()
+    with service(2, max_tasks=7, max_tasks_strict=True) as (tasks, _):
+        with iterate(tasks.map(note, iter(lambda: path, None), range(600))) as results:
+            for number, pid in enumerate(results):
+                runs[pid] += 1
+                if number % 100 == 50 and (there := {info.pid for info in tasks.workers() if info.pid} - killed):
+                    killed.add(min(there))
+                    kill(min(there))
+        assert 600 == runs.total()
+        assert max(runs.values()) <= 7
+        assert set(range(600)) == {int(line) for line in Path(path).read_text().split()}
+        assert killed
+
+
 # -- in the midst of it -----------------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,9 @@ RECYCLED = (
     attrs.evolve(SETTINGS, max_memory=2 * 2**20),
     attrs.evolve(SETTINGS, max_memory=2**20),  # less than a fresh one has
     attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20),
+    attrs.evolve(SETTINGS, max_tasks=1, max_tasks_strict=True),
+    attrs.evolve(SETTINGS, max_tasks=3, max_tasks_strict=True),
+    attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20, max_tasks_strict=True),
 )
 _MS = 1_000_000
 _SECOND = 1_000_000_000
