@@ -12,6 +12,7 @@ how it stands, and each object that is not made costs nothing at every collectio
         └─ priority changed, due, ... ─┴─ retried, checkpoint ... ─> Row ──^
 
 What lies in a queue waits there if it is still what is kept (an Envelope), or says so itself (a Row); else it is passed over.
+What has been taken out by its id lies there without its arguments (_taken_out).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
+
+import attrs
 
 from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.events import TaskEvent
@@ -279,7 +282,7 @@ class MemoryStore:
             row = self._tasks.get(task_id)
             if type(row) is Envelope:
                 self._pending -= 1
-                return self._hold(row)
+                return self._hold(_taken_out(row))
             if (
                 type(row) is not Row
                 or row.token
@@ -371,6 +374,7 @@ class MemoryStore:
             row.progress = change.progress
         if change.finished_us is not None and change.release:
             change.started_us, change.progress = row.started_us, row.progress
+            row.envelope = None  # the row may still lie in a queue or the heap, to be passed over
             self._end(change, row.number, row.name, row.priority, row.created_us, row.options)
             return
         row.token = change.token
@@ -490,7 +494,7 @@ class MemoryStore:
         with self._lock:
             row = self._tasks.get(task_id)
             if type(row) is Envelope:
-                row = self._opened(row)
+                row = self._opened(_taken_out(row))
             if type(row) is not Row or row.token or row.status not in _WAITING | {TaskStatus.CREATED}:
                 return False
             if priority is not None:
@@ -517,3 +521,10 @@ class MemoryStore:
             del self._tasks[task_id]
             self._ended.remove(task_id)
             return True
+
+
+def _taken_out(task: Envelope) -> Envelope:
+    """Return a copy to go on with. What still lies in the queue, to be passed over, holds nothing large any more."""
+    copy = attrs.evolve(task)
+    task.payload, task.blob, task.puts = None, None, ()
+    return copy
