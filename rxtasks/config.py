@@ -70,6 +70,9 @@ class Settings:
     #: Attempts after which a process or thread worker is replaced: its successor is started while it works on, so that it
     #: may get a few more, and takes over when it is ready. None = never.
     max_tasks: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
+    #: No worker gets more than max_tasks: its successor is started when it has been given its last, and takes over when that
+    #: has ended. Up to twice as many workers are there meanwhile, of which no more run tasks.
+    max_tasks_strict: bool = attrs.field(default=False, validator=_flag)
     #: Bytes of resident memory (objects that were put, and are shared with others, included) above which a process worker
     #: is replaced in the same way, when an attempt has ended. None = never.
     max_memory: int | None = attrs.field(

@@ -30,6 +30,8 @@ from __future__ import annotations
 from concurrent.futures import CancelledError as _FutureCancelled
 from typing import TYPE_CHECKING, Any
 
+from rxtasks.displayed import Displayed
+
 if TYPE_CHECKING:
     from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 
@@ -60,7 +62,7 @@ def _rebuild(cls: type[RxTasksError], state: dict[str, Any], args: tuple[Any, ..
     return error
 
 
-class RxTasksError(Exception):
+class RxTasksError(Displayed, Exception):
     """The root of all rxtasks exceptions."""
 
     #: A stable word for programs; TaskErrorInfo.code of a task that ended with this error.

@@ -15,17 +15,18 @@ import attrs
 
 from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
-from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError, UnknownTask
 from rxtasks.fitting import make_modules, make_puts, make_setup, make_specs, make_store
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.text import counted
 from rxtasks.view import ServiceView
 
 # The rooms that do the work, and reactivex with them, are imported when the first engine is made: importing this module
 # costs an application no more than its own names do.
 if TYPE_CHECKING:
+    from rxtasks.engine.corethread import CoreThread
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
     from rxtasks.observe.bus import TaskEventBus
@@ -41,7 +42,7 @@ __all__ = ["ServiceView", "TaskService"]
 _EXITS = ("finish", "drain", "force")
 
 
-class TaskService(Displayed, ServiceView):
+class TaskService(ServiceView):
     """Runs tasks in workers and shows everything that they do.
 
     Args:
@@ -102,9 +103,16 @@ class TaskService(Displayed, ServiceView):
         self._life = threading.RLock()
         self._engine: TaskEngine | None = None
         self._stopped = False
-        #: Stops it at the end of the interpreter; gone when it is stopped or collected before.
+        #: Stops it when it is dropped, or at the end of the interpreter; gone when it is stopped before.
         self._at_exit: weakref.finalize[..., TaskService] | None = None
-        super().__init__(self, {})
+        super().__init__(None, {})
+
+    def __repr__(self) -> str:
+        engine = self._engine
+        if engine is not None and engine.started:
+            return f"<{type(self).__name__} {engine.pool.in_words()}>"
+        kinds = " and ".join(counted(spec.count, f"{spec.isolation} worker") for spec in self._specs)
+        return f"<{type(self).__name__} not started: {kinds or 'no workers'}>"
 
     # -- what it is made of --------------------------------------------------------------------------------------------
 
@@ -117,37 +125,62 @@ class TaskService(Displayed, ServiceView):
         engine = self._engine
         return engine if engine is not None else self._new_engine()
 
-    def _new_engine(self) -> TaskEngine:
+    def _new_engine(self, *, starts: bool = False) -> TaskEngine:
+        """Return the engine, made now if there is none; with `starts` its workers' fork server loads meanwhile."""
+        from rxtasks.engine.corethread import CoreThread
+
+        with self._life:
+            if self._engine is None:
+                processes = any(spec.isolation == "process" for spec in self._specs)
+                thread = CoreThread(fork_server=processes and self._settings.fork_server)
+                try:
+                    if starts and processes:
+                        thread.begin()
+                    made = self._make_engine(thread)
+                except BaseException:
+                    thread.abandon()
+                    raise
+                if self._engine is None:
+                    self._engine = made
+                else:  # a signal handler of this thread has made one meanwhile
+                    thread.abandon()
+            return self._engine
+
+    def _make_engine(self, thread: CoreThread) -> TaskEngine:
         from rxtasks.engine.engine import TaskEngine
         from rxtasks.engine.intake import Intake
         from rxtasks.engine.stored_intake import StoredIntake
         from rxtasks.observe.echo import Echo
 
-        with self._life:
-            if self._engine is None:
-                self._engine = TaskEngine(
-                    self._specs,
-                    self._store,
-                    settings=self._settings,
-                    setup=self._setup,
-                    intake=(StoredIntake if self._store.durable else Intake)(
-                        self._specs,
-                        self._modules,
-                        self._clock,
-                        puts=self._puts,
-                        max_payload=self._settings.max_payload,
-                    ),
-                    clock=self._clock,
-                    echo=Echo(self._echo_level),
-                    retain=self._retain,
-                    on_start=self._on_start,
-                )
-            return self._engine
+        # Weak: the engine's threads would keep a service that nobody has any more.
+        on_start = weakref.WeakMethod(self._on_start)
+        engine = TaskEngine(
+            self._specs,
+            self._store,
+            settings=self._settings,
+            setup=self._setup,
+            intake=(StoredIntake if self._store.durable else Intake)(
+                self._specs,
+                self._modules,
+                self._clock,
+                puts=self._puts,
+                max_payload=self._settings.max_payload,
+            ),
+            clock=self._clock,
+            thread=thread,
+            echo=Echo(self._echo_level),
+            retain=self._retain,
+            on_start=lambda: (call := on_start()) and call(),
+        )
+        if self._store.durable:
+            engine.keeps = self  # others put tasks into the store: it is of use without anybody here
+        return engine
 
     def _on_start(self) -> None:
         # Not atexit itself, which keeps a place for each entry that it was ever given.
         self._forget_exit()
-        self._at_exit = weakref.finalize(self, _stop_at_exit, weakref.ref(self))
+        finish = self._on_exit == "finish"
+        self._at_exit = weakref.finalize(self, _leave, weakref.ref(self), self._engine, finish)
         if self._fell_back is not None:
             warnings.warn(self._fell_back, RuntimeWarning, stacklevel=2)
             self._engine_now().outlet.tell("warning", None, self._fell_back)
@@ -171,7 +204,7 @@ class TaskService(Displayed, ServiceView):
                 self._stopped = False
                 self._engine = None
                 self._store.reopen()
-        self._engine_now().start()
+        self._new_engine(starts=True).start()
         return self
 
     def stop(self, *, force: bool = False, timeout: float | None = None) -> StopReport:
@@ -240,7 +273,9 @@ class TaskService(Displayed, ServiceView):
     @property
     def engine(self) -> TaskEngine:
         """The current engine: an observer of requests, an observable of all events."""
-        return self._engine_now()
+        engine = self._engine_now()
+        engine.keeps = self  # whoever has it may submit
+        return engine
 
     @property
     def events(self) -> TaskEventBus:
@@ -438,8 +473,21 @@ def _check_seconds(what: str, value: Any) -> None:
         raise SettingsError(f"{what} is seconds from 0, not {value!r}")
 
 
-def _stop_at_exit(reference: weakref.ref[TaskService]) -> None:
-    """At interpreter exit: as drain, then force; never a hang. Of a service that is collected nothing is left to stop."""
+def _leave(reference: weakref.ref[TaskService], engine: TaskEngine, finish: bool) -> None:
+    """The service was dropped: nobody is left who could submit, so what was submitted finishes, then its workers end.
+
+    At the end of the interpreter: as drain, then force; never a hang.
+    """
     service = reference()
-    if service is not None and service._engine is not None and not service._stopped:
-        service._stop(timeout=min(service._settings.drain_timeout, 10.0))
+    if service is not None:
+        if not service._stopped:
+            service._stop(timeout=min(service._settings.drain_timeout, 10.0))
+    else:
+        weakref.finalize(engine, _stop_at_exit, weakref.ref(engine))
+        engine.stop_later(finish)
+
+
+def _stop_at_exit(reference: weakref.ref[TaskEngine]) -> None:
+    engine = reference()
+    if engine is not None:
+        engine.stop(timeout=min(engine.settings.drain_timeout, 10.0))

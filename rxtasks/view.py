@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.task import TaskRequest
@@ -31,13 +32,21 @@ class Submitting(Protocol):
     def _slots(self) -> int: ...
 
 
-class ServiceView:
+class ServiceView(Displayed):
     """A service seen with options: its submits carry them. `with_options` makes one."""
 
-    def __init__(self, service: Submitting, changes: dict[str, Any]) -> None:
+    def __init__(self, service: Submitting | None, changes: dict[str, Any]) -> None:
         merge_options(DEFAULT_OPTIONS, changes)
-        self._service = service
+        #: None: it is a service itself. Not a reference to itself, so that one which is dropped goes at once.
+        self._behind = service
         self._changes = changes
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._service!r} with {self._changes}>"
+
+    @property
+    def _service(self) -> Submitting:
+        return cast("Submitting", self) if self._behind is None else self._behind
 
     def with_options(self, **options: Any) -> ServiceView:
         """Return a view whose submits carry these TaskOptions fields too.

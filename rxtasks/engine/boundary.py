@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rxtasks.isolation.base import Worker
-from rxtasks.pool.words import Announce, Publish
+from rxtasks.pool.words import Announce, Publish, ShowTurned
 
 __all__ = ["Outlet"]
 
@@ -34,6 +34,9 @@ class Outlet(Protocol):
     def hand_over(self) -> bool:
         """Hand the events of this turn to delivery; return whether there is something to `check`."""
         ...
+
+    def show_turned(self, instruction: ShowTurned) -> None:
+        """Show that a worker is busy or idle."""
 
     def announce(self, instruction: Announce) -> None:
         """Show an event of the pool."""

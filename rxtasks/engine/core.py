@@ -17,6 +17,7 @@ from typing import Any
 
 from rxtasks.config import Settings
 from rxtasks.engine.losses import Losses
+from rxtasks.engine.recorder import Ends
 from rxtasks.engine.staff import SECOND
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
@@ -148,8 +149,6 @@ class Core(Losses):
             # A commit changes nothing that work could be assigned by, unless it puts tasks back into the queue.
             if kind is not Committed:
                 self._moved = True
-        if self.pool.recycling.news:
-            self.pool.recycle(now, out)
         if self.pool.stopping:
             self._wind_down()
         elif self._moved:
@@ -157,6 +156,8 @@ class Core(Losses):
             for claim in self.dispatcher.turn(now, out, len(self.recorder.claims) + self._taken_over):
                 claim.worker = None
                 self.recorder.requeue(claim, now)
+        if self.pool.recycling.news:
+            self.pool.recycle(now, out)
         self.recorder.close_batch(out)
         self.pool.tell_turned(now, out)
         self.recorder.grant(out)
@@ -239,10 +240,10 @@ class Core(Losses):
             return
         if stimulus.conflated:
             self.recorder.conflated(stimulus.conflated)
-        ended: list[tuple[Claim, TaskStatus, int]] = []
+        ended = Ends()
         fenced = self.recorder.fenced
         fault = self.recorder.take(stimulus.occurrences, worker, self._now, ended)
-        if ended:
+        if ended.claims:
             self._ended(worker, ended)
         if fault is not None:
             self._fault(worker, fault)
@@ -260,12 +261,13 @@ class Core(Losses):
                     if not assigned:
                         self._became_idle(worker)
 
-    def _ended(self, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> None:
-        assigned, measured = worker.assigned, self.dispatcher.measured
-        worker.ended += len(ended)
+    def _ended(self, worker: WorkerState, ended: Ends) -> None:
+        assigned = worker.assigned
+        self.dispatcher.measured(ended.claims, ended.rans_us, worker.lane)
+        worker.ended += len(ended.claims)
         if worker.ended >= worker.lasts and worker.worn != "tasks":
             self.pool.recycling.wear(worker, "tasks", self._now)
-        for claim, status, ran_us in ended:
+        for claim, status in zip(ended.claims, ended.statuses, strict=True):
             assigned.pop(claim.token, None)
             worker.load_us -= claim.load_us
             if type(claim.envelope.payload) is Sealed:
@@ -274,7 +276,6 @@ class Core(Losses):
                 worker.completed += 1
             elif status is TaskStatus.FAILED:
                 worker.failed += 1
-            measured(claim.envelope.function, ran_us, worker.lane)
             if claim.ending is not None and claim.ending.kind == "cancel" and not status.terminal:
                 # It ended before the cancel reached it, and would run again.
                 self.ender.cancelled(claim, claim.ending.reason, self._now)
@@ -331,6 +332,7 @@ class Core(Losses):
             said = None if place is None else self.pool.recycling.measured(worker, place, beat.ended, now)
             if said is not None:
                 self._out.append(self.pool.announce("warning", worker, now, said))
+            self._relieve(worker)
 
     def _request(self, worker: WorkerState, request: Request) -> None:
         claim = self.recorder.claims.get(request.token)

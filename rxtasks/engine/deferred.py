@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from rxtasks.reactive.notiterable import NotIterable
+
 if TYPE_CHECKING:
     from rxtasks.observe.tracker import TaskTracker
 
 __all__ = ["DeferredTask"]
 
 
-class DeferredTask(Observable[Any]):
+class DeferredTask(NotIterable, Observable[Any]):
     """The result of a call that is made at each subscription: retry, switch_map and concat_map work on it."""
 
     def __init__(self, submit: Callable[[], TaskTracker]) -> None:

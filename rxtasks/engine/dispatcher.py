@@ -13,6 +13,9 @@
 - How many are claimed beyond the free slots grows from 2, doubling while all of them could be placed, as in TCP's slow
   start (RFC 5681); what cannot be placed goes back to the store, so that priorities keep their meaning, and nothing is
   claimed beyond the free slots until a short task has ended.
+- A worker is chosen for each claim, in order; then each worker gets all that is its at once: first attempts that are alike
+  and follow each other as FirstAttempts (columns, as on the wire), any other as Assignments. One claim alone goes a shorter
+  way. Claims remain one object a task: a cancel, a crash or a retry then needs nothing that is not there.
 - When a worker is idle and the store has nothing for it, but another one holds tasks that it has not begun behind one that
   runs for longer than 10 ms, they are taken back (W-13).
 """
@@ -32,7 +35,7 @@ from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.state import PoolState, WorkerState
 from rxtasks.pool.words import ClaimTasks, Instruction, Now, SendAssign, TakeBack
 from rxtasks.stores.base import Claim, Lane
-from rxtasks.wire.message import Assignment, Define
+from rxtasks.wire.message import Assignment, Assignments, Define, FirstAttempts
 
 __all__ = ["Dispatcher"]
 
@@ -44,6 +47,8 @@ _OVERHEAD_US = 15
 _MOST_HELD = 1000
 #: Nanoseconds that a task runs before what waits behind it is taken back for an idle worker.
 _LONG_NS = 10_000_000
+#: First attempts from which on columns cost less than rows.
+_MANY = 4
 #: Functions whose run time is remembered.
 _MOST_MEASURED = 10_000
 
@@ -78,17 +83,21 @@ class Dispatcher:
 
     # -- measures ------------------------------------------------------------------------------------------------------
 
-    def measured(self, function: str, ran_us: int, lane: Lane) -> None:
-        """An attempt of this function has ended after so long."""
-        measured = self._measured
-        old = measured.get(function)
-        if old is not None:
-            measured[function] = old + (ran_us - old) / 8
-        else:
-            if len(measured) >= _MOST_MEASURED:
-                measured.pop(next(iter(measured)))
-            measured[function] = float(ran_us)
-        if ran_us < self._budget_us:
+    def measured(self, claims: list[Claim], rans_us: list[int], lane: Lane) -> None:
+        """Attempts of these have ended, after so many microseconds."""
+        measured, budget_us, short = self._measured, self._budget_us, False
+        for claim, ran_us in zip(claims, rans_us, strict=True):
+            function = claim.envelope.function
+            old = measured.get(function)
+            if old is not None:
+                measured[function] = old + (ran_us - old) / 8
+            else:
+                if len(measured) >= _MOST_MEASURED:
+                    measured.pop(next(iter(measured)))
+                measured[function] = float(ran_us)
+            if ran_us < budget_us:
+                short = True
+        if short:
             state = self._lanes[lane]
             if not state.ahead:
                 state.ahead = 1
@@ -199,7 +208,7 @@ class Dispatcher:
         free = 0
         for worker in workers:
             if not worker.exclusive:
-                room = worker.spec.concurrency - len(worker.assigned)
+                room = min(worker.spec.concurrency, worker.allowed - worker.ended) - len(worker.assigned)
                 if room > 0:
                     free += room
         return free
@@ -208,112 +217,181 @@ class Dispatcher:
         """Return how many tasks of average length would fit behind what the workers hold."""
         room = 0
         for worker in workers:
-            if worker.exclusive or len(worker.assigned) >= _MOST_HELD:
+            held = len(worker.assigned)
+            most = min(_MOST_HELD - held, worker.left - max(0, worker.spec.concurrency - held))
+            if worker.exclusive or most <= 0:
                 continue
             if self._budget_us > worker.load_us:
-                mean_us = worker.load_us // len(worker.assigned) if worker.assigned else _OVERHEAD_US
-                room += min(_MOST_HELD - len(worker.assigned), (self._budget_us - worker.load_us) // mean_us)
+                mean_us = worker.load_us // held if held else _OVERHEAD_US
+                room += min(most, (self._budget_us - worker.load_us) // mean_us)
         return room
 
     def _assign(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> None:
-        heap = [(worker.load_us, index, worker) for index, worker in enumerate(workers) if not worker.exclusive]
+        """Choose a worker for each claim, in order; then hand each worker all that it gets."""
+        if len(state.ready) == 1 and self._assign_one(state, workers, now, out):
+            return
+        heap = [(worker.load_us, index) for index, worker in enumerate(workers) if not worker.exclusive]
         heapq.heapify(heap)
-        ready, measured, budget = state.ready, self._measured, self._budget_us
-        parcels: dict[str, tuple[list[Define], list[Assignment]]] = {}
-        placed = 0
+        held = [len(worker.assigned) for worker in workers]
+        chosen: list[list[Claim]] = [[] for _ in workers]
+        ready, budget = state.ready, self._budget_us
+        function, cost, placed = "", 0, 0
+        recycling = self._pool.recycling
         while ready and heap:
             claim = ready[0]
             envelope = claim.envelope
-            ran = measured.get(envelope.function)
-            cost = _OVERHEAD_US + (budget if ran is None else int(ran))
-            load, index, worker = heap[0]
-            held = len(worker.assigned)
+            if envelope.function != function:
+                function = envelope.function
+                ran = self._measured.get(function)
+                cost = _OVERHEAD_US + (budget if ran is None else int(ran))
+            load, index = heap[0]
             if claim.crashes:
-                if held:
-                    free = next((w for _, _, w in heap if not w.assigned), None)
-                    if free is None:
+                if held[index]:
+                    index = next((index for _, index in heap if not held[index]), -1)
+                    if index < 0:
                         break
-                    worker = free
-                    heap = [entry for entry in heap if entry[2] is not free]
-                    heapq.heapify(heap)
-                else:
-                    heapq.heappop(heap)
-                worker.exclusive = True
-            elif held < worker.spec.concurrency:
-                heapq.heapreplace(heap, (load + cost, index, worker))
+                heap = [entry for entry in heap if entry[1] != index]
+                heapq.heapify(heap)
+                workers[index].exclusive = True
+            elif held[index] < workers[index].spec.concurrency:
+                heapq.heapreplace(heap, (load + cost, index))
             elif (
                 load + cost > budget  # of an unmeasured one always
-                or held >= _MOST_HELD
+                or held[index] >= _MOST_HELD
                 or envelope.options.timeout is not None
             ):
-                slot = next((e for e in heap if len(e[2].assigned) < e[2].spec.concurrency), None)
+                slot = next((entry for entry in heap if held[entry[1]] < workers[entry[1]].spec.concurrency), None)
                 if slot is None:
                     break
                 heap.remove(slot)
-                load, index, worker = slot
-                heap.append((load + cost, index, worker))
+                load, index = slot
+                heap.append((load + cost, index))
                 heapq.heapify(heap)
             else:
-                heapq.heapreplace(heap, (load + cost, index, worker))
+                heapq.heapreplace(heap, (load + cost, index))
             ready.popleft()
             placed += 1
-            self._place(claim, worker, cost, parcels, now)
+            claim.load_us = cost
+            held[index] += 1
+            chosen[index].append(claim)
+            if recycling.strict and workers[index].allowed <= workers[index].ended + held[index]:
+                recycling.wear(workers[index], "tasks", now)
+                heap = [entry for entry in heap if entry[1] != index]
+                heapq.heapify(heap)
         if placed and not ready:
             state.ahead = min(4096, state.ahead * 2)
-        for worker_id, (defines, tasks) in parcels.items():
-            out.append(SendAssign(worker_id, defines, tasks))
+        for worker, claims in zip(workers, chosen, strict=True):
+            if claims:
+                self._hand(claims, worker, now, out)
 
-    def _place(
-        self,
-        claim: Claim,
-        worker: WorkerState,
-        cost: int,
-        parcels: dict[str, tuple[list[Define], list[Assignment]]],
-        now: Now,
-    ) -> None:
-        envelope = claim.envelope
-        parcel = parcels.get(worker.worker_id)
-        if parcel is None:
-            parcel = parcels[worker.worker_id] = ([], [])
-        function = envelope.function
-        if function not in worker.functions:
-            worker.functions.add(function)
-            parcel[0].append(Define(function, envelope.ref, envelope.blob))
-        for put in envelope.puts:
-            if put.key not in worker.functions:
-                worker.functions.add(put.key)
-                parcel[0].append(Define(put.key, None, put.blob))
-        claim.worker = worker
-        claim.load_us = cost
-        worker.load_us += cost
+    def _assign_one(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> bool:
+        """Do as _assign for one claim, where the worker with the least to do has a free slot; else return False.
+
+        Who waits for one result at a time waits for this too.
+        """
+        claim = state.ready[0]
+        least: WorkerState | None = None
+        for worker in workers:
+            if (least is None or worker.load_us < least.load_us) and not worker.exclusive:
+                least = worker
+        if least is None or claim.crashes or len(least.assigned) >= least.spec.concurrency:
+            return False
+        state.ready.clear()
+        ran = self._measured.get(claim.envelope.function)
+        claim.load_us = _OVERHEAD_US + (self._budget_us if ran is None else int(ran))
+        state.ahead = min(4096, state.ahead * 2)
+        self._hold([claim], least, now)
+        if self._pool.recycling.strict and least.left <= 0:
+            self._pool.recycling.wear(least, "tasks", now)
+        self._send([claim], least, [self._assignment(claim)], now, out)
+        return True
+
+    def _hand(self, claims: list[Claim], worker: WorkerState, now: Now, out: list[Instruction]) -> None:
+        """Assign these, at least one, to the worker: first attempts that are alike and follow each other as what they share."""
+        self._hold(claims, worker, now)
+        others: list[Claim] = []
+        at = 0
+        while at < len(claims):
+            end = _end_of_run(claims, at) if len(claims) - at >= _MANY else at
+            if end - at < _MANY:
+                others.append(claims[at])
+                at += 1
+                continue
+            if others:
+                self._send(others, worker, [self._assignment(claim) for claim in others], now, out)
+                others = []
+            run = claims[at:end]
+            self._send(run, worker, self._first_attempts(run), now, out)
+            at = end
+        if others:
+            self._send(others, worker, [self._assignment(claim) for claim in others], now, out)
+
+    def _hold(self, claims: list[Claim], worker: WorkerState, now: Now) -> None:
         if not worker.assigned:
             worker.since_ns = now.mono_ns
-        worker.assigned[claim.token] = claim
         if worker.status is not _BUSY:
             self._pool.turned(worker, _BUSY)
-        options = envelope.options
-        if options.timeout is not None:
-            claim.soft_ns = now.mono_ns + int(options.timeout * 1e9)
-            self._pool.timers.at(claim.soft_ns, "soft", claim.token)
-        parcel[1].append(
-            Assignment(
-                claim.token,
-                claim.fence,
-                envelope.task_id,
-                claim.attempt + 1,
-                claim.next_seq,
-                function,
-                self._settings.credit,
-                None if options is DEFAULT_OPTIONS else self._wire_options(options),
-                claim.failures,
-                envelope.form,
-                envelope.payload,
-                claim.restored,
-                envelope.trace,
-            )
+        for claim in claims:
+            claim.worker = worker
+            worker.load_us += claim.load_us
+            worker.assigned[claim.token] = claim
+
+    def _send(
+        self, claims: list[Claim], worker: WorkerState, tasks: Assignments, now: Now, out: list[Instruction]
+    ) -> None:
+        """Send these; before them what the worker does not know yet."""
+        known = worker.functions
+        defines: list[Define] = []
+        for claim in claims:
+            envelope = claim.envelope
+            if envelope.function not in known:
+                known.add(envelope.function)
+                defines.append(Define(envelope.function, envelope.ref, envelope.blob))
+            for put in envelope.puts:
+                if put.key not in known:
+                    known.add(put.key)
+                    defines.append(Define(put.key, None, put.blob))
+            timeout = envelope.options.timeout
+            if timeout is not None:
+                claim.soft_ns = now.mono_ns + int(timeout * 1e9)
+                self._pool.timers.at(claim.soft_ns, "soft", claim.token)
+        out.append(SendAssign(worker.worker_id, defines, tasks))
+
+    def _first_attempts(self, run: list[Claim]) -> FirstAttempts:
+        envelopes = [claim.envelope for claim in run]
+        first = envelopes[0]
+        return FirstAttempts(
+            [claim.token for claim in run],
+            [claim.fence for claim in run],
+            [envelope.task_id for envelope in envelopes],
+            [envelope.payload for envelope in envelopes],
+            first.function,
+            self._settings.credit,
+            self._wire_options(first.options),
+            first.form,
+        )
+
+    def _assignment(self, claim: Claim) -> Assignment:
+        envelope = claim.envelope
+        return Assignment(
+            claim.token,
+            claim.fence,
+            envelope.task_id,
+            claim.attempt + 1,
+            claim.next_seq,
+            envelope.function,
+            self._settings.credit,
+            self._wire_options(envelope.options),
+            claim.failures,
+            envelope.form,
+            envelope.payload,
+            claim.restored,
+            envelope.trace,
         )
 
     def _wire_options(self, options: TaskOptions) -> dict[str, Any] | None:
+        if options is DEFAULT_OPTIONS:
+            return None
         known = self._options.get(id(options))
         if known is not None and known[0] is options:
             return known[1]
@@ -327,7 +405,7 @@ class Dispatcher:
 
     def _take_back(self, lane: Lane, now: Now, out: list[Instruction]) -> None:
         """Take back what waits behind a long task, for a worker that is idle."""
-        if not any(not worker.assigned for worker in self._pool.serving(lane)):
+        if not any(not worker.assigned and worker.left > 0 for worker in self._pool.serving(lane)):
             return
         victim: WorkerState | None = None
         for worker in self._pool.serving(lane):
@@ -345,6 +423,27 @@ class Dispatcher:
     def waiting(self) -> int:
         """How many claimed tasks have no worker yet."""
         return sum(len(state.ready) for state in self._lanes.values())
+
+
+def _end_of_run(claims: list[Claim], at: int) -> int:
+    """Return where the first attempts end, from `at` on, that share function, options and form; `at` if there is none."""
+    first = claims[at].envelope
+    function, options, form = first.function, first.options, first.form
+    for place in range(at, len(claims)):
+        claim = claims[place]
+        envelope = claim.envelope
+        if (
+            envelope.options is not options
+            or envelope.function != function
+            or envelope.form != form
+            or envelope.trace is not None
+            or claim.next_seq != 1
+            or claim.attempt
+            or claim.failures
+            or claim.restored is not None
+        ):
+            return place
+    return len(claims)
 
 
 def wire_options(options: TaskOptions) -> dict[str, Any] | None:

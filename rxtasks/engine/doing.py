@@ -31,6 +31,7 @@ from rxtasks.pool.words import (
     Publish,
     SendAssign,
     SendCommand,
+    ShowTurned,
     Spawned,
     SpawnFailed,
     SpawnWorker,
@@ -91,8 +92,12 @@ class Doing(Host):
             outcomes.append(ClaimFailed(do.lane, str(error)))
 
     def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
-        worker = make_worker(do.worker_id, do.spec, self, self._receiver)
         try:
+            # The first of its kind is imported here: that too needs a descriptor.
+            worker = make_worker(do.worker_id, do.spec, self, self._receiver)
+            former = self.workers.get(do.heir_of or "")
+            if former is not None:
+                worker.preload = former.loaded
             worker.spawn()
         except OSError as error:
             outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))
@@ -148,6 +153,9 @@ class Doing(Host):
     def _announce(self, do: Announce, outcomes: list[Stimulus]) -> None:
         self._outlet.announce(do)
 
+    def _show_turned(self, do: ShowTurned, outcomes: list[Stimulus]) -> None:
+        self._outlet.show_turned(do)
+
     def _answer(self, do: Answer, outcomes: list[Stimulus]) -> None:
         answered = self._tickets.pop(do.ticket, None)
         if answered is not None:
@@ -174,6 +182,7 @@ class Doing(Host):
         CommitBatch: _commit_batch,
         Publish: _publish,
         Announce: _announce,
+        ShowTurned: _show_turned,
         Answer: _answer,
         SweepStore: _sweep_store,
         PoolReady: _pool_ready,

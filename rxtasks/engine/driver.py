@@ -8,8 +8,7 @@
                                       └──────── outcomes ────────┘   (in the same turn, until there are none)
 
 The thread holds no decision and calls no code of users. It sleeps in the selector; whoever posts wakes it only when it
-sleeps. Worker processes are started from here: the kernel signals them when the *thread* that started them ends, and this
-one lives as long as the engine.
+sleeps. Worker processes are started from here (see engine/corethread.py).
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import heapq
 import itertools
 import random
 import selectors
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,13 +27,13 @@ from rxtasks.clock import Clock
 from rxtasks.config import Settings
 from rxtasks.engine.boundary import Outlet
 from rxtasks.engine.core import Core
+from rxtasks.engine.corethread import CoreThread
 from rxtasks.engine.doing import Doing
 from rxtasks.engine.readiness import Readiness, make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
 from rxtasks.forking import no_longer, put_right
 from rxtasks.isolation.base import Reader, Setup
-from rxtasks.isolation.forkserver import ForkServer
 from rxtasks.isolation.quickio import give_way
 from rxtasks.lifecycle.task import new_id
 from rxtasks.machine import Crowd, usable_cpus
@@ -71,12 +69,19 @@ class Driver(Doing):
     _wakeup: Wakeup
 
     def __init__(
-        self, core: Core, store: Store, outlet: Outlet, settings: Settings, setup: Setup, clock: Clock, name: str
+        self,
+        core: Core,
+        store: Store,
+        outlet: Outlet,
+        settings: Settings,
+        setup: Setup,
+        clock: Clock,
+        thread: CoreThread,
     ) -> None:
         super().__init__(store, outlet, clock)
         self.settings = settings
         self.setup = setup
-        self.fork_server = ForkServer(wanted=settings.fork_server)
+        self.fork_server = thread.fork_server
         self.failed: BaseException | None = None
         self._core = core
         self._inbox: deque[Stimulus | Callable[[], list[Stimulus]]] = deque()
@@ -97,7 +102,7 @@ class Driver(Doing):
         self._recording: Recording | None = None
         #: This is a copy in a forked child of the parent: nothing runs here.
         self.forked = False
-        self.thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self.thread = thread
 
     # -- any thread ----------------------------------------------------------------------------------------------------
 
@@ -108,10 +113,11 @@ class Driver(Doing):
             OSError, RuntimeError: there is no room for another descriptor or thread; nothing was started.
         """
         with contextlib.ExitStack() as undo:
+            undo.callback(self.thread.abandon)
             self._open(undo)
             put_right(self)
             undo.callback(no_longer, self)
-            self.thread.start()
+            self.thread.run(self._run)
             undo.pop_all()
 
     def _open(self, undo: contextlib.ExitStack) -> None:
@@ -217,8 +223,7 @@ class Driver(Doing):
     def _gather(self) -> list[Stimulus]:
         """Sleep until there is something, then read all of it; timers come last."""
         inbox = self._inbox
-        until = self._until()
-        ready = self._wait(until)
+        ready, until = self._wait()
         stimuli: list[Stimulus] = []
         for reader, events in ready:
             stimuli.extend(reader(events))
@@ -240,18 +245,21 @@ class Driver(Doing):
             self._fire(now_ns, stimuli)
         return stimuli
 
-    def _wait(self, until: int) -> list[tuple[Reader, int]]:
-        """Sleep until something is ready, somebody calls, or it is `until`; stay awake while a report is near."""
+    def _wait(self) -> tuple[list[tuple[Reader, int]], int]:
+        """Sleep until something is ready, somebody calls, or a timer is due; stay awake while a report is near.
+
+        Return what is ready, and when the next timer is due: looked up when whoever was woken has had the interpreter.
+        """
         inbox, wait = self._inbox, self._readiness.wait
         if self._outlet.held:
             # Whoever was woken goes first; and if there is work by then, so does that: delivery is not what it waits for.
             ready = self._linger() if self._woke else wait(0.0)
             if (ready or self._arrived) and not (inbox or self._behind):
                 self._behind = True
-                return ready
+                return ready, self._until()
             self._hand_over()
             if ready:
-                return ready
+                return ready, self._until()
         if self._spins and self._core.expects:
             clock, crowd = time.perf_counter, self._crowd
             now = clock()
@@ -259,15 +267,16 @@ class Driver(Doing):
             while now < end:
                 ready = wait(0.0)
                 if ready or inbox or self._arrived:
-                    return ready
+                    return ready, self._until()
                 if crowd.give_way(now):
                     break
                 now = clock()
+        until = self._until()
         self._asleep = True
         # The system's timers count in milliseconds, rounded up: a timer is not met early.
         ready = wait(0.0 if inbox or self._arrived else max(0.0, (until - self._clock.monotonic_ns()) / 1e9))
         self._asleep = False
-        return ready
+        return ready, until
 
     def _linger(self) -> list[tuple[Reader, int]]:
         """Let whoever was woken have the interpreter; return what is ready then."""
@@ -405,7 +414,6 @@ class Driver(Doing):
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 worker.after_fork()
-        self.fork_server.after_fork()
         with contextlib.suppress(OSError):
             self._readiness.close()
 

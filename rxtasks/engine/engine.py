@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 from reactivex import Observable
 
 from rxtasks.clock import utc_from_us
+from rxtasks.displayed import Displayed
 from rxtasks.engine.admission import Admission
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
@@ -51,11 +53,14 @@ __all__ = ["TaskEngine"]
 _BEYOND = 10.0
 
 
-class TaskEngine(Admission):
+class TaskEngine(Displayed, Admission):
     """One start-to-stop life: an observer of task requests, an observable of all task events.
 
     Made by TaskService; each start of a service has a new one.
     """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.pool!r}>"
 
     # -- Rx ------------------------------------------------------------------------------------------------------------
 
@@ -135,6 +140,7 @@ class TaskEngine(Admission):
 
         Raises:
             WorkerStartError: a worker could not start; the engine is stopped then.
+            ServiceStopped: the engine has stopped, or failed meanwhile.
             OSError, RuntimeError: no descriptor or no thread can be had; it has not been started.
         """
         with self._life:
@@ -156,6 +162,8 @@ class TaskEngine(Admission):
         if error is not None:
             self.stop(force=True)
             raise WorkerStartError(f"a worker could not start: {error}")
+        if self.driver.failed is not None:
+            raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
 
     def stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
         """Stop: what runs may finish within `timeout` seconds (None: drain_timeout), unless `force`.
@@ -181,6 +189,24 @@ class TaskEngine(Admission):
             if first:
                 self._reported.set()
 
+    def stop_later(self, finish: bool) -> None:
+        """Stop, with `finish` once everything that was submitted has ended; waits for nothing.
+
+        A finalizer calls it, wherever the interpreter stands: it takes no lock and starts no thread, the core does.
+        """
+        if not self.driver.forked:
+            self.driver.call(lambda: self._stop_beside(finish))
+
+    def _stop_beside(self, finish: bool) -> list[Any]:
+        def stop() -> None:
+            if finish:
+                self.wait_idle()
+            self.stop()
+
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending
+            threading.Thread(target=stop, name="rxtasks-stop", daemon=True).start()
+        return []
+
     def _stop_now(self, first: bool, force: bool, drain: float, end: float, waiting: str | None) -> StopReport:
         unfinished = tuple(self.outlet.trackers)
         if self._started:
@@ -188,6 +214,7 @@ class TaskEngine(Admission):
             self.driver.post(StopAsked(force, int(drain * 1e9), fate))
             self.outlet.over.wait(max(0.0, end - time.monotonic()))
         else:
+            self.driver.thread.abandon()
             self.store.close()
             self.outlet.finished(None)
         if not first:

@@ -29,6 +29,7 @@ from reactivex.disposable import Disposable
 
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.calls import CallPair, Ending
+from rxtasks.reactive.notiterable import NotIterable
 from rxtasks.reactive.subject import RxSubject, Target
 from rxtasks.stores.base import Envelope
 from rxtasks.wire.outcome import Ended, Outcome
@@ -57,7 +58,7 @@ class MapItemFailed(Exception):
         self.task_id = task_id
 
 
-class MapStream(Observable[Any]):
+class MapStream(NotIterable, Observable[Any]):
     """The results of a function over items; each subscription runs it anew."""
 
     def __init__(

@@ -26,7 +26,7 @@ from rxtasks.observe.echo import Echo
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.pool import WorkerPool
-from rxtasks.pool.words import Announce, Publish
+from rxtasks.pool.words import Announce, Publish, ShowTurned, Whole
 from rxtasks.wire.outcome import Ended, Outcome
 
 __all__ = ["ServiceOutlet", "Sink"]
@@ -78,11 +78,15 @@ class ServiceOutlet:
     def publish(self, instruction: Publish) -> None:
         """Settle the outcomes and take the events over for delivery."""
         trackers = self.trackers
-        self._observe(instruction.events, instruction.sizes)
+        events, sizes, at = instruction.events, instruction.sizes, 0
+        settled: list[tuple[Sink, list[tuple[str, Ended]]]] = []
+        for place, whole in instruction.wholes:
+            self._observe(events, sizes, at, place)
+            self._end_whole(whole, settled)
+            at = place + 2 * len(whole.tokens)
+        self._observe(events, sizes, at, len(events))
         ended, retain = self.ended, self._retain
         sinks = self.sinks
-        settled: list[tuple[Sink, list[tuple[str, Ended]]]] = []
-        latest: Sink | None = None
         failed: list[tuple[weakref.ref[TaskTracker], str, str, TaskErrorInfo]] = []
         for task_id, outcome in instruction.outcomes:
             tracker = trackers.get(task_id)
@@ -99,12 +103,7 @@ class ServiceOutlet:
                 if isinstance(outcome, Outcome) and outcome.status is _FAILED and outcome.error is not None:
                     failed.append((weakref.ref(tracker), task_id, tracker.name, outcome.error))
             elif sinks:
-                sink = sinks.pop(task_id, None)
-                if sink is not None:
-                    if sink is not latest:
-                        latest = sink
-                        settled.append((sink, []))
-                    settled[-1][1].append((task_id, outcome))
+                _sink(sinks.pop(task_id, None), task_id, outcome, settled)
         tracker = None
         if failed and not any(stream._targets for stream in self._delivery.routes.streams):
             self.turn_over()
@@ -125,13 +124,31 @@ class ServiceOutlet:
             with self._idle:
                 self._idle.notify_all()
 
-    def _observe(self, events: list[TaskEvent], sizes: list[int]) -> None:
-        """Let trackers take note of their events; many logs or outputs of one task in a row at once."""
-        if not self.trackers and LogEvent not in set(map(type, events)):
+    def _end_whole(self, whole: Whole, settled: list[tuple[Sink, list[tuple[str, Ended]]]]) -> None:
+        """Do for whole attempts all that publish does."""
+        trackers, sinks, ended, retain = self.trackers, self.sinks, self.ended, self._retain
+        to_wake, created, batches = self._to_wake, self.created, self._delivery._backlog.batches
+        for begun, last, value in zip(whole.begun, whole.ended, whole.values, strict=True):
+            task_id = last.task_id
+            tracker = trackers.get(task_id)
+            if tracker is not None:
+                if tracker.end_whole(begun, last, value, batches):
+                    to_wake.append(tracker)
+                ended[task_id] = weakref.ref(tracker)
+                if len(ended) > retain:
+                    ended.popitem(last=False)
+                trackers.pop(task_id, None)
+                if created:
+                    created.discard(task_id)
+            elif sinks:
+                _sink(sinks.pop(task_id, None), task_id, value, settled)
+
+    def _observe(self, events: list[TaskEvent], sizes: list[int], at: int, count: int) -> None:
+        """Let trackers take note of the events from `at` to `count`; many logs or outputs of one task in a row at once."""
+        if at == count or (not self.trackers and LogEvent not in set(map(type, events[at:count]))):
             return
         find, levels = self.trackers.get, self._echo.levels
         batches = self._delivery._backlog.batches
-        at, count = 0, len(events)
         while at < count:
             event = events[at]
             task_id = event.task_id
@@ -205,11 +222,14 @@ class ServiceOutlet:
         """Show an event of the pool."""
         if self._pool._targets:
             self.turn_over()
-            event = instruction.event
-            if event.kind in ("busy", "idle"):
-                self._turns.show(event)
-            else:
-                self._delivery.emit(self._pool, event)
+            self._delivery.emit(self._pool, instruction.event)
+
+    def show_turned(self, instruction: ShowTurned) -> None:
+        """Show that a worker is busy or idle."""
+        if self._pool._targets:
+            self.turn_over()
+            worker_id, status, wall_us = instruction
+            self._turns.show(WorkerEvent(status.value, worker_id, utc_from_us(wall_us)))
 
     def tell(self, kind: str, worker_id: str | None, message: str, **data: Any) -> None:
         """Show something on the pool's stream; any thread."""
@@ -254,6 +274,14 @@ class ServiceOutlet:
         self.started.set()
         with self._idle:
             self._idle.notify_all()
+
+
+def _sink(sink: Sink | None, task_id: str, ended: Ended, settled: list[tuple[Sink, list[tuple[str, Ended]]]]) -> None:
+    """Add an end to those that its sink is to be told of, if it has one."""
+    if sink is not None:
+        if not settled or settled[-1][0] is not sink:
+            settled.append((sink, []))
+        settled[-1][1].append((task_id, ended))
 
 
 def _hand_over(settled: list[tuple[Sink, list[tuple[str, Ended]]]]) -> Iterator[CallPair]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from rxtasks.clock import Clock
 from rxtasks.config import Settings
 from rxtasks.engine.core import Core
+from rxtasks.engine.corethread import CoreThread
 from rxtasks.engine.driver import Driver
 from rxtasks.engine.intake import Intake
 from rxtasks.engine.outlet import ServiceOutlet
@@ -49,6 +50,7 @@ class Parts(RxSubject[Any]):
         setup: Setup,
         intake: Intake,
         clock: Clock,
+        thread: CoreThread,
         echo: Echo,
         retain: int,
         on_start: Callable[[], None] | None = None,
@@ -80,7 +82,7 @@ class Parts(RxSubject[Any]):
         self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
         self.core = Core(specs, settings)
         self.core.recorder.durable = store.durable
-        self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, "rxtasks-core")
+        self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
         self.driver.live = intake.live
         self.driver.resolve = getattr(intake, "resolve", None)
         self.driver.find_object = intake.puts.find
@@ -90,6 +92,8 @@ class Parts(RxSubject[Any]):
             from rxtasks.isolation.inline import InlineDesk
 
             self._desk = self.driver.desk = InlineDesk()
+        #: What must not be collected as long as the engine runs.
+        self.keeps: object = None
         self._life = threading.Lock()
         self._started = False
         self._stopping = False

@@ -10,9 +10,20 @@
   again before what follows it, so that events are published in order; meanwhile the next batch grows.
 - A task whose claim the store refused has been taken over by another engine: its events of that batch are dropped.
 - Events that a worker cannot give (crash, lost, killed, stopped) are made here, numbered after the last one accepted.
+
+Of short tasks nearly every one is tried once, says nothing and succeeds. Those stay the columns as which they came::
+
+    worker's outbox ─WHOLE row─> assembler ─Whole─> _take_firsts ─┬─Successes─────> store
+      one list a field                                            └─Publish.wholes─> trackers, sinks
+
+No Change and no outcome is made of them; what is odd about one of them (a count from before, a change under way, another
+worker's claim) sends all of its Whole the long way, where each is looked at by itself. A few go that way too: it is shorter
+for one. If the store refuses one of a batch, its columns become ordinary outcomes again, less that one.
 """
 
 from __future__ import annotations
+
+from itertools import repeat
 
 import attrs
 
@@ -25,17 +36,19 @@ from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand, Whole
-from rxtasks.stores.base import Change, Claim
+from rxtasks.stores.base import Change, Claim, Successes, each_change
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
 from rxtasks.wire.outcome import Ended, Outcome
 
-__all__ = ["Recorder"]
+__all__ = ["Ends", "Recorder"]
 
 _RUNNING, _PENDING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.PENDING, TaskStatus.SUCCEEDED
 _LEGAL = transitions.LEGAL
 #: Bytes counted for an event that reported none (status, progress).
 _SMALL = 200
+#: Attempts for which columns pay.
+_MANY = 4
 
 
 @attrs.define(eq=False, repr=False)
@@ -45,10 +58,34 @@ class _Batch:
     #: Bytes of each event.
     sizes: list[int] = attrs.field(factory=list)
     outcomes: list[tuple[str, Ended]] = attrs.field(factory=list)
+    #: First attempts that came as a whole: for the store, and with the place of their first event in `events`.
+    successes: list[Successes] = attrs.field(factory=list)
+    wholes: list[tuple[int, Whole]] = attrs.field(factory=list)
     size: int = 0
     conflated: int = 0
     #: It puts tasks back into the queue: there is something to claim when it is committed.
     requeued: bool = False
+
+    def all_changes(self) -> list[Change | Successes]:
+        """Return what the store is to be told."""
+        return [*self.changes, *self.successes]
+
+
+class Ends:
+    """Attempts that ended their claims, how, and after how many microseconds: an item for each in each list."""
+
+    __slots__ = ("claims", "rans_us", "statuses")
+
+    def __init__(self) -> None:
+        self.claims: list[Claim] = []
+        self.statuses: list[TaskStatus] = []
+        self.rans_us: list[int] = []
+
+    def add(self, claim: Claim, status: TaskStatus, ran_us: int) -> None:
+        """Append one."""
+        self.claims.append(claim)
+        self.statuses.append(status)
+        self.rans_us.append(ran_us)
 
 
 class Recorder:
@@ -77,7 +114,7 @@ class Recorder:
 
     def hold_all(self, claims: list[Claim]) -> None:
         """Do so for each."""
-        self.claims.update([(claim.token, claim) for claim in claims])
+        self.claims.update(zip([claim.token for claim in claims], claims, strict=True))
 
     def drop(self, claim: Claim) -> None:
         """The claim is over."""
@@ -94,12 +131,10 @@ class Recorder:
 
     # -- what workers report -------------------------------------------------------------------------------------------
 
-    def take(
-        self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: list[tuple[Claim, TaskStatus, int]]
-    ) -> str | None:
+    def take(self, occurrences: list[Occurrence], worker: WorkerState, now: Now, ended: Ends) -> str | None:
         """Fold the occurrences; return the worker's fault, or None.
 
-        Of each attempt that ended its claim, status and microseconds of run time are appended to `ended`.
+        The attempts that ended are added to `ended`.
         """
         claims = self.claims
         batch = self._batch
@@ -151,7 +186,7 @@ class Recorder:
                         claim.soft_ns = now.mono_ns + int((claim.envelope.options.timeout or 0.0) * 1e9)
                 else:
                     self._ended(claim, change, event, end, time_us, now)
-                    ended.append((claim, status, end.ran_us))
+                    ended.add(claim, status, end.ran_us)
                     last = -1
             elif type(event) is ProgressEvent:
                 claim.progress = event
@@ -209,9 +244,13 @@ class Recorder:
         batch.size += sum(sizes) + _SMALL * len(events)
         return None
 
-    def _take_whole(self, whole: Whole, worker: WorkerState, ended: list[tuple[Claim, TaskStatus, int]]) -> str | None:
+    def _take_whole(self, whole: Whole, worker: WorkerState, ended: Ends) -> str | None:
         """Do as take for the two events of each attempt; return the worker's fault, then it and what follows are not taken."""
         claims, owed, batch = self.claims, self._owed, self._batch
+        held = list(map(claims.get, whole.tokens)) if len(whole.tokens) >= _MANY else []
+        if held and _are_firsts(held, whole, worker):
+            self._take_firsts(whole, worker, held, ended)  # type: ignore[arg-type] # none of them is None
+            return None
         events, outcomes, changes = batch.events, batch.outcomes, batch.changes
         worker_id = worker.worker_id
         before = len(events)
@@ -257,11 +296,32 @@ class Recorder:
             del claims[token]
             if claim.credit is not None:
                 owed.pop(token, None)
-            ended.append((claim, _SUCCEEDED, ran_us))
+            ended.add(claim, _SUCCEEDED, ran_us)
         count = len(events) - before
         batch.sizes += [0] * count
         batch.size += _SMALL * count
         return fault
+
+    def _take_firsts(self, whole: Whole, worker: WorkerState, held: list[Claim], ended: Ends) -> None:
+        """Do as _take_whole, where each is the first attempt of a task, of which nothing is known yet: column by column."""
+        batch = self._batch
+        events = batch.events
+        batch.wholes.append((len(events), whole))
+        for pair in zip(whole.begun, whole.ended, strict=True):
+            events += pair
+        count = 2 * len(held)
+        batch.sizes += [0] * count
+        batch.size += _SMALL * count
+        task_ids = [event.task_id for event in whole.ended]
+        batch.successes.append(
+            Successes(worker.worker_id, whole.tokens, task_ids, whole.begun_us, whole.ended_us, whole.values)
+        )
+        forget = self.claims.__delitem__
+        for token in whole.tokens:
+            forget(token)
+        ended.claims += held
+        ended.statuses += repeat(_SUCCEEDED, len(held))
+        ended.rans_us += whole.rans_us
 
     def conflated(self, count: int) -> None:
         """A worker has overwritten so many progress events before it sent them."""
@@ -403,7 +463,7 @@ class Recorder:
     def close_batch(self, out: list[Instruction]) -> None:
         """Ask for the commit of what has come since the last one, if anything, unless that is still under way."""
         batch = self._batch
-        if self._sent or not (batch.changes or batch.events or batch.conflated):
+        if self._sent or not (batch.changes or batch.events or batch.conflated):  # successes have events
             return
         for change in batch.changes:
             claim = self.claims.get(change.token)
@@ -414,7 +474,7 @@ class Recorder:
         self._number += 1
         self._sent[self._number] = batch
         self._batch = _Batch()
-        out.append(CommitBatch(self._number, batch.changes, batch.events))
+        out.append(CommitBatch(self._number, batch.all_changes(), batch.events))
 
     def on_committed(self, number: int, refused: list[int], out: list[Instruction]) -> tuple[list[Claim], bool]:
         """Publish the batch; return the claims that the store refused, and whether it put tasks back into the queue."""
@@ -424,7 +484,10 @@ class Recorder:
         lost: list[Claim] = []
         if refused:
             tokens = set(refused)
-            tasks = {change.task_id for change in batch.changes if change.token in tokens}
+            tasks = {change.task_id for change in each_change(batch.all_changes()) if change.token in tokens}
+            for _, whole in batch.wholes:
+                batch.outcomes += zip([event.task_id for event in whole.ended], whole.values, strict=True)
+            batch.wholes = []
             kept = [pair for pair in zip(batch.events, batch.sizes, strict=True) if pair[0].task_id not in tasks]
             batch.events, batch.sizes = [event for event, _ in kept], [size for _, size in kept]
             batch.outcomes = [(task_id, outcome) for task_id, outcome in batch.outcomes if task_id not in tasks]
@@ -434,14 +497,14 @@ class Recorder:
                     self.drop(claim)
                     lost.append(claim)
         if batch.events or batch.outcomes or batch.conflated:
-            out.append(Publish(batch.events, batch.sizes, batch.outcomes, batch.size, batch.conflated))
+            out.append(Publish(batch.events, batch.sizes, batch.outcomes, batch.size, batch.conflated, batch.wholes))
         return lost, batch.requeued
 
     def again(self, number: int, out: list[Instruction]) -> None:
         """Ask once more for the commit of a batch that failed."""
         batch = self._sent.get(number)
         if batch is not None:
-            out.append(CommitBatch(number, batch.changes, batch.events))
+            out.append(CommitBatch(number, batch.all_changes(), batch.events))
 
     @property
     def uncommitted(self) -> bool:
@@ -460,3 +523,23 @@ class Recorder:
                 rows.setdefault(claim.worker.worker_id, []).append([token, units])
         self._owed.clear()
         out.extend(SendCommand(worker_id, Grant(some)) for worker_id, some in rows.items())
+
+
+def _are_firsts(held: list[Claim | None], whole: Whole, worker: WorkerState) -> bool:
+    """Say whether all may be first attempts of tasks that this worker holds, and of which nothing else is to be told."""
+    for claim, begun in zip(held, whole.begun, strict=True):
+        if (
+            claim is None
+            or claim.worker is not worker
+            or begun.seq != 1
+            or claim.next_seq != 1
+            or begun.attempt != 1
+            or claim.status is not _PENDING
+            or claim.failures
+            or claim.crashes
+            or claim.interruptions
+            or claim.credit is not None
+            or claim.change is not None
+        ):
+            return False
+    return len({*whole.tokens}) == len(held)

@@ -46,6 +46,7 @@ class Staff:
         worker.exclusive = False
         if worker.status is WorkerStatus.BUSY:
             self.pool.turned(worker, _IDLE)
+            self._relieve(worker)
         elif worker.status is _STOPPING:
             self.timers.at(self._now.mono_ns + _LEAVE * SECOND, "kill", worker.worker_id)
 
@@ -87,6 +88,7 @@ class Staff:
                 claim.worker = claim.ending = None
                 back.append(claim)
         self.dispatcher.back(worker.lane, back)
+        self.pool.recycling.gave_back(worker)
         if not worker.assigned:
             self._became_idle(worker)
 
@@ -107,10 +109,19 @@ class Staff:
             by = place.worker_id
             self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: {reason}", {"by": by}))
 
+    def _relieve(self, worker: WorkerState) -> None:
+        """Replace the worker if it has served, by its successor, as far as that has come."""
+        place = self.pool.served(worker)
+        if place is not None:
+            self.pool.replace(place, self._now, self._out)
+            self._retire(worker, place.worker_id or worker.worker_id)
+
     def _retire(self, worker: WorkerState, by: str) -> None:
-        """Its successor is ready: this one gets nothing more, and leaves when what runs has ended."""
+        """Another one takes over: this one gets nothing more, and leaves when what runs has ended."""
         reason = self.pool.recycling.reason(worker)
         self._dismiss(worker, reason)
+        if by == worker.worker_id:
+            return  # there is no id for another one yet: it is made when this one is gone
         self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: {reason}", {"by": by}))
 
     def _dismiss(self, worker: WorkerState, reason: str) -> None:

@@ -45,12 +45,13 @@ class Calls:
         self._service = service
         self._owned = owned
         self.changing = threading.RLock()
-        self._lock = threading.Lock()
+        #: Reentrant: a signal handler or a finalizer of a thread that holds it may submit.
+        self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         #: In the order of submission.
         self._pending: dict[ExecutorFuture[Any], None] = {}
-        #: Threads that are in submit.
-        self._entering = 0
+        #: Calls of submit that are under way.
+        self._entering: set[object] = set()
         #: Threads that wait until nothing is pending.
         self._waiting = 0
         #: Why nothing is taken any more; "" = it is.
@@ -73,16 +74,19 @@ class Calls:
         """
         engine = self._service._engine_now()
         # An inline call runs within submit, and may shut the executor down.
-        counts = engine._desk is None
-        self._enter(counts)
+        under_way = object() if engine._desk is None else None
         try:
+            self._enter(under_way)
             future: ExecutorFuture[Any] = ExecutorFuture(self._accept(engine, function, args, kwargs, options), self)
             self._pending[future] = None
             if not future.tracker._when_done(future.told):
                 future.told()
             return future
         finally:
-            if counts:
+            # First of all, and not in a function: a KeyboardInterrupt comes when one begins. What stays in there keeps a
+            # shutdown waiting for ever.
+            self._entering.discard(under_way)
+            if self._waiting:
                 self._entered()
 
     def _accept(
@@ -104,22 +108,26 @@ class Calls:
                 return engine.refuse(TaskRequest(function), why)
             raise RuntimeError(f"cannot schedule new futures: {error}") from error
 
-    def _enter(self, counts: bool) -> None:
+    def _enter(self, under_way: object | None) -> None:
         with self._lock:
             if self._closed:
                 raise RuntimeError(f"cannot schedule new futures after {self._closed}")
-            self._entering += counts
+            if under_way is not None:
+                self._entering.add(under_way)
             if self._closer is None:
-                finish_at_exit(self)
-                self._closer = threading.Thread(target=self._close, name="rxtasks-executor", daemon=True)
+                if not finish_at_exit(self):
+                    raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+                self._closer = closer = threading.Thread(target=self._close, name="rxtasks-executor", daemon=True)
                 if self._owned:
-                    self._closer.start()
+                    try:
+                        closer.start()
+                    except BaseException:
+                        self._closer = None  # the next submit tries again
+                        raise
 
     def _entered(self) -> None:
-        with self._lock:
-            self._entering -= 1
-            if self._waiting:
-                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     # -- going ---------------------------------------------------------------------------------------------------------
 
@@ -192,6 +200,15 @@ class Calls:
         engine.delivery.call(lambda: passed.set())
         while not passed.wait(0.1) and not engine.delivery.closed:
             pass
+
+    def kill(self) -> None:
+        """End now: no call is finished."""
+        if os.getpid() != self._process:
+            return
+        self.close()
+        self._stopped = True
+        self._service.stop(force=True)
+        self.end()
 
     def finish_later(self) -> None:
         """Do as finish, on another thread. Takes no lock: a finalizer calls it, wherever the interpreter stands."""

@@ -12,7 +12,8 @@ from typing import Any
 
 from rxtasks.errors import PayloadError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
-from rxtasks.wire.callables import CallableTable, load_callable
+from rxtasks.wire.callables import CallableTable
+from rxtasks.wire.loading import load_callable
 from rxtasks.wire.message import Define
 from rxtasks.wire.payload import dump_exception, dump_value
 from rxtasks.worker.context import TaskContext

@@ -16,17 +16,21 @@ ProcessPoolExecutor or ThreadPoolExecutor. What differs, on purpose:
 - Lambdas, closures and functions of `__main__` travel to worker processes, so no `if __name__ == "__main__":` is
   needed for them. Nothing is inherited from this process: its module globals are not there.
 - What a call prints and logs becomes log events of its task.
+- An async function is run to its end. What a generator function yields becomes outputs of its task (`future.tracker`).
 """
 
 from __future__ import annotations
 
+import itertools
 import operator
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from rxtasks.displayed import Displayed
 from rxtasks.errors import SettingsError
 from rxtasks.futures.calls import Calls
 from rxtasks.futures.future import ExecutorFuture
@@ -49,7 +53,7 @@ _MOST_THREADS = 32
 _MOST_KNOWN = 256
 
 
-class TaskExecutor(Executor):
+class TaskExecutor(Displayed, Executor):
     """Runs calls in workers and returns their futures.
 
     The workers start with the first submit. At the end of `with`, at shutdown() and at the end of the interpreter all
@@ -60,8 +64,10 @@ class TaskExecutor(Executor):
         isolation: where calls run: "process", "thread" or "inline" (in submit itself).
         initializer: called with `initargs` once in each worker before its first call, again in each worker that
             replaces one. Where it raises, each call's future raises WorkerStartError with the initializer's error.
+        thread_name_prefix: of the names of worker threads ("" = "rxtasks-" and a part of the worker's id).
         mp_context: accepted for what worker processes always are: started afresh ("spawn", "forkserver").
-        max_tasks_per_child: not available; None. The setting `max_tasks` replaces workers after about as many calls.
+        max_tasks_per_child: calls (chunks of a map) that a worker process runs at most; then another one, which has been
+            started by then, takes its place. None = no limit. The settings `max_tasks` and `max_tasks_strict` in one.
         max_crashes: workers that one call may cost before it fails; each but the last is followed by another run.
         settings: what TaskService takes beside these (echo, modules, fallback, its settings).
 
@@ -82,6 +88,7 @@ class TaskExecutor(Executor):
         isolation: str = "process",
         initializer: Callable[..., object] | None = None,
         initargs: Iterable[Any] = (),
+        thread_name_prefix: str = "",
         mp_context: Any = None,
         max_tasks_per_child: int | None = None,
         max_crashes: int = 1,
@@ -91,10 +98,13 @@ class TaskExecutor(Executor):
             raise TypeError(f"initializer must be a callable, not {initializer!r}")
         _check_context(mp_context, isolation)
         if max_tasks_per_child is not None:
-            raise SettingsError(
-                "max_tasks_per_child is not available: a worker may get a few more calls while the next one starts; "
-                "say max_tasks= instead"
-            )
+            settings = _limited(max_tasks_per_child, isolation, settings)
+        if thread_name_prefix:
+            if isolation != "thread":
+                raise SettingsError(
+                    f"thread_name_prefix is of worker threads; isolation={isolation!r} has none: leave it out"
+                )
+            initializer, initargs = _Named(thread_name_prefix, initializer), tuple(initargs)
         service = TaskService(
             _count(max_workers, isolation),
             isolation=isolation,
@@ -103,6 +113,9 @@ class TaskExecutor(Executor):
             **settings,
         )
         self._begin(service, {"max_crashes": max_crashes}, owned=True)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} on {self.service!r}>"
 
     @classmethod
     def over(cls, view: ServiceView) -> TaskExecutor:
@@ -116,6 +129,7 @@ class TaskExecutor(Executor):
     def _begin(self, service: TaskService, changes: dict[str, Any], *, owned: bool) -> None:
         merge_options(DEFAULT_OPTIONS, changes)
         self.service = service
+        self._owned = owned
         self._changes = changes
         self._known: dict[int, tuple[TaskOptions, TaskOptions]] = {}
         self._calls = Calls(service, owned=owned)
@@ -151,8 +165,8 @@ class TaskExecutor(Executor):
 
         All calls are submitted at once, so all items are read; with `buffersize` only so many tasks are submitted and
         not yet yielded, and the items are read as results are taken. A call that raised raises from the iterator in
-        its place; then, when the time is over, and when the iterator is closed, all calls that have not begun are
-        cancelled.
+        its place; then, when the time is over, and when the iterator is closed after its first result, all calls that
+        have not begun are cancelled. One that is dropped unread lets all of them run.
 
         Args:
             fn: the function.
@@ -208,6 +222,22 @@ class TaskExecutor(Executor):
         else:
             self._calls.finish_later()
 
+    def kill_workers(self) -> None:
+        """Take no more calls and kill the workers now: calls that have not ended fail with ServiceStopped.
+
+        Threads cannot be killed: what runs in them goes on, unheard.
+
+        Raises:
+            RuntimeError: the service is not the executor's own.
+        """
+        if not self._owned:
+            raise RuntimeError("the workers belong to a service that others use, too; service.stop(force=True) ends it")
+        self._calls.kill()
+
+    def terminate_workers(self) -> None:
+        """As kill_workers: workers have nothing to do on their way out."""
+        self.kill_workers()
+
     # -- options -------------------------------------------------------------------------------------------------------
 
     def _options(self, fn: Callable[..., Any]) -> TaskOptions:
@@ -220,6 +250,20 @@ class TaskExecutor(Executor):
                 self._known.clear()
             known = self._known[id(base)] = (base, merge_options(base, self._changes))
         return known[1]
+
+
+class _Named:
+    """An initializer that names its thread, as ThreadPoolExecutor does, before it calls the one that was given."""
+
+    def __init__(self, prefix: str, initializer: Callable[..., object] | None) -> None:
+        self._prefix = prefix
+        self._numbers = itertools.count()
+        self._initializer = initializer
+
+    def __call__(self, *args: Any) -> None:
+        threading.current_thread().name = f"{self._prefix}_{next(self._numbers)}"
+        if self._initializer is not None:
+            self._initializer(*args)
 
 
 def _count(max_workers: int | None, isolation: str) -> int:
@@ -237,6 +281,21 @@ def _whole(name: str, value: Any, what: str = "an integer") -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name} must be {what}, not {value!r}") from None
+
+
+def _limited(max_tasks_per_child: int, isolation: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings with this bound."""
+    count = _whole("max_tasks_per_child", max_tasks_per_child)
+    if count < 1:
+        raise SettingsError(f"max_tasks_per_child must be >= 1, not {count}")
+    if isolation != "process":
+        raise SettingsError(
+            f"max_tasks_per_child is of worker processes; isolation={isolation!r} has none: leave it out"
+        )
+    for name in ("max_tasks", "max_tasks_strict"):
+        if name in settings:
+            raise SettingsError(f"max_tasks_per_child= and {name}= say the same; leave one of them out")
+    return {**settings, "max_tasks": count, "max_tasks_strict": True}
 
 
 def _check_context(context: Any, isolation: str) -> None:

@@ -8,7 +8,6 @@ gives running tasks a few seconds and begins no others.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import threading
 import weakref
 from typing import Final, Protocol
@@ -26,22 +25,33 @@ class Unfinished(Protocol):
         """Return when what was taken has ended."""
 
 
-#: One for the interpreter, as the end of it is; holds nothing alive. Each change is one step of the interpreter.
-_unfinished: Final[weakref.WeakSet[Unfinished]] = weakref.WeakSet()
+class _Leaving:
+    """What is to be finished; holds nothing alive. Each change is one step of the interpreter."""
+
+    def __init__(self) -> None:
+        self.things: weakref.WeakSet[Unfinished] = weakref.WeakSet()
+        self.begun = False
+
+    def leave(self) -> None:
+        self.begun = True
+        things = list(self.things)
+        for thing in things:
+            thing.refuse_new()
+        for thing in things:
+            thing.finish_at_exit()
 
 
-def finish_at_exit(thing: Unfinished) -> None:
-    """Have the thing finished before the interpreter ends, if it still lives then."""
-    _unfinished.add(thing)
+#: One for the interpreter, as the end of it is.
+_leaving: Final = _Leaving()
 
 
-def _leave() -> None:
-    things = list(_unfinished)
-    for thing in things:
-        thing.refuse_new()
-    for thing in things:
-        thing.finish_at_exit()
+def finish_at_exit(thing: Unfinished) -> bool:
+    """Have the thing finished before the interpreter ends, if it still lives then; False: it is ending already."""
+    _leaving.things.add(thing)
+    return not _leaving.begun
 
 
-with contextlib.suppress(RuntimeError):  # imported when the interpreter is ending already: nothing can be submitted
-    getattr(threading, "_register_atexit", atexit.register)(_leave)
+try:
+    getattr(threading, "_register_atexit", atexit.register)(_leaving.leave)
+except RuntimeError:  # imported when the interpreter is ending already
+    _leaving.begun = True

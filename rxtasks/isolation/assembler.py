@@ -9,23 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import repeat
 from typing import Any
 
-from rxtasks.clock import utc_from_us
+from rxtasks.clock import utc_from_us, utcs_from_us
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import (
     LogEvent,
     OutputEvent,
     ProgressEvent,
-    StatusEvent,
     TaskEvent,
     output_events,
     status_event,
+    status_events,
 )
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.words import End, Occurrence, Run, Whole
-from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignment, Events
+from rxtasks.wire.message import END, LOG, OUTPUT, OUTPUTS, PROGRESS, RUNNING, WHOLE, Assignments, Events, FirstAttempts
 from rxtasks.wire.outcome import shown_value
 
 __all__ = ["EventAssembler"]
@@ -35,6 +36,8 @@ _RUNNING, _SUCCEEDED = TaskStatus.RUNNING, TaskStatus.SUCCEEDED
 _end: Callable[[tuple[Any, ...]], End] = partial(tuple.__new__, End)
 #: Forms of values that travel beside the rows.
 _APART = ("p", "t")
+#: Attempts for which columns do not pay.
+_FEW = 4
 _ENDS = {status.value: status for status in TaskStatus}
 
 
@@ -43,9 +46,9 @@ class EventAssembler:
 
     def __init__(self, worker_id: str, log: Callable[[str, str, str], None] | None = None) -> None:
         self.worker_id = worker_id
-        #: Task and attempt by token, in the order of assignment. Not the assignments: tuples of atoms are nothing to the
-        #: garbage collector.
-        self._held: dict[int, tuple[str, int]] = {}
+        #: Task and attempt by token, in the order of assignment; of first attempts the task alone. Not the assignments: tuples
+        #: of atoms are nothing to the garbage collector.
+        self._held: dict[int, str | tuple[str, int]] = {}
         #: Of those that are known to run: the seq of the last event.
         self._seqs: dict[int, int] = {}
         #: Of some: how many events were put in here, before the rows to come.
@@ -56,9 +59,12 @@ class EventAssembler:
         #: runs: gives it as (stream, line).
         self.rest: Callable[[], list[tuple[str, str]]] | None = None
 
-    def assigned(self, tasks: list[Assignment]) -> None:
+    def assigned(self, tasks: Assignments) -> None:
         """These were sent to the worker."""
         held = self._held
+        if isinstance(tasks, FirstAttempts):
+            held.update(zip(tasks.tokens, tasks.task_ids, strict=True))
+            return
         for task in tasks:
             held[task.token] = (task.task_id, task.attempt)
 
@@ -88,7 +94,7 @@ class EventAssembler:
             if task is None:
                 self._without_task(row, blobs)
                 continue
-            task_id, attempt = task
+            task_id, attempt = (task, 1) if isinstance(task, str) else task
             if self.rest is not None and kind == END and token in seqs:
                 for stream, line in self.rest():
                     written = self.written(line, stream, row[3])
@@ -135,7 +141,7 @@ class EventAssembler:
             elif kind == OUTPUTS:
                 _, _, _, times, values, sizes = row
                 seqs[token] = seq + len(times) - 1
-                outputs = output_events(task_id, seq, attempt, worker_id, map(utc_from_us, times), values)
+                outputs = output_events(task_id, seq, attempt, worker_id, utcs_from_us(times), values)
                 add(Run(token, outputs, sizes))
             elif kind == LOG:
                 seqs[token] = seq
@@ -177,14 +183,26 @@ class EventAssembler:
             for token in tokens:
                 known.pop(token, None)
                 shifts.pop(token, None)
-        firsts: list[StatusEvent] = []
-        lasts: list[StatusEvent] = []
         # A tuple of atoms is nothing to the garbage collector; these are kept for long.
         results = [("j", value) for value in values]
-        for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
-            task_id, attempt = held.pop(token)
-            firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
-            lasts.append(status_event(task_id, seq + 1, attempt, worker_id, utc_from_us(ended_us), _SUCCEEDED, value))
+        if len(tokens) < _FEW:
+            firsts, lasts = [], []
+            for token, seq, begun_us, ended_us, value in zip(tokens, seqs, begun, ended, values, strict=True):
+                one = held.pop(token)
+                task_id, attempt = (one, 1) if isinstance(one, str) else one
+                firsts.append(status_event(task_id, seq, attempt, worker_id, utc_from_us(begun_us), _RUNNING))
+                end = utc_from_us(ended_us)
+                lasts.append(status_event(task_id, seq + 1, attempt, worker_id, end, _SUCCEEDED, value))
+            occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
+            return
+        task_ids: list[Any] = list(map(held.pop, tokens))
+        attempts = [1] * len(tokens)
+        for at, task in enumerate(task_ids):
+            if type(task) is tuple:
+                task_ids[at], attempts[at] = task
+        firsts = status_events(task_ids, seqs, attempts, worker_id, utcs_from_us(begun), _RUNNING, repeat(None))
+        nexts = [seq + 1 for seq in seqs]
+        lasts = status_events(task_ids, nexts, attempts, worker_id, utcs_from_us(ended), _SUCCEEDED, values)
         occurrences.append(Whole(tokens, firsts, lasts, begun, ended, results, rans))
 
     def _without_task(self, row: list[Any], blobs: Any) -> None:
@@ -204,7 +222,8 @@ class EventAssembler:
         None if no task runs; then the line is the worker's.
         """
         for token in self._seqs:
-            task_id, attempt = self._held[token]
+            task = self._held[token]
+            task_id, attempt = (task, 1) if isinstance(task, str) else task
             self._shifts[token] = self._shifts.get(token, 0) + 1
             seq = self._seqs[token] = self._seqs[token] + 1
             level = "INFO" if stream == "stdout" else "WARNING"

@@ -22,7 +22,7 @@ from rxtasks.isolation.forkserver import ForkServer
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
 from rxtasks.reactive.subject import RxSubject
-from rxtasks.wire.message import Assignment, Command, Configure, Define
+from rxtasks.wire.message import Assignments, Command, Configure, Define
 
 __all__ = ["Host", "Reader", "Setup", "Worker"]
 
@@ -104,6 +104,9 @@ class Worker(RxSubject[Any]):
         self.spec = spec
         self._host = host
         self.pid: int | None = None
+        #: Names of the modules whose functions it was sent, and of those that it imports before it is ready.
+        self.loaded: frozenset[str] = frozenset()
+        self.preload: frozenset[str] = frozenset()
 
     @property
     def events(self) -> Observable[Any]:
@@ -124,7 +127,7 @@ class Worker(RxSubject[Any]):
         """
         raise NotImplementedError
 
-    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+    def assign(self, defines: list[Define], tasks: Assignments) -> None:
         """Pass these on, functions first. Never raises (R3)."""
         raise NotImplementedError
 

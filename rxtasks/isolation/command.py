@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import site
 import subprocess
 import sys
@@ -21,7 +22,16 @@ def command_line(*arguments: str) -> list[str]:
 
     Where the package is not installed (a source tree), its directory is handed over on the command line: -P keeps the
     working directory out of sys.path.
+
+    Raises:
+        FileNotFoundError: nobody knows where this interpreter's program is.
     """
+    if not sys.executable:
+        text = (
+            f"no program to start a worker with: sys.executable is {sys.executable!r}; a program that embeds Python sets it"
+            ' to the path of a python of the same version, or uses isolation="thread"'
+        )
+        raise FileNotFoundError(errno.ENOENT, text)
     flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag != "-P"]  # type: ignore[attr-defined]
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     if _ROOT in installed:

@@ -12,9 +12,11 @@ import errno
 import os
 import socket
 import subprocess
+import time
 from typing import Final
 
 from rxtasks.isolation.command import command_line
+from rxtasks.isolation.spawn import is_stopped
 from rxtasks.worker.forkrequest import FORK_SERVER, SAME_ENVIRONMENT, pack_environment
 from rxtasks.worker.siblings import can_fork_siblings
 
@@ -22,6 +24,8 @@ __all__ = ["ForkServer", "Sibling"]
 
 #: Seconds after which a server that does not answer is given up; a loaded machine may take a second to start it.
 _PATIENCE: Final = 10.0
+#: Seconds between two looks at whether it has been stopped (SIGSTOP): then there is nothing to wait for.
+_LOOK: Final = 0.1
 #: Answers that say that there is no room for another process, however it is started.
 _NO_ROOM: Final = (-errno.EAGAIN, -errno.ENOMEM)
 #: Servers that may be lost one after the other before no more are started.
@@ -62,6 +66,14 @@ class ForkServer:
         self._environment: dict[bytes, bytes] = {}
         self._lost = 0
 
+    def begin(self) -> None:
+        """Start the server, if there is none and one is wanted; it is ready when it answers to the first fork."""
+        if self._wanted and self._sock is None:
+            try:
+                self._start()
+            except (OSError, ValueError):
+                self._lose()
+
     def fork(self, channel: int, tokens: int, passing: int, out: int, err: int) -> Sibling | None:
         """Return a new worker with these descriptors; None where it has to be started in another way.
 
@@ -95,7 +107,7 @@ class ForkServer:
     def _start(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            ours.settimeout(_PATIENCE)
+            ours.settimeout(_LOOK)
             self._sock = ours
             self._environment = dict(os.environb)
             self._process = subprocess.Popen(
@@ -113,12 +125,18 @@ class ForkServer:
         Raises:
             OSError, ValueError: it does not.
         """
-        sock = self._sock
-        assert sock is not None
+        sock, process = self._sock, self._process
+        assert sock is not None and process is not None
         environment = dict(os.environb)
         request = SAME_ENVIRONMENT if environment == self._environment else pack_environment(environment)
         sock.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
-        return int(sock.recv(64))
+        end = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                return int(sock.recv(64))
+            except TimeoutError:
+                if time.monotonic() >= end or is_stopped(process.pid):
+                    raise
 
     def _lose(self) -> None:
         """Give this server up; the next fork starts another one, but not for ever."""

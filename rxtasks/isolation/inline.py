@@ -21,7 +21,7 @@ from rxtasks.isolation.local import LocalWorker, in_thread
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Exited
-from rxtasks.wire.message import Ack, Assignment, Command, StartFailed, Stop
+from rxtasks.wire.message import Ack, Assignment, Assignments, Command, StartFailed, Stop
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.failure import describe
 
@@ -106,7 +106,7 @@ class InlineWorker(LocalWorker):
             self.tell(StartFailed(describe(error).to_dict()))
             self._exit(1)
 
-    def queue(self, tasks: list[Assignment]) -> None:
+    def queue(self, tasks: Assignments) -> None:
         """Give each to who submitted it, or to the worker's own thread."""
         for assignment in tasks:
             if not self._desk.put(self, assignment):

@@ -18,7 +18,7 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Happened, Reported, Stimulus
 from rxtasks.wire.message import (
     Ack,
-    Assignment,
+    Assignments,
     Cancel,
     Checkpoint,
     Command,
@@ -148,12 +148,12 @@ class LocalWorker(Worker):
 
     # -- down ----------------------------------------------------------------------------------------------------------
 
-    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+    def assign(self, defines: list[Define], tasks: Assignments) -> None:
         """Take these; functions are found as they are."""
         self._assembler.assigned(tasks)
         self.queue(tasks)
 
-    def queue(self, tasks: list[Assignment]) -> None:
+    def queue(self, tasks: Assignments) -> None:
         """Let somebody run these."""
         raise NotImplementedError
 

@@ -35,7 +35,7 @@ from rxtasks.isolation.quickio import Receiver
 from rxtasks.isolation.spawn import ProcessHandle, Started, start
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
-from rxtasks.wire.message import Assign, Assignment, Command, Define, Events
+from rxtasks.wire.message import Assign, Assignments, Command, Define, Events
 from rxtasks.wire.passing import Passing
 
 __all__ = ["ProcessWorker"]
@@ -124,7 +124,7 @@ class ProcessWorker(Worker):
         self._outputs.on_rest = self._rest
         self._outputs.awaits = self._awaits
         channel.on_blocked = self._blocked
-        channel.send(configure(self, host, sys_path=list(sys.path)))
+        channel.send(configure(self, host, sys_path=list(sys.path), preload=sorted(self.preload)))
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
         if handle.pidfd >= 0:
             host.watch(handle.pidfd, selectors.EVENT_READ, self._exited)
@@ -137,7 +137,7 @@ class ProcessWorker(Worker):
 
     # -- down ----------------------------------------------------------------------------------------------------------
 
-    def assign(self, defines: list[Define], tasks: list[Assignment]) -> None:
+    def assign(self, defines: list[Define], tasks: Assignments) -> None:
         """Pass these on: tokens first, then functions, then the tasks."""
         channel = self._channel
         if channel is None or not channel.open:
@@ -145,6 +145,8 @@ class ProcessWorker(Worker):
         try:
             for define in defines:
                 channel.send(define)
+                if define.ref is not None:
+                    self.loaded |= {define.ref.partition(":")[0]}
             channel.tokens(len(tasks))
             channel.send(Assign(tasks))
         except PayloadError as error:

@@ -10,6 +10,7 @@ from reactivex import Observable, abc
 from rxtasks.isolation.assembler import EventAssembler
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.pool.words import Occurrence, events_of
+from rxtasks.reactive.notiterable import NotIterable
 from rxtasks.reactive.subject import RxSubject
 from rxtasks.wire.message import Assign, Command, Events, Report
 
@@ -30,7 +31,7 @@ class MessageChannel(Protocol):
         """Tell of every command sent and report received from now on, and of the end (None: orderly)."""
 
 
-class WorkerProxyObservable(Observable[TaskEvent]):
+class WorkerProxyObservable(NotIterable, Observable[TaskEvent]):
     """The stream of a worker behind a channel: TaskEvents in order; a lost worker is its on_error.
 
     It listens to the commands too: an assignment tells the task's id and attempt, which its rows then need not repeat.

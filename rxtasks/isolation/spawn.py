@@ -13,7 +13,7 @@ import attrs
 from rxtasks.forking import close_copies
 from rxtasks.worker.children import descendants
 
-__all__ = ["Exit", "ProcessHandle", "Started", "start"]
+__all__ = ["Exit", "ProcessHandle", "Started", "is_stopped", "start"]
 
 #: Descendants outside of its group that are held at most.
 _MOST_STRAYS = 256
@@ -52,6 +52,15 @@ def start(command: list[str], pass_fds: tuple[int, ...], stdout: int, stderr: in
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, pass_fds=pass_fds, start_new_session=True
     )
+
+
+def is_stopped(pid: int) -> bool:
+    """Say whether the process is stopped by a signal (a debugger's stop is another state)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False
 
 
 class ProcessHandle:
@@ -94,11 +103,7 @@ class ProcessHandle:
 
     def stopped(self) -> bool:
         """Say whether it is stopped by a signal (a debugger's stop is another state)."""
-        try:
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                return file.read().rpartition(b")")[2].split()[0] == b"T"
-        except (OSError, IndexError):
-            return False
+        return is_stopped(self.pid)
 
     def kill_tree(self, force: bool) -> None:
         """Send SIGTERM (force: SIGKILL) to its process group. Only while it is not reaped."""

@@ -14,7 +14,7 @@ from rxtasks.isolation.base import Host
 from rxtasks.isolation.local import LocalWorker, in_thread
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Exited
-from rxtasks.wire.message import Ack, Assignment, Command, Hook, StartFailed, Stop
+from rxtasks.wire.message import Ack, Assignment, Assignments, Command, Hook, StartFailed, Stop
 from rxtasks.wire.payload import load_args
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.failure import describe
@@ -57,7 +57,7 @@ class ThreadWorker(LocalWorker):
         except RuntimeError as error:
             raise OSError(str(error)) from error
 
-    def queue(self, tasks: list[Assignment]) -> None:
+    def queue(self, tasks: Assignments) -> None:
         """Let the thread run these."""
         with self._ready:
             self._tasks.extend(tasks)
@@ -144,6 +144,7 @@ class ThreadWorker(LocalWorker):
                 self._call_hooks(executor)
             else:
                 executor.run(assignment)
+                del assignment  # and with it what it was called with, while nothing else comes
             if self._ended:
                 return
 
@@ -181,8 +182,10 @@ class ThreadWorker(LocalWorker):
                     open_tasks.add(made)
                     made.add_done_callback(open_tasks.discard)
                     made.add_done_callback(lambda _: more.set())
+                    del made
                 else:
                     executor.run(assignment)
+                del assignment
             if self._ended or (self._stopping and not open_tasks and not self._tasks):
                 return
             await more.wait()

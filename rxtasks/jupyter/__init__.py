@@ -22,11 +22,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, TypeVar, overload
 
 from reactivex import Observable
 
 from rxtasks.errors import SettingsError
+from rxtasks.futures.executor import TaskExecutor
 from rxtasks.jupyter.desk import Desk
 from rxtasks.jupyter.frontend import current_cell
 from rxtasks.jupyter.interrupts import SignalWakeup
@@ -34,10 +36,12 @@ from rxtasks.jupyter.named import NamedSubscription
 from rxtasks.jupyter.recording import Attempt, Recording
 from rxtasks.jupyter.tables import attempts_frame, tasks_frame, timeline_chart
 from rxtasks.jupyter.watching import watched
+from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.service import TaskService
 from rxtasks.text import shown
+from rxtasks.view import ServiceView
 
 __all__ = [
     "Attempt",
@@ -77,10 +81,13 @@ def subscribe(
             (JupyterLab, Notebook 7, VS Code do). A new run of a cell ends all that its last run left under such names.
 
     Raises:
-        SettingsError: no name was given, and there is no cell to make one of.
+        SettingsError: no name was given, and there is no cell to make one of; or an argument is of another type.
     """
-    if not callable(on_next):
-        raise SettingsError(f"subscribe() takes an observable and a function for its values, not {on_next!r}")
+    if not isinstance(observable, Observable) or not callable(on_next):
+        wrong: object = on_next if isinstance(observable, Observable) else observable
+        raise SettingsError(f"subscribe() takes an observable and a function for its values, not {wrong!r}")
+    if name is not None and (not isinstance(name, str) or not name):
+        raise SettingsError(f"subscribe: name is a text, not {name!r}")
     chosen = _DESK.names.name_for(current_cell()) if name is None else name
 
     def failed(error: Exception) -> None:
@@ -114,7 +121,7 @@ def subscriptions() -> dict[str, NamedSubscription]:
 
 @overload
 def watch(  # type: ignore[overload-overlap]
-    thing: TaskTracker | TaskService | WorkerPool, *, title: str | None = None, total: int | None = None
+    thing: TaskTracker | ServiceView | TaskExecutor | WorkerPool, *, title: str | None = None, total: int | None = None
 ) -> None: ...
 
 
@@ -125,59 +132,84 @@ def watch(thing: Observable[T], *, title: str | None = None, total: int | None =
 def watch(thing: Any, *, title: str | None = None, total: int | None = None) -> Any:
     """Show `thing` live, at most ten times a second, without slowing it down.
 
-    A tracker, a service or a pool is shown in this cell at once. Any other observable, `service.map(...)` above all, is
-    returned as one that does what it did, and is shown in the cell that subscribes: values done, failed (those that are
-    exceptions, as with on_failure="emit"), in flight, and the rate.
+    A tracker, a service, an executor or a pool is shown in this cell at once. Any other observable, `service.map(...)`
+    above all, is returned as one that does what it did, and is shown in the cell that subscribes: values done, failed
+    (those that are exceptions, as with on_failure="emit"), in flight, and the rate.
 
     Args:
         title: of an observable ("map" or "stream").
         total: how many values an observable will emit; a map whose iterables have a length knows.
 
     Raises:
-        SettingsError: it is no observable.
+        SettingsError: it is no observable, or `total` no number of values.
     """
-    if isinstance(thing, TaskTracker | TaskService | WorkerPool):
+    if total is not None and (isinstance(total, bool) or not isinstance(total, int) or total < 0):
+        raise SettingsError(f"watch: total is a whole number from 0, not {total!r}")
+    if isinstance(thing, TaskTracker | ServiceView | TaskExecutor | WorkerPool):
         _DESK.watch(_DESK.view_of(thing))
         return None
     if not isinstance(thing, Observable):
-        raise SettingsError(f"watch() shows a tracker, a service, a pool or an observable, not {type(thing).__name__}")
+        raise SettingsError(
+            f"watch() shows a tracker, a service, an executor, a pool or an observable, not {type(thing).__name__}"
+        )
     from rxtasks.engine.mapping import MapStream
 
     return watched(thing, _DESK.follow, title or ("map" if isinstance(thing, MapStream) else "stream"), total)
 
 
-def record(service: TaskService, *, limit: int = 100_000) -> Recording:
-    """Record every attempt of every task of `service` from now on; again after each start. Idempotent.
+def record(service: TaskService | TaskExecutor, *, limit: int = 100_000) -> Recording:
+    """Record every attempt of every task of `service` (or of an executor's) from now on; call it again after each start.
 
-    Without it, `timeline` and `attempts` know the last attempt of each task only. `limit`: ended attempts kept.
+    Idempotent. Without it, `timeline` and `attempts` know the last attempt of each task only. `limit`: ended attempts kept.
+
+    Raises:
+        SettingsError: it is no service, or `limit` no number.
     """
-    return _DESK.record(service, limit)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise SettingsError(f"record: limit is a whole number from 1, not {limit!r}")
+    return _DESK.record(_service("record", service), limit)
 
 
-def frame(service: TaskService, **filters: Any) -> Any:
+def frame(
+    service: TaskService | TaskExecutor,
+    *,
+    status: TaskStatus | str | None = None,
+    name: str | None = None,
+    tag: str | None = None,
+    worker: str | None = None,
+    older_than: float | timedelta | None = None,
+    limit: int | None = None,
+) -> Any:
     """Return a pandas DataFrame of the tasks that the service remembers (`retain`), one a row, in order of arrival.
 
-    Columns: task_id, name, status, worker, attempt, crashes, created, started, finished (UTC), waited and seconds,
-    error_type, error, tags. `filters`: those of `service.list` (status, name, tag, worker, older_than).
+    Columns: task_id, name, status, worker (text), attempt, crashes (integers), created, started, finished (UTC), waited and
+    seconds (floats), error_type, error (text), tags. The types are the same whatever there is, also of no tasks. The
+    filters are those of `service.list`; `limit`: the latest so many.
 
     Raises:
         RxTasksError: pandas is not installed.
+        SettingsError: it is no service, or a filter is wrong.
     """
-    return tasks_frame(service, filters)
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+        raise SettingsError(f"frame: limit is a whole number from 0, not {limit!r}")
+    filters = {"status": status, "name": name, "tag": tag, "worker": worker, "older_than": older_than}
+    return tasks_frame(_service("frame", service), filters, limit)
 
 
-def attempts(service: TaskService) -> Any:
+def attempts(service: TaskService | TaskExecutor) -> Any:
     """Return a pandas DataFrame of attempts, one a row: those recorded, of other tasks the last one.
 
     Columns: task_id, name, attempt, worker, outcome, started, finished (UTC), seconds, error.
 
     Raises:
         RxTasksError: pandas is not installed.
+        SettingsError: it is no service.
     """
+    service = _service("attempts", service)
     return attempts_frame(service, _DESK.recording_of(service))
 
 
-def timeline(service: TaskService, *, limit: int = 5_000) -> Any:
+def timeline(service: TaskService | TaskExecutor, *, limit: int = 5_000) -> Any:
     """Return an altair chart: a lane for each worker, a bar for each attempt, coloured by how it ended.
 
     `record(service)` before the tasks run, to see every attempt; without it the last one of each task is shown.
@@ -185,8 +217,19 @@ def timeline(service: TaskService, *, limit: int = 5_000) -> Any:
 
     Raises:
         RxTasksError: altair is not installed.
+        SettingsError: it is no service, or `limit` no number.
     """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise SettingsError(f"timeline: limit is a whole number from 1, not {limit!r}")
+    service = _service("timeline", service)
     return timeline_chart(service, _DESK.recording_of(service), limit)
+
+
+def _service(what: str, thing: Any) -> TaskService:
+    found = thing.service if isinstance(thing, TaskExecutor) else getattr(thing, "_service", None)
+    if not isinstance(found, TaskService):
+        raise SettingsError(f"{what}() takes a service or an executor, not {thing!r}")
+    return found
 
 
 def bundle(thing: Any, include: Any = None, exclude: Any = None) -> dict[str, Any]:

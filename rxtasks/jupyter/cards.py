@@ -8,6 +8,7 @@ from functools import singledispatch
 from typing import Any
 
 from rxtasks.engine.report import StopReport
+from rxtasks.errors import RxTasksError
 from rxtasks.jupyter.card import Card, Line, Row
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent, ValueRef
@@ -106,6 +107,20 @@ def _(error: TaskErrorInfo) -> Card:
     facts: Facts = [] if error.code is None else [("code", str(error.code))]
     text = error.traceback.splitlines()[-20:]
     return Card(f"{error.type}: {error.message}", "failed", facts=facts, lines=[Line("", line) for line in text])
+
+
+@card_of.register
+def _(error: RxTasksError) -> Card:
+    facts: Facts = [] if error.code is None else [("code", error.code)]
+    info = vars(error).get("error")
+    facts += [
+        (name.replace("_", " "), _preview(value))
+        for name, value in vars(error).items()
+        if value is not info and value not in (None, "") and not name.startswith("_")
+    ]
+    said = f"{type(error).__name__}: {error}"
+    lines = info.traceback.splitlines()[-20:] if isinstance(info, TaskErrorInfo) else []
+    return Card(said, "failed", facts=facts, lines=[Line("", line) for line in lines])
 
 
 # -- workers -----------------------------------------------------------------------------------------------------------

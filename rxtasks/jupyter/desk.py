@@ -10,6 +10,9 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from rxtasks.engine.engine import TaskEngine
+from rxtasks.errors import UnknownTask
+from rxtasks.futures.executor import TaskExecutor
 from rxtasks.jupyter.card import Card
 from rxtasks.jupyter.cards import card_of
 from rxtasks.jupyter.frontend import VIEW, make_widget, show, static
@@ -19,6 +22,7 @@ from rxtasks.jupyter.recording import Recording
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.service import TaskService
+from rxtasks.view import ServiceView
 
 __all__ = ["Desk"]
 
@@ -37,6 +41,7 @@ class Desk:
 
     def bundle(self, thing: Any) -> dict[str, Any]:
         """Return the picture of `thing` by MIME type: text, HTML, and a live widget where it still changes."""
+        thing = _shown(thing)
         card = card_of(thing)
         if card.over:
             return static(card)
@@ -54,6 +59,7 @@ class Desk:
 
     def view_of(self, thing: Any) -> LiveView:
         """Return the live view of a tracker, pool or service: the same one as long as that is not over."""
+        thing = _shown(thing)
         view = self._views.get(thing)
         if view is None or view.over:
             view = self._views[thing] = LiveView(_look_at(thing))
@@ -86,7 +92,7 @@ class Desk:
         """Return the recording of `service`, which goes on with its current start; made if there is none."""
         recording = self._recordings.get(service)
         if recording is None:
-            recording = self._recordings[service] = Recording(limit)
+            recording = self._recordings[service] = Recording(limit, _names_in(weakref.ref(service)))
         recording.follow(service.events)
         return recording
 
@@ -95,10 +101,30 @@ class Desk:
         return self._recordings.get(service)
 
 
+def _shown(thing: Any) -> Any:
+    """Return what is shown of `thing`: of a view and an executor the service behind it, of an engine its pool."""
+    if isinstance(thing, ServiceView):
+        return thing._service
+    if isinstance(thing, TaskExecutor):
+        return thing.service
+    return thing.pool if isinstance(thing, TaskEngine) else thing
+
+
 def _look_at(thing: Any) -> Callable[[], Card]:
     if isinstance(thing, TaskService | WorkerPool):
         return _look_weakly(weakref.ref(thing))
     return lambda: card_of(thing)
+
+
+def _names_in(reference: weakref.ref[TaskService]) -> Callable[[str], str]:
+    def name_of(task_id: str) -> str:
+        service = reference()
+        try:
+            return "" if service is None else service.get(task_id).name
+        except UnknownTask:
+            return ""
+
+    return name_of
 
 
 def _look_weakly(reference: weakref.ref[Any]) -> Callable[[], Card]:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,10 +74,14 @@ def _widget_class() -> Any:
 
 
 def make_widget(view: LiveView) -> Any:
-    """Return a widget that follows `view`, or None where none can be shown (no kernel, no anywidget)."""
-    if not in_kernel() or find_spec("anywidget") is None:
+    """Return a widget that follows `view`, or None where none can be shown: no kernel, no anywidget that can be used."""
+    if not in_kernel():
         return None
-    widget = _widget_class()(card=view.card.state())
+    try:
+        kind = _widget_class()
+    except Exception:  # not there, or without what it needs (ipywidgets, traitlets of its time): shown as HTML
+        return None
+    widget = kind(card=view.card.state())
 
     def update(card: Card) -> None:
         widget.card = card.state()

@@ -33,6 +33,8 @@ class Attempt:
     #: The status that ended it, "crashed" where its worker died, "running" while it runs.
     outcome: str = "running"
     error: str = ""
+    #: The task's name; "" where nobody said.
+    name: str = ""
 
     @property
     def seconds(self) -> float | None:
@@ -41,9 +43,15 @@ class Attempt:
 
 
 class Recording(abc.DisposableBase):
-    """The attempts of a service from the time it is followed, at most `limit` ended ones: the oldest are forgotten."""
+    """The attempts of a service from the time it is followed, at most `limit` ended ones: the oldest are forgotten.
 
-    def __init__(self, limit: int = 100_000) -> None:
+    Args:
+        name_of: returns the name of a task that has just begun. Asked at once: a service forgets tasks that have ended
+            (`retain`), a recording keeps their attempts.
+    """
+
+    def __init__(self, limit: int = 100_000, name_of: Callable[[str], str] = lambda task_id: "") -> None:
+        self._name_of = name_of
         self._ended: deque[Attempt] = deque(maxlen=limit)
         self._running: dict[str, Attempt] = {}
         #: Attempts forgotten because of the limit.
@@ -73,12 +81,15 @@ class Recording(abc.DisposableBase):
         """Take note of an event, in the order of its task."""
         if not isinstance(event, StatusEvent):
             return
+        name = self._name_of(event.task_id) if event.status is TaskStatus.RUNNING else ""
         with self._lock:
             attempt = self._running.pop(event.task_id, None)
             if attempt is not None:
                 self._end(attempt, event)
             if event.status is TaskStatus.RUNNING:
-                self._running[event.task_id] = Attempt(event.task_id, event.attempt, event.worker_id, event.time)
+                self._running[event.task_id] = Attempt(
+                    event.task_id, event.attempt, event.worker_id, event.time, name=name
+                )
 
     def _end(self, attempt: Attempt, event: StatusEvent) -> None:
         if len(self._ended) == self._ended.maxlen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -18,23 +19,20 @@ __all__ = ["attempts_frame", "tasks_frame", "timeline_chart"]
 #: Records fetched at a time.
 _PAGE = 1000
 
-_TASK_COLUMNS = (
-    *(
-        "task_id",
-        "name",
-        "status",
-        "worker",
-        "attempt",
-        "crashes",
-        "created",
-        "started",
-        "finished",
-        "waited",
-        "seconds",
-    ),
-    *("error_type", "error", "tags"),
-)
-_ATTEMPT_COLUMNS = ("task_id", "name", "attempt", "worker", "outcome", "started", "finished", "seconds", "error")
+#: Types of columns: moments in UTC, to the microsecond as events have them; text that may be missing; a tuple of words.
+_TIME = "datetime64[us, UTC]"
+_TEXT = "string"
+_WORDS = "object"
+
+_TASK_COLUMNS = {
+    **{"task_id": _TEXT, "name": _TEXT, "status": _TEXT, "worker": _TEXT, "attempt": "int64", "crashes": "int64"},
+    **{"created": _TIME, "started": _TIME, "finished": _TIME, "waited": "float64", "seconds": "float64"},
+    **{"error_type": _TEXT, "error": _TEXT, "tags": _WORDS},
+}
+_ATTEMPT_COLUMNS = {
+    **{"task_id": _TEXT, "name": _TEXT, "attempt": "int64", "worker": _TEXT, "outcome": _TEXT},
+    **{"started": _TIME, "finished": _TIME, "seconds": "float64", "error": _TEXT},
+}
 
 #: The colours of a bar's outcome.
 _COLOURS = {
@@ -49,23 +47,22 @@ _COLOURS = {
 }
 
 
-def tasks_frame(service: TaskService, filters: dict[str, Any]) -> Any:
-    """Return a DataFrame with a row for each task that the service remembers, in the order of arrival."""
-    rows = [_task_row(record) for record in _records(service, filters)]
-    return _frame(rows, _TASK_COLUMNS, ("created", "started", "finished"))
+def tasks_frame(service: TaskService, filters: dict[str, Any], limit: int | None) -> Any:
+    """Return a DataFrame with a row for each task (the last `limit` ones) that the service remembers, as they arrived."""
+    rows = deque((_task_row(record) for record in _records(service, filters)), limit)
+    return _frame(list(rows), _TASK_COLUMNS)
 
 
 def attempts_frame(service: TaskService, recording: Recording | None) -> Any:
     """Return a DataFrame with a row for each attempt, in the order of their starts."""
-    names: dict[str, str] = {}
     rows = [
         (
-            *(attempt.task_id, _name(service, attempt.task_id, names), attempt.attempt, attempt.worker_id),
+            *(attempt.task_id, attempt.name, attempt.attempt, attempt.worker_id),
             *(attempt.outcome, attempt.started, attempt.finished, attempt.seconds, attempt.error),
         )
         for attempt in _attempts(service, recording)
     ]
-    return _frame(rows, _ATTEMPT_COLUMNS, ("started", "finished"))
+    return _frame(rows, _ATTEMPT_COLUMNS)
 
 
 def timeline_chart(service: TaskService, recording: Recording | None, limit: int) -> Any:
@@ -75,7 +72,6 @@ def timeline_chart(service: TaskService, recording: Recording | None, limit: int
     left_out, attempts = max(0, len(attempts) - limit), attempts[-limit:]
     origin = min((attempt.started for attempt in attempts), default=datetime.now(UTC))
     lanes: dict[str, str] = {}
-    names: dict[str, str] = {}
     now = datetime.now(UTC)
     values = [
         {
@@ -86,7 +82,7 @@ def timeline_chart(service: TaskService, recording: Recording | None, limit: int
             "end": ((attempt.finished or now) - origin).total_seconds(),
             "seconds": attempt.seconds,
             "task": attempt.task_id,
-            "name": _text(_name(service, attempt.task_id, names).rpartition(":")[2]),
+            "name": _text(attempt.name.rpartition(":")[2]),
             "attempt": attempt.attempt,
             "outcome": attempt.outcome,
             "error": _text(attempt.error),
@@ -168,30 +164,21 @@ def _last_attempt(record: TaskRecord, started: datetime) -> Attempt:
         None if runs else record.finished_at or started,
         record.status.value,
         "" if record.error is None else str(record.error),
+        record.name,
     )
-
-
-def _name(service: TaskService, task_id: str, names: dict[str, str]) -> str:
-    """Return the name of a task, "" if it is no longer known."""
-    name = names.get(task_id)
-    if name is None:
-        try:
-            name = service.get(task_id).name
-        except UnknownTask:
-            name = ""
-        names[task_id] = name
-    return name
 
 
 def _text(text: str) -> str:
     return cut(shown(text[:1000]), 200)
 
 
-def _frame(rows: list[tuple[Any, ...]], columns: tuple[str, ...], times: tuple[str, ...]) -> Any:
+def _frame(rows: list[tuple[Any, ...]], columns: dict[str, str]) -> Any:
+    """Return the rows as a DataFrame whose types do not depend on what is in it."""
     pandas = _library("pandas")
     frame = pandas.DataFrame(rows, columns=list(columns))
-    for name in times:
-        frame[name] = pandas.to_datetime(frame[name], utc=True)
+    for name, kind in columns.items():
+        found = pandas.to_datetime(frame[name], utc=True) if kind == _TIME else frame[name]
+        frame[name] = found.astype(kind)
     return frame
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "ValueRef",
     "output_events",
     "status_event",
+    "status_events",
 ]
 
 VERSION: Final = 1
@@ -163,6 +164,24 @@ def status_event(
     event: Any = _Status(task_id, seq, attempt, worker_id, time, status, result, error)
     event.__class__ = StatusEvent
     return event  # type: ignore[no-any-return]
+
+
+def status_events(
+    task_ids: Iterable[str],
+    seqs: Iterable[int],
+    attempts: Iterable[int],
+    worker_id: str | None,
+    times: Iterable[datetime],
+    status: TaskStatus,
+    results: Iterable[Any],
+) -> list[StatusEvent]:
+    """Return a StatusEvent of each of these, as status_event does."""
+    events: list[Any] = list(
+        map(_Status, task_ids, seqs, attempts, repeat(worker_id), times, repeat(status), results, repeat(None))
+    )
+    for event in events:
+        event.__class__ = StatusEvent
+    return events
 
 
 @attrs.frozen

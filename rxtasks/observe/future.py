@@ -7,9 +7,10 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures._base import CANCELLED_AND_NOTIFIED, FINISHED
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,11 @@ class TaskFuture(Future[Any]):
 
     def __repr__(self) -> str:
         return f"<TaskFuture of {self._tracker!r}>"
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call `fn` with the future when the task has ended, with the context variables of now, as a subscriber is."""
+        run: Callable[..., object] = copy_context().run
+        super().add_done_callback(partial(run, fn))
 
     def cancel(self) -> bool:
         """Ask for the task to be cancelled; True when asked or cancelled already, False when it has ended otherwise.

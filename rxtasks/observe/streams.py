@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from reactivex import Observable, abc
 
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
+from rxtasks.reactive.notiterable import NotIterable
 from rxtasks.reactive.subject import Target
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class _OutcomeTarget(TaskTarget):
                 self.complete()
 
 
-class KindStream(Observable[_E]):
+class KindStream(NotIterable, Observable[_E]):
     """The events of one kind of a task; late subscribers get what is held first."""
 
     def __init__(self, tracker: TaskTracker, kind: str) -> None:
@@ -83,7 +84,7 @@ class KindStream(Observable[_E]):
         return self._tracker._join(self._tracker._target(observer, self._kind))
 
 
-class OutcomeStream(Observable[Any]):
+class OutcomeStream(NotIterable, Observable[Any]):
     """The result of a task, then completion; or the error that result() raises."""
 
     def __init__(self, tracker: TaskTracker) -> None:

@@ -263,6 +263,24 @@ class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
             tail.add(event, size)
         self._last_seq = event.seq
 
+    def end_whole(self, begun: StatusEvent, ended: StatusEvent, value: Ended, batches: int) -> bool:
+        """Do as observe for both events, an attempt's first and last, and settle with `wake` False; return what that does."""
+        if self._first is not None or self._settled:
+            self.observe(begun, 0, batches)
+            self.observe(ended, 0, batches)
+            return self.settle(value, wake=False)
+        if batches != self._batch:
+            self._before_batch = self._last_seq
+            self._batch = batches
+        worker_id, attempt = begun.worker_id, begun.attempt
+        self._first = (begun.seq, attempt, worker_id, begun.time, begun.status._value_, None, None)
+        self._last = (ended.seq, attempt, worker_id, ended.time, ended.status._value_, ended.result, None)
+        self._last_seq = ended.seq
+        self._value = value  # type: ignore[assignment] # no Outcome
+        self._settled = True
+        self._status = _SUCCEEDED
+        return self._waiters is not None
+
     def observe_run(self, events: list[TaskEvent], sizes: list[int], batches: int) -> None:
         """Do as observe for each of `events`: logs only, or outputs only, in order; `sizes` are their bytes."""
         if batches != self._batch:

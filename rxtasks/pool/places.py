@@ -57,12 +57,19 @@ class WorkerState:
     #: Attempts that have ended here, and how many of them make it worn.
     ended: int = 0
     lasts: int = sys.maxsize
+    #: Attempts that it may be given in all; 0 = none before it has taken over from the worker that it is to replace.
+    allowed: int = sys.maxsize
     #: Why it is to be replaced, "tasks" or "memory" ("" = it is not), and from when on (monotonic).
     worn: str = ""
     due_ns: int = 0
     #: Resident bytes after the last attempt that left it above max_memory; the same after its first attempt, else 0.
     worn_bytes: int = 0
     heavy_bytes: int = 0
+
+    @property
+    def left(self) -> int:
+        """How many attempts it may be given yet."""
+        return self.allowed - self.ended - len(self.assigned)
 
     @property
     def able(self) -> bool:

@@ -11,6 +11,7 @@ from rxtasks.errors import RxTasksError
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import PoolStatus, WorkerInfo
 from rxtasks.reactive.subject import RxSubject
+from rxtasks.text import counted
 
 __all__ = ["PoolControl", "WorkerPool"]
 
@@ -51,6 +52,17 @@ class WorkerPool(Displayed, RxSubject[WorkerEvent]):
     def __init__(self, control: PoolControl) -> None:
         super().__init__()
         self._control = control
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.in_words()}>"
+
+    def in_words(self) -> str:
+        """Return one line on its state: "running: 2 workers, 1 busy, 5 tasks wait"."""
+        status = self.status()
+        if not status.running:
+            return "stopped" if self.is_stopped else "not running"
+        waiting = "task waits" if status.pending == 1 else "tasks wait"
+        return f"running: {counted(status.workers, 'worker')}, {status.busy} busy, {status.pending:,} {waiting}"
 
     def start(self) -> None:
         """Start the workers and wait until each is ready; idempotent.

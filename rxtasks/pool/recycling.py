@@ -9,9 +9,14 @@
                                        │
                                        └──> the worn one gives back what it has not begun, ends what it runs, and leaves
 
-So the pool has never fewer workers than it wants, and no task waits for a start. It has few more: one worker in eight is on
-its way in or out at a time (at least one in all), however many are worn at once: while one that is to leave runs a long
-task, others wait for their turn, and work on.
+So the pool has never fewer workers than it wants, and no task waits for a start, nor for imports that the worn worker has
+done already: its successor does them before it is ready. It has few more: one worker in eight is on its way in or out at a
+time (at least one in all), however many are worn at once: while one that is to leave runs a long task, others wait for
+their turn, and work on.
+
+With max_tasks_strict a worker is worn as soon as it has been given the last attempt of its allowance, and gets nothing more.
+Its successor, when it is ready, waits until all that has ended, so that no more tasks run at once than the pool has workers
+for; each worker may have its successor at the same time, because it cannot work on without one.
 
 Where a worker is above max_memory after its first attempt already, and its successor too, replacing it does not help: then
 there are 1, 2, 4 .. 60 s between two of them, unless it has grown by half meanwhile.
@@ -51,6 +56,8 @@ class Recycling:
         self, settings: Settings, timers: Timers, workers: dict[str, WorkerState], places: list[Place]
     ) -> None:
         self._max_tasks, self._max_memory = settings.max_tasks, settings.max_memory
+        #: No worker is given more than max_tasks.
+        self.strict = settings.max_tasks_strict and settings.max_tasks is not None
         self._timers = timers
         self._workers = workers
         self._places = places
@@ -62,6 +69,19 @@ class Recycling:
     def lifetime(self, spec: WorkerSpec) -> int:
         """Return how many attempts make a worker of this kind worn."""
         return sys.maxsize if self._max_tasks is None or spec.isolation == "inline" else self._max_tasks
+
+    def allowance(self, spec: WorkerSpec) -> int:
+        """Return how many attempts a worker of this kind may be given."""
+        return self.lifetime(spec) if self.strict else sys.maxsize
+
+    def keeps_place(self, worker: WorkerState) -> bool:
+        """Return True while the worker stays, though its successor is ready."""
+        return self.strict and worker.worn != "memory"
+
+    def gave_back(self, worker: WorkerState) -> None:
+        """The worker has given back some that it had not begun: it may be given others."""
+        if self.strict and worker.worn == "tasks" and worker.left > 0:
+            worker.worn = ""
 
     def not_for(self, specs: Iterable[WorkerSpec]) -> list[str]:
         """Return what to tell about settings that mean nothing to workers of these kinds."""
@@ -121,7 +141,7 @@ class Recycling:
     @property
     def most(self) -> int:
         """How many workers the pool may have beyond its places, on their way in or out."""
-        return -(-len(self._places) // _FOR_EACH)
+        return len(self._places) if self.strict else -(-len(self._places) // _FOR_EACH)
 
     def next(self, now: Now) -> Place | None:
         """Return the place whose worker gets a successor now: that of the longest worn one; None: none may."""
@@ -145,7 +165,8 @@ class Recycling:
         delay = backoff(place.failures)
         place.not_before_ns = now.mono_ns + int(delay * 1e9)
         self._timers.at(place.not_before_ns, "recycle", place.number)
-        return f"its successor could not start: {text}; it goes on, and the next one is started in {delay:g} s"
+        meanwhile = "" if self.strict else "it goes on, and "
+        return f"its successor could not start: {text}; {meanwhile}the next one is started in {delay:g} s"
 
 
 def _megabytes(number: int) -> str:

@@ -26,7 +26,7 @@ from rxtasks.pool.info import PoolStatus, RunningTask, WorkerInfo, WorkerSpec
 from rxtasks.pool.places import Place, WorkerState
 from rxtasks.pool.recycling import Recycling, backoff
 from rxtasks.pool.timers import Timers
-from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, SpawnWorker
+from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, ShowTurned, SpawnWorker
 from rxtasks.stores.base import Lane
 
 __all__ = ["Place", "PoolState", "WorkerState"]
@@ -103,15 +103,16 @@ class PoolState:
             return
         place.worker_id = self._make(place, now, out)
 
-    def _make(self, place: Place, now: Now, out: list[Instruction]) -> str:
-        """Make a worker of the place's kind; return its id."""
+    def _make(self, place: Place, now: Now, out: list[Instruction], *, heir_of: str | None = None) -> str:
+        """Make a worker of the place's kind, which is to take over from another one; return its id."""
         worker_id = self.spares.pop()
         worker = WorkerState(worker_id, place.spec, self.lane_of(place.spec), now.wall_us)
         worker.lasts = self.recycling.lifetime(place.spec)
+        worker.allowed = self.recycling.allowance(place.spec)
         self.workers[worker_id] = worker
         self.timers.at(now.mono_ns + int(self.settings.start_timeout * 1e9), "start", worker_id)
         out.append(self.announce("started", worker, now))
-        out.append(SpawnWorker(worker_id, place.spec))
+        out.append(SpawnWorker(worker_id, place.spec, heir_of))
         return worker_id
 
     def recycle(self, now: Now, out: list[Instruction]) -> None:
@@ -121,7 +122,8 @@ class PoolState:
             if not self.spares:
                 self.timers.at(now.mono_ns, "recycle", place.number)
                 return
-            place.successor = self._make(place, now, out)
+            place.successor = self._make(place, now, out, heir_of=place.worker_id)
+            self.workers[place.successor].allowed = 0
 
     def on_ready(self, worker: WorkerState, pid: int, now: Now, out: list[Instruction]) -> WorkerState | None:
         """The worker has said that it can take work; return the one that it takes over from, if any."""
@@ -142,6 +144,8 @@ class PoolState:
         if heir is None or not worker.able:
             return None
         old = self.workers.get(heir.worker_id or "")
+        if old is not None and self.recycling.keeps_place(old):
+            return None
         self._hand_over(heir)
         heir.failures = 0
         return old
@@ -156,7 +160,20 @@ class PoolState:
     def _hand_over(self, place: Place) -> None:
         place.worker_id, place.successor = place.successor, None
         place.not_before_ns = 0
+        worker = self.workers.get(place.worker_id or "")
+        if worker is not None:
+            worker.allowed = self.recycling.allowance(worker.spec)
         self.recycling.news = True
+
+    def served(self, worker: WorkerState) -> Place | None:
+        """Return the place that a worn worker leaves now: it has ended its last attempt, or need not wait; None: it stays."""
+        if self.stopping or not (worker.worn and self.recycling.strict and worker.able):
+            return None
+        place = self.place_of(worker.worker_id)
+        if place is None or worker.worn == "tasks":
+            return None if worker.assigned or worker.left > 0 else place
+        successor = self.workers.get(place.successor or "")
+        return place if successor is not None and successor.able else None
 
     def _first_start(self, now: Now, out: list[Instruction], error: str | None = None) -> None:
         if self.ready is not None:
@@ -332,6 +349,7 @@ class PoolState:
                 (status is _IDLE or status is _BUSY)
                 and worker.lane is lane
                 and not (worker.doom or worker.broken or worker.owes or worker.taking)
+                and worker.allowed > worker.ended + len(worker.assigned)
             ):
                 found.append(worker)
         return found
@@ -350,7 +368,7 @@ class PoolState:
             status = worker.status
             if status is not worker.told and (status is _BUSY or status is _IDLE):
                 worker.told = status
-                out.append(self.announce(status.value, worker, now))
+                out.append(ShowTurned(worker.worker_id, status, now.wall_us))
         turned.clear()
 
     def announce(

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
+from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.stores.base import Change, Claim, Lane
-from rxtasks.wire.message import Assignment, Define, Message, Report
+from rxtasks.stores.base import Change, Claim, Lane, Successes
+from rxtasks.wire.message import Assignments, Define, Message, Report
 from rxtasks.wire.outcome import Ended
 
 
@@ -51,7 +52,7 @@ class Run(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Attempts of which nothing had been told before they succeeded, at least one; each list has an item for each."""
+    """Attempts of which nothing had been told before they succeeded: one or more, none twice; an item for each in each list."""
 
     tokens: list[int]
     begun: list[StatusEvent]
@@ -300,6 +301,8 @@ class SpawnWorker(NamedTuple):
 
     worker_id: str
     spec: WorkerSpec
+    #: The worker that it is to take over from: what that one has loaded is loaded before it is ready. None: nobody.
+    heir_of: str | None = None
 
 
 class SendAssign(NamedTuple):
@@ -307,7 +310,7 @@ class SendAssign(NamedTuple):
 
     worker_id: str
     defines: list[Define]
-    tasks: list[Assignment]
+    tasks: Assignments
 
 
 class SendCommand(NamedTuple):
@@ -341,14 +344,15 @@ class CommitBatch(NamedTuple):
     """Write the changes and events; the outcome carries the batch's number."""
 
     batch: int
-    changes: list[Change]
+    changes: list[Change | Successes]
     events: list[TaskEvent]
 
 
 class Publish(NamedTuple):
     """Settle the outcomes, then hand the events to delivery; `sizes` are their bytes, `size` is all of them.
 
-    `conflated` progress events were produced too, but overwritten in their worker.
+    `conflated` progress events were produced too, but overwritten in their worker. `wholes` are attempts whose outcomes are
+    not in `outcomes`, each with the place of its first event in `events`, where the two of each follow each other.
     """
 
     events: list[TaskEvent]
@@ -356,12 +360,21 @@ class Publish(NamedTuple):
     outcomes: list[tuple[str, Ended]]
     size: int
     conflated: int = 0
+    wholes: Sequence[tuple[int, Whole]] = ()
 
 
 class Announce(NamedTuple):
     """Show this on the pool's stream."""
 
     event: WorkerEvent
+
+
+class ShowTurned(NamedTuple):
+    """Show on the pool's stream that this worker is busy or idle, since `wall_us`: for a short task twice, mostly to nobody."""
+
+    worker_id: str
+    status: WorkerStatus
+    wall_us: int
 
 
 class Answer(NamedTuple):
@@ -396,6 +409,7 @@ Instruction: TypeAlias = (
     | CommitBatch
     | Publish
     | Announce
+    | ShowTurned
     | Answer
     | SweepStore
     | PoolReady

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from reactivex import Observable, abc
 
+from rxtasks.reactive.notiterable import NotIterable
+
 if TYPE_CHECKING:
     from rxtasks.reactive.flow import Flow
 
@@ -22,7 +24,7 @@ __all__ = ["DerivedObservable", "from_here", "needed_here", "on_a_delivery_threa
 T = TypeVar("T")
 
 
-class DerivedObservable(Observable[T]):
+class DerivedObservable(NotIterable, Observable[T]):
     """What our operators return: an observable with its flow (None behind a strategy) and its origin."""
 
     def __init__(

@@ -9,7 +9,8 @@ the emitter (the rest miss the event), and overlaps calls when two threads emit.
 - an emission during an emission (from the same thread or another) waits in a queue that the emitting thread empties:
   calls never overlap, all observers see one order, and the stack does not grow;
 - an observer is called with the context variables with which it subscribed: the delivery thread has none of its own, and
-  what depends on them (the cell of a notebook that output belongs to, a span, a bound logger) is the subscriber's;
+  what depends on them (the cell of a notebook that output belongs to, a span, a bound logger) is the subscriber's, and
+  so is what is reported of it;
 - nothing that a subject rarely needs is made before it is needed: making one costs a few attribute writes.
 
 `_subscribe_core` is the only way in, so every operator of RxPY works on an RxSubject.
@@ -36,6 +37,7 @@ from reactivex.observer import AutoDetachObserver
 from reactivex.subject import Subject
 
 from rxtasks.errors import QueueFull
+from rxtasks.reactive.notiterable import NotIterable
 
 __all__ = ["PENDING_LIMIT", "Report", "RxSubject", "Target", "log_problem", "name_of"]
 
@@ -113,16 +115,17 @@ class Target(abc.DisposableBase, Generic[_T]):
             try:
                 _call_in(context, observer.on_completed)
             except BaseException as raised:
-                self._tell(f"subscriber {name_of(observer)} raised in on_completed", raised)
+                _call_in(context, self._tell, f"subscriber {name_of(observer)} raised in on_completed", raised)
             _forget(observer)
 
     def raised(self, error: BaseException) -> None:
         """Report `error`, that the observer raised, and detach it; only the first one of a target counts."""
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise error  # meant for the program, not raised by the observer
+        context = self._context
         observer = self._end()
         if observer is not None:
-            self._tell(f"subscriber {name_of(observer)} raised and was detached", error)
+            _call_in(context, self._tell, f"subscriber {name_of(observer)} raised and was detached", error)
             _forget(observer)
 
     def dispose(self) -> None:
@@ -147,7 +150,7 @@ class Target(abc.DisposableBase, Generic[_T]):
             except BaseException as raised:
                 # An observer without on_error raises the error itself: that is no fault of its own.
                 if raised is not error:
-                    self._tell(f"subscriber {name_of(observer)} raised in on_error", raised)
+                    _call_in(context, self._tell, f"subscriber {name_of(observer)} raised in on_error", raised)
             _forget(observer)
 
         return fail
@@ -224,7 +227,7 @@ _LAZY: Final[dict[str, Callable[[RxSubject[Any]], Any]]] = {
 }
 
 
-class RxSubject(Subject[_T]):
+class RxSubject(NotIterable, Subject[_T]):
     """A Subject whose observers cannot hurt each other or the emitter; see the module.
 
     Subclasses whose input differs from their output (an engine takes requests and gives events) override on_next and

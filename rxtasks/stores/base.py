@@ -7,7 +7,8 @@
 Rules for every store
 - A *claim* hands a task to one engine under a fresh token; each later write names the token and changes nothing when it is
   no longer the row's (a zombie's late result). `fence` grows with every claim of the store.
-- Everything comes in batches. `commit` calls back when the batch is as durable as the store can make it; only then may
+- Everything comes in batches; tasks that have nothing to tell but their success come as columns (Successes), which a store
+  may take one by one (`each_change`). `commit` calls back when the batch is as durable as the store can make it; only then may
   its events be published. Memory calls back before it returns.
 - `enqueue`, `get`, `list`, `update` and `delete` may be called from any thread; `claim`, `claim_one` and `commit` from one
   thread at a time.
@@ -16,9 +17,9 @@ Rules for every store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, final
 
 import attrs
 
@@ -28,9 +29,22 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 
-__all__ = ["Asked", "Change", "Claim", "Counts", "DurableStore", "Ending", "Envelope", "Lane", "Store"]
+__all__ = [
+    "Asked",
+    "Change",
+    "Claim",
+    "Counts",
+    "DurableStore",
+    "Ending",
+    "Envelope",
+    "Lane",
+    "Store",
+    "Successes",
+    "each_change",
+]
 
 
+@final
 @attrs.define(eq=False, repr=False)
 class Envelope:
     """The part of a task that never changes. Not frozen for speed; nobody changes it."""
@@ -53,12 +67,16 @@ class Envelope:
     hold: bool = False
     #: Objects that were put and that the arguments refer to (wire.handle.Put); they live as long as this.
     puts: tuple[Any, ...] = ()
+    #: The store's own sequence of arrival, which a store may note here; nobody else reads it.
+    number: int = 0
 
 
+@final
 @attrs.define(eq=False, repr=False)
 class Claim:
     """A task in the hands of one engine: what it was when it was claimed, and the engine's own notes from then on."""
 
+    #: These three never change: a store may go by the claim that it has handed out.
     token: int
     fence: int
     envelope: Envelope
@@ -117,6 +135,48 @@ class Change:
     progress: ProgressEvent | None = None
     #: A checkpoint to keep for the next attempt.
     checkpoint: bytes | None = None
+
+
+@attrs.define(repr=False)
+class Successes:
+    """Claimed tasks whose first attempt succeeded, and of which no change was committed before: an item for each in each list.
+
+    Of short tasks nearly all are such, and they come by the hundred: a store may take all of them in one go, or `each_change`
+    of them one by one, with the same result.
+    """
+
+    worker_id: str
+    tokens: list[int]
+    task_ids: list[str]
+    started_us: list[int]
+    finished_us: list[int]
+    #: The results in row form (wire.message), all of form "j".
+    values: Sequence[Sequence[Any]]
+
+
+def each_change(changes: Iterable[Change | Successes]) -> Iterator[Change]:
+    """Yield the changes one by one, also those of Successes: first attempts, with one event before the last."""
+    for change in changes:
+        if isinstance(change, Change):
+            yield change
+            continue
+        columns = (change.tokens, change.task_ids, change.started_us, change.finished_us, change.values)
+        for token, task_id, started_us, finished_us, value in zip(*columns, strict=True):
+            yield Change(
+                token,
+                task_id,
+                TaskStatus.SUCCEEDED,
+                attempt=1,
+                failures=0,
+                crashes=0,
+                interruptions=0,
+                next_seq=3,
+                worker_id=change.worker_id,
+                started_us=started_us,
+                finished_us=finished_us,
+                release=True,
+                value=value,
+            )
 
 
 @attrs.frozen
@@ -189,7 +249,10 @@ class Store(Protocol):
         ...
 
     def commit(
-        self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
+        self,
+        changes: Sequence[Change | Successes],
+        events: list[TaskEvent],
+        done: Callable[[list[int], BaseException | None], None],
     ) -> None:
         """Apply the changes and keep the events, then call done(tokens refused, error or None)."""
         ...

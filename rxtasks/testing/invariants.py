@@ -13,7 +13,7 @@ from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.words import CommitBatch, Publish, SendAssign
-from rxtasks.stores.base import Claim, Envelope
+from rxtasks.stores.base import Claim, Envelope, each_change
 from rxtasks.wire.message import Assignment
 from rxtasks.wire.outcome import Outcome, outcome_of
 
@@ -89,6 +89,9 @@ class Checker:
 
     def begun(self, worker: SimulatedWorker, task: Assignment) -> None:
         """A worker took the token of a task."""
+        settings = self._sim.settings
+        if settings.max_tasks_strict and settings.max_tasks is not None and worker.spec.isolation != "inline":
+            _require(worker.begun <= settings.max_tasks, "{} begins its attempt {}", worker.worker_id, worker.begun)
         for other in self._sim.workers.values():
             alive = other.dead is None and not other.exited
             if alive and other is not worker and task.task_id not in self.stolen:
@@ -111,9 +114,10 @@ class Checker:
 
     def committed(self, do: CommitBatch, refused: list[int]) -> None:
         """The store took the batch."""
-        dropped = {change.task_id for change in do.changes if change.token in refused}
+        changes = list(each_change(do.changes))
+        dropped = {change.task_id for change in changes if change.token in refused}
         _require(dropped <= self.stolen, "the store refused {}", dropped - self.stolen)
-        for change in do.changes:
+        for change in changes:
             _require(
                 change.task_id not in self.stolen or change.task_id in dropped,
                 "a change of {} was taken under a lapsed token",
@@ -130,10 +134,15 @@ class Checker:
             return
         sim, old_id, new_id = self._sim, str(event.worker_id), str(event.data.get("by"))
         new, settings = sim.core.pool.workers.get(new_id), sim.settings
-        _require(new is not None and new.able, "{} is retired before {} is ready for its work", old_id, new_id)
         old, worker = sim.workers.get(old_id), sim.core.pool.workers.get(old_id)
+        if settings.max_tasks_strict and worker is None:
+            return  # it died in the very step in which it had ended its last
         _require(old is not None and worker is not None, "{} is retired and is gone already", old_id)
         assert old is not None and worker is not None
+        over = settings.max_tasks_strict and worker.worn == "tasks"
+        _require(not (over and worker.assigned), "{} is retired, and what it was given has not ended", old_id)
+        able = new is not None and (new.able or (over and worker.left <= 0))
+        _require(able, "{} is retired before {} is ready for its work", old_id, new_id)
         outgrown = old.tells_above != settings.max_memory  # an attempt has ended above it
         outlived = settings.max_tasks is not None and worker.ended >= settings.max_tasks
         _require(worker.ended >= 1 and (outgrown or outlived), "{} is retired without a reason", old_id)
@@ -143,7 +152,8 @@ class Checker:
         for event in do.events:
             self._check_event(event)
             self.events[event.task_id].append(event)
-        for task_id, ended in do.outcomes:
+        wholes = [pair for _, whole in do.wholes for pair in zip(whole.ended, whole.values, strict=True)]
+        for task_id, ended in [*do.outcomes, *((event.task_id, value) for event, value in wholes)]:
             outcome = outcome_of(ended)
             _require(task_id not in self.outcomes, "{} ended twice", task_id)
             self.outcomes[task_id] = outcome
@@ -204,7 +214,8 @@ class Checker:
         going = [w for w in pool.workers.values() if w.worn and w.status is WorkerStatus.STOPPING]
         extra, places = len(coming) + len(going), len(pool.places)
         if len(coming) > self._coming:
-            _require(extra <= (places + 7) // 8, "{} workers are extra for {} places", extra, places)
+            most = places if pool.recycling.strict else (places + 7) // 8
+            _require(extra <= most, "{} workers are extra for {} places", extra, places)
         self._coming = len(coming)
         placed = {place.worker_id for place in pool.places} | set(coming)
         for worker in pool.workers.values():
@@ -220,7 +231,7 @@ class Checker:
         places: Counter[str] = Counter(claim.envelope.task_id for claim in ready)
         for worker in sim.core.pool.workers.values():
             places.update(claim.envelope.task_id for claim in worker.assigned.values())
-        for task_id, row in sim.store._rows.items():
+        for task_id, row in sim.store.rows():
             if task_id in self.stolen:
                 continue
             count = places[task_id]
@@ -255,12 +266,15 @@ class Checker:
     def _check_idle(self) -> None:
         sim = self._sim
         behind = False
+        successors = {place.successor for place in sim.core.pool.places}
         for worker in sim.core.pool.workers.values():
             if worker.status is not WorkerStatus.IDLE or worker.owes or worker.taking or worker.doom:
                 continue
+            if worker.worker_id in successors:
+                continue
             if sim.workers[worker.worker_id].told_broken:
                 continue
-            for task_id, row in sim.store._rows.items():
+            for task_id, row in sim.store.rows():
                 options = row.options
                 due = row.status is TaskStatus.PENDING or (row.due_us and row.due_us <= sim.wall_us)
                 waits = not row.token and not row.status.terminal and row.status is not TaskStatus.CREATED
@@ -287,7 +301,7 @@ class Checker:
     def unfinished(self) -> list[str]:
         """Return the tasks that have not ended, and how they stand."""
         left = [i for i in self.tasks if i not in self.outcomes and i not in self.stolen]
-        rows = self._sim.store._rows
+        rows = dict(self._sim.store.rows())
         return [f"{i}: {rows[i].status}" for i in left if rows[i].status is not TaskStatus.CREATED]
 
     @property
@@ -310,7 +324,7 @@ class Checker:
         _require(sim.quiet, "finished before everything was committed")
         _require(not sim.core.recorder.claims, "finished with claims in hand")
         _require(not sim.core.pool.workers, "finished with workers alive")
-        for task_id, row in sim.store._rows.items():
+        for task_id, row in sim.store.rows():
             if task_id not in self.stolen:
                 _require(not row.token, "{} is left held", task_id)
         if not sim.core.ender.keep:

@@ -136,11 +136,11 @@ def _delivery(sim: Simulation, a: int, b: int) -> None:
 
 def _steal(sim: Simulation, a: int, b: int) -> None:
     """Another engine takes a task over whose lease has lapsed."""
-    held = [row for row in sim.store._rows.values() if row.token]
+    held = [task_id for task_id, row in sim.store.rows() if row.token]
     if held:
-        row = held[a % len(held)]
-        row.token = 1_000_000 + len(sim.checker.stolen)
-        sim.checker.stolen.add(row.task_id)
+        task_id = held[a % len(held)]
+        sim.store.seize(task_id, 1_000_000 + len(sim.checker.stolen))
+        sim.checker.stolen.add(task_id)
 
 
 def _store(sim: Simulation, a: int, b: int) -> None:

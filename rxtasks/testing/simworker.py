@@ -87,6 +87,7 @@ class SimulatedWorker:
         self.open: dict[int, str] = {}
         self.requests: dict[int, Run] = {}
         self.number = 0
+        self.begun = 0
         self.ended = 0
         #: Resident bytes, and how many are told when an attempt ends above them.
         self.memory = 2 * 2**20
@@ -179,6 +180,7 @@ class SimulatedWorker:
         self.tokens -= 1
         task = self.queue.popleft()
         self.open[task.token] = task.task_id
+        self.begun += 1
         self.sim.checker.begun(self, task)
         run = Run(task, task.first_seq, SendCredit(task.credit))
         if task.token in self.early:

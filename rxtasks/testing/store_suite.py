@@ -20,7 +20,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Store
+from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Store, Successes, each_change
 
 __all__ = ["StoreConformance", "change_of", "commit", "envelope"]
 
@@ -42,7 +42,7 @@ def change_of(claim: Claim, status: TaskStatus, **more: Any) -> Change:
     return Change(claim.token, claim.envelope.task_id, status, **(counted | ended | more))
 
 
-def commit(store: Store, *changes: Change) -> list[int]:
+def commit(store: Store, *changes: Change | Successes) -> list[int]:
     """Commit the changes, wait until they are durable, and return the tokens that were refused."""
     answered = threading.Event()
     found: list[tuple[list[int], BaseException | None]] = []
@@ -175,6 +175,36 @@ class StoreConformance:
         assert [claim.token] == commit(store, change_of(claim, TaskStatus.FAILED))
         assert self._record(store, "a").status == TaskStatus.SUCCEEDED
         assert store.claim(ANY, 1, NOW) == []
+
+    def test_successes_are_as_many_changes(self) -> None:
+        """E-01 Q-02: records, tokens that have lapsed, dedup keys that are free again: as if each had come by itself."""
+        values = [1, {"a": 1}, None, "x" * 5000, 2.5, [], 7, True]
+        ends = [("w", NOW + index, NOW + 2 * index, ("j", value)) for index, value in enumerate(values)]
+        found = []
+        for together in (False, True):
+            store, refused = self.make_store(retain=5), []
+            store.enqueue([envelope(str(number), name=f"n{number}", priority=-number) for number in range(7)])
+            store.enqueue([envelope("once", dedup_key="k", priority=-9)])
+            (again,) = store.claim(ANY, 1, NOW)
+            commit(store, change_of(again, TaskStatus.PENDING, release=True, next_seq=3, attempt=1))
+            claims = store.claim(ANY, 9, NOW)
+            tokens = [claim.token for claim in claims]
+            tokens[4] += 1000  # another engine has it now
+            ids = [claim.envelope.task_id for claim in claims]
+            for some in (
+                slice(0, 2),
+                slice(2, 6),
+                slice(6, 8),
+            ):  # one that ran before, one that is lost, and first attempts
+                _, began, ended, shown = ([*column] for column in zip(*ends[some], strict=True))
+                columns = Successes("w", tokens[some], ids[some], began, ended, shown)
+                for changes in [[columns]] if together else [[change] for change in each_change([columns])]:
+                    refused += commit(store, *changes)
+            assert store.enqueue([envelope("fresh", dedup_key="k")]) == [None]
+            found.append((refused, store.list(), [store.get(task_id) for task_id in ids]))
+        assert found[0] == found[1] and found[0][0] == [tokens[4]]
+        # Those retained (a durable store keeps all that have ended), the lost one and the fresh one.
+        assert len(found[0][1]) == (7 if store.durable else 5) + 2
 
     def test_a_waiting_task_can_be_claimed_by_its_id(self) -> None:
         """E-06: claim_one takes what waits, whatever for, and nothing else."""

@@ -156,6 +156,23 @@ def assignments() -> Strategy:
 
 
 @st.composite
+def first_attempts(draw: st.DrawFn) -> m.FirstAttempts:
+    """Tasks that share their function, for a worker in another process."""
+    count = draw(st.integers(0, 4))
+    numbers = st.lists(integers(), min_size=count, max_size=count)
+    return m.FirstAttempts(
+        draw(numbers),
+        draw(numbers),
+        draw(st.lists(texts(), min_size=count, max_size=count)),
+        draw(st.lists(blobs(), min_size=count, max_size=count)),
+        draw(texts()),
+        draw(integers()),
+        draw(optional(json_objects())),
+        draw(st.sampled_from(("p", "t"))),
+    )
+
+
+@st.composite
 def _events(draw: st.DrawFn) -> m.Events:
     pairs = draw(st.lists(event_rows(), max_size=6))
     return m.Events([row for row, _ in pairs], [blob for _, found in pairs for blob in found], draw(integers()))
@@ -179,7 +196,7 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
     ),
     m.Define: lambda: st.builds(m.Define, key=texts(), ref=optional(texts()), blob=optional(blobs() | large_blobs())),
     m.Forget: lambda: st.builds(m.Forget, key=texts()),
-    m.Assign: lambda: st.builds(m.Assign, tasks=st.lists(assignments(), max_size=4)),
+    m.Assign: lambda: st.builds(m.Assign, tasks=st.lists(assignments(), max_size=4) | first_attempts()),
     m.Grant: lambda: st.builds(m.Grant, rows=st.lists(st.lists(integers(), min_size=2, max_size=2), max_size=4)),
     m.Cancel: lambda: st.builds(m.Cancel, command_id=integers(), token=integers(), reason=optional(texts())),
     m.Checkpoint: lambda: st.builds(m.Checkpoint, command_id=integers(), token=integers()),

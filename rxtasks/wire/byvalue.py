@@ -1,4 +1,7 @@
-"""cloudpickle, without what it changes: an open file would arrive as a StringIO of its text, a memoryview as bytes."""
+"""cloudpickle, without what it changes: an open file would arrive as a StringIO of its text, a memoryview as bytes.
+
+And with what it leaves out, see rxtasks.wire.reducing.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ from typing import Any
 
 import cloudpickle
 
+from rxtasks.wire.reducing import reduced, with_slots
+
 __all__ = ["dumps"]
 
 
@@ -19,7 +24,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             raise pickle.PicklingError("a view of memory would arrive as bytes; pass bytes(view)")
         if isinstance(obj, io.TextIOWrapper) and obj is not sys.stdout and obj is not sys.stderr:
             raise pickle.PicklingError("an open file cannot go along; pass its path, and open it in the handler")
-        return super().reducer_override(obj)
+        made = reduced(obj)
+        if made is not None:
+            return made
+        made = super().reducer_override(obj)
+        return with_slots(obj, made) if isinstance(obj, type) else made
 
 
 class _Persisting(_Pickler):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import types
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-__all__ = ["children", "find_culprit", "short"]
+__all__ = ["children", "find_culprit", "names_in", "short"]
 
 #: Steps down into a value, and values tried in all.
 _DEEPEST: Final = 100
@@ -51,6 +53,10 @@ def children(value: Any) -> Iterator[tuple[str, Any]]:
             return iter([(f"[{index}]", item) for index, item in enumerate(value)])
         if isinstance(value, set | frozenset):
             return iter([("{...}", item) for item in value])
+        if isinstance(value, types.MethodType):
+            return iter([(".__func__", value.__func__), (".__self__", value.__self__)])
+        if isinstance(value, functools.partial):
+            return iter([(".func", value.func), (".args", value.args), (".keywords", value.keywords)])
         if callable(value) and hasattr(value, "__closure__"):
             return _closure(value)
         return _attributes(value)
@@ -76,10 +82,20 @@ def _closure(function: Any) -> Iterator[tuple[str, Any]]:
             found.append((f".<{name}>", cell.cell_contents))
         except ValueError:
             continue
-    for name in function.__code__.co_names:
+    for name in dict.fromkeys(names_in(function.__code__)):
         if name in function.__globals__:
             found.append((f".<{name}>", function.__globals__[name]))
+    found += [(".__defaults__", function.__defaults__), (".__kwdefaults__", function.__kwdefaults__)]
+    found += [(f".{name}", item) for name, item in vars(function).items()]
     return iter(found)
+
+
+def names_in(code: types.CodeType) -> Iterator[str]:
+    """Yield every name that `code`, or code within it, may look up in globals (attributes' names among them)."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from names_in(constant)
 
 
 def _refusal(value: Any, dump: Callable[[Any], object]) -> BaseException | None:

@@ -35,6 +35,8 @@ value's, if any) is the pickled (class name, args, state). In one process it is 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, Final, TypeAlias
 
 import attrs
@@ -51,6 +53,7 @@ __all__ = [
     "Ack",
     "Assign",
     "Assignment",
+    "Assignments",
     "Cancel",
     "Checkpoint",
     "Command",
@@ -58,6 +61,7 @@ __all__ = [
     "Define",
     "Dropped",
     "Events",
+    "FirstAttempts",
     "Forget",
     "Grant",
     "Heartbeat",
@@ -99,6 +103,9 @@ class Configure:
     sys_path: list[str] = attrs.field(factory=list)
     #: Modules to import before ready.
     modules: list[str] = attrs.field(factory=list)
+    #: Modules to import before ready as well, if they can be: the worker that this one takes over from was sent functions
+    #: of theirs, and the first task of each is not to wait for that again.
+    preload: list[str] = attrs.field(factory=list)
     #: cloudpickle of (function, args), called before ready; None = none.
     initializer: bytes | None = None
     #: Tasks that may run at once (async handlers).
@@ -163,11 +170,51 @@ class Assignment:
     trace: str | None = None
 
 
+@attrs.define
+class FirstAttempts:
+    """First attempts of tasks that share everything but who they are: an item for each in each list. Iterates as Assignments.
+
+    Hundreds of calls of one function are as many of these at once: lists cost either side a fraction of objects.
+    """
+
+    tokens: list[int]
+    fences: list[int]
+    task_ids: list[str]
+    payloads: list[Any]
+    function: str
+    credit: int
+    options: dict[str, Any] | None = None
+    form: str = "p"
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __iter__(self) -> Iterator[Assignment]:
+        return map(
+            Assignment,
+            self.tokens,
+            self.fences,
+            self.task_ids,
+            repeat(1),
+            repeat(1),
+            repeat(self.function),
+            repeat(self.credit),
+            repeat(self.options),
+            repeat(0),
+            repeat(self.form),
+            self.payloads,
+        )
+
+
+#: Tasks for a worker, in order.
+Assignments: TypeAlias = list[Assignment] | FirstAttempts
+
+
 @attrs.frozen
 class Assign:
     """Run these, in this order. One byte a task has been written to the token pipe before."""
 
-    tasks: list[Assignment]
+    tasks: Assignments
 
 
 @attrs.frozen

@@ -3,7 +3,7 @@
 Stock pickle calls the class with `args` again, which fails for every exception whose `__init__` takes something else
 than what it passes on. Here the object is made by the built-in class it descends from, which is what holds `args`, and
 gets its attributes back; its own `__init__` is not run a second time. Classes that define how they are pickled are
-pickled their way.
+pickled their way. The exceptions in a group are taken apart one by one.
 
 Only a class that is already imported is used, and only if it is an Exception: nothing is imported for an error.
 """
@@ -32,11 +32,15 @@ def dump_exception(error: BaseException) -> bytes | None:
         return None
     try:
         if _own_way(kind):
-            return pickle.dumps((kind.__module__, kind.__qualname__, None, pickle.dumps(error, 5)), 5)
+            return pickle.dumps((kind.__module__, kind.__qualname__, None, _dumped(error), None), 5)
         reduced: Any = _native(kind).__reduce__(error)  # OSError and ImportError know more than args
-        args = pickle.dumps(reduced[1], 5)
+        values, members = reduced[1], None
+        if isinstance(error, BaseExceptionGroup):
+            values, members = (error.message,), [dump_exception(member) for member in error.exceptions]
+            if None in members:
+                return None
         state = _state(reduced[2]) if len(reduced) > 2 else None
-        return pickle.dumps((kind.__module__, kind.__qualname__, args, state), 5)
+        return pickle.dumps((kind.__module__, kind.__qualname__, _dumped(values), state, members), 5)
     except BaseException:  # what pickling calls may raise anything
         return None
 
@@ -50,24 +54,37 @@ def load_exception(data: bytes, info: TaskErrorInfo) -> BaseException | None:
     the pickle names: only for bytes of local workers.
     """
     try:
-        module, qualname, args, state = pickle.loads(data)
-        kind = find_class(module, qualname)
-        if kind is None or not issubclass(kind, Exception) or info.type not in (qualname, f"{module}.{qualname}"):
+        module, qualname, args, state, members = pickle.loads(data)
+        if info.type not in (qualname, f"{module}.{qualname}"):
             return None
-        if args is None:
-            error = pickle.loads(state)
-            return error if type(error) is kind else None
-        base = _native(kind)
-        values = pickle.loads(args)
-        rebuilt: BaseException = base.__new__(kind, *values)
-        base.__init__(rebuilt, *values)
-        if state is not None:
-            rebuilt.__setstate__(pickle.loads(state))
-        return rebuilt
+        return _rebuilt(module, qualname, args, state, members)
     except KeyboardInterrupt:  # of whoever waits for the result
         raise
     except BaseException:
         return None
+
+
+def _rebuilt(
+    module: str, qualname: str, args: bytes | None, state: bytes | None, members: list[bytes] | None
+) -> BaseException | None:
+    kind = find_class(module, qualname)
+    if kind is None or not issubclass(kind, Exception):
+        return None
+    if args is None:
+        error = None if state is None else pickle.loads(state)
+        return error if type(error) is kind else None
+    base = _native(kind)
+    values = pickle.loads(args)
+    if members is not None:
+        found = [_rebuilt(*pickle.loads(member)) for member in members]
+        if None in found:
+            return None
+        values = (*values, found)
+    rebuilt: BaseException = base.__new__(kind, *values)
+    base.__init__(rebuilt, *values)
+    if state is not None:
+        rebuilt.__setstate__(pickle.loads(state))
+    return rebuilt
 
 
 def find_class(module: str, qualname: str) -> type[Any] | None:
@@ -105,15 +122,25 @@ def _state(attributes: dict[str, Any] | None) -> bytes | None:
     if not attributes:
         return None
     try:
-        return pickle.dumps(attributes, 5)
+        return _dumped(attributes)
     except Exception:
         kept = {name: value for name, value in attributes.items() if _pickles(value)}
-        return pickle.dumps(kept, 5) if kept else None
+        return _dumped(kept) if kept else None
+
+
+def _dumped(value: Any) -> bytes:
+    """Return the pickle of `value`, by value where it holds objects of classes of `__main__`, as results do."""
+    try:
+        return pickle.dumps(value, 5)
+    except Exception:
+        from rxtasks.wire.byvalue import dumps
+
+        return dumps(value)
 
 
 def _pickles(value: Any) -> bool:
     try:
-        pickle.dumps(value, 5)
+        _dumped(value)
     except Exception:
         return False
     return True

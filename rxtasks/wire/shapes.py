@@ -139,9 +139,14 @@ def _plain(kind: int, cls: type[Any]) -> Shape:
 
 
 def _take_assign(message: m.Assign) -> tuple[list[Any], Sequence[bytes]]:
+    """Return [rows, None], a row for each Assignment; or [[], columns] for FirstAttempts. Payloads are the blobs."""
     rows = []
     blobs = []
-    for t in message.tasks:
+    tasks = message.tasks
+    if isinstance(tasks, m.FirstAttempts):
+        same = (tasks.function, tasks.credit, tasks.options, tasks.form)
+        return [(), [tasks.tokens, tasks.fences, tasks.task_ids, *same]], tasks.payloads
+    for t in tasks:
         restored = t.restored
         rows.append(
             (
@@ -162,10 +167,28 @@ def _take_assign(message: m.Assign) -> tuple[list[Any], Sequence[bytes]]:
         blobs.append(t.payload)
         if restored is not None:
             blobs.append(restored)
-    return [rows], blobs
+    return [rows, None], blobs
+
+
+def _make_firsts(columns: Any, blobs: list[bytes]) -> m.Assign:
+    try:
+        tokens, fences, task_ids, function, credit, options, form = columns[:7]
+        if not (
+            {*map(type, tokens), *map(type, fences), type(credit)} == {int}
+            and {*map(type, task_ids), type(function), type(form)} == {str}
+            and type(tokens) is type(fences) is type(task_ids) is list
+            and len(tokens) == len(fences) == len(task_ids) == len(blobs)
+            and (options is None or type(options) is dict)
+        ):
+            raise ValueError("a field has a wrong type or length")
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"not assignments: {error}") from None
+    return m.Assign(m.FirstAttempts(tokens, fences, task_ids, blobs, function, credit, options, form))
 
 
 def _make_assign(values: list[Any], blobs: list[bytes]) -> m.Assign:
+    if len(values) > 1 and values[1] is not None:
+        return _make_firsts(values[1], blobs)
     tasks = []
     used = 0
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import enum
 import sys
 import types
-from collections.abc import Iterator
 from operator import is_
 from pathlib import PurePath
 from typing import Any, Final
 
+from rxtasks.wire.culprit import names_in
 from rxtasks.wire.names import importable_name, registration_of
 from rxtasks.wire.payload import type_name
 
@@ -100,7 +100,7 @@ class Snapshot:
             if value is not _ABSENT and not self._add(value, seen):
                 return False
         space = function.__globals__
-        for name in set(_names(function.__code__)):
+        for name in set(names_in(function.__code__)):
             value = space.get(name, _ABSENT)
             self._names.append((space, name, value))
             if value is not _ABSENT and not self._add(value, seen):
@@ -123,11 +123,3 @@ def _content(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return _ABSENT
-
-
-def _names(code: types.CodeType) -> Iterator[str]:
-    """Yield every name that `code`, or code within it, may look up in globals (attributes' names among them)."""
-    yield from code.co_names
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _names(constant)

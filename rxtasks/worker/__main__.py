@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -115,6 +116,11 @@ def _set_up(configure: Configure, runtime: Runtime) -> None:
 
         function, args = pickle.loads(configure.initializer)
         function(*args)
+    for name in configure.preload:
+        from importlib import import_module
+
+        with contextlib.suppress(Exception, SystemExit):  # it fails the task that needs it, in words of its own
+            import_module(name)
 
 
 def _leave(runtime: Runtime, code: int) -> Any:

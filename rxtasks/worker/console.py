@@ -13,6 +13,7 @@ __all__ = ["Console"]
 
 #: Seconds to wait for the parent to read.
 PATIENCE: Final = 1.0
+_FIONREAD: Final = termios.FIONREAD
 
 
 class Console:
@@ -33,7 +34,7 @@ class Console:
         ioctl, unread = fcntl.ioctl, self._unread
         for fd in self._fds:
             try:
-                ioctl(fd, termios.FIONREAD, unread)
+                ioctl(fd, _FIONREAD, unread)
             except OSError:  # no pipe
                 continue
             if unread[0]:
@@ -44,4 +45,4 @@ class Console:
         deadline = time.monotonic() + PATIENCE
         while self._unread[0] and time.monotonic() < deadline:
             time.sleep(0.0003)
-            fcntl.ioctl(fd, termios.FIONREAD, self._unread)
+            fcntl.ioctl(fd, _FIONREAD, self._unread)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rxtasks.wire.callables import load_callable
+from rxtasks.wire.loading import load_callable
 from rxtasks.wire.message import Define
 from rxtasks.worker.handler import Handler, plan_handler
 from rxtasks.worker.registry import Registry, default_registry

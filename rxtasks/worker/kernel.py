@@ -16,7 +16,7 @@ import struct
 import sys
 from typing import Any, Final
 
-__all__ = ["Alarm", "become_subreaper", "outlive_nobody", "spare_the_parent"]
+__all__ = ["Alarm", "become_subreaper", "has_children", "outlive_nobody", "spare_the_parent"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -24,6 +24,11 @@ _CLOCK_MONOTONIC: Final = 1
 _TFD_NONBLOCK_CLOEXEC: Final = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
 
 _libc: Any = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+#: Calls with the interpreter's lock held, for what never sleeps: half the time of a call of _libc's.
+_held: Any = ctypes.PyDLL(None) if sys.platform == "linux" else None
+_NO_WAIT: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT
+#: Room for the siginfo_t of a child, which nobody reads.
+_info: Final = ctypes.cast(ctypes.create_string_buffer(256), ctypes.c_void_p)
 
 
 def become_subreaper() -> bool:
@@ -39,6 +44,20 @@ def outlive_nobody() -> bool:
     _libc.signal.restype = ctypes.c_void_p
     _libc.signal(int(signal.SIGHUP), ctypes.cast(_libc.alarm, ctypes.c_void_p))
     return bool(_libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGHUP), 0, 0, 0) == 0)
+
+
+def has_children() -> bool:
+    """Return whether this process has children, running or not reaped; asked after every attempt.
+
+    os.waitid says that there are none by raising, which takes twice as long as this.
+    """
+    if _held is not None:
+        return _held.waitid(os.P_ALL, 0, _info, _NO_WAIT) == 0  # type: ignore[no-any-return]
+    try:
+        os.waitid(os.P_ALL, 0, _NO_WAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def spare_the_parent() -> None:

@@ -10,19 +10,20 @@ worker says why and is replaced.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found] # signal.getsignal takes three times as long
+import _signal  # type: ignore[import-not-found] # signal.getsignal takes three times as long as this one's
 import os
 import signal
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from rxtasks.worker.children import children, end_children
+from rxtasks.worker.kernel import has_children
 
 __all__ = ["Restorer"]
 
+_getsignal: Final = _signal.getsignal
 _SIGNALS: Final = tuple(number for number in range(1, 32) if number not in (signal.SIGKILL, signal.SIGSTOP))
-_EXITED: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 
 class Restorer:
@@ -38,6 +39,7 @@ class Restorer:
         self._streams = (sys.stdin, sys.stdout, sys.stderr)
         # Above 10, so that nothing takes them for standard descriptors.
         self._fds = tuple(_copy(fd) for fd in (0, 1, 2))
+        self._copies = [(copy, fd) for fd, copy in enumerate(self._fds) if copy >= 0]
         self.remember()
 
     def remember(self) -> None:
@@ -54,7 +56,7 @@ class Restorer:
         self._mapping = os.environ
         self._environ = dict(os.environ._data)  # type: ignore[attr-defined]
         self._limits = (sys.getrecursionlimit(), sys.getswitchinterval())
-        self._handlers = self._dispositions()
+        self._handlers = list(map(_getsignal, _SIGNALS))
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
         self._spared = frozenset(children(os.getpid()))
         self._bare = not self._spared
@@ -76,11 +78,11 @@ class Restorer:
         if (sys.getrecursionlimit(), sys.getswitchinterval()) != self._limits:
             sys.setrecursionlimit(self._limits[0])
             sys.setswitchinterval(self._limits[1])
-        if not self._bare or _has_children():
+        if not self._bare or has_children():
             left = end_children(self._spared)
             if left:
                 trouble = f"child processes {left} of a task could not be ended"
-            elif self._bare and _has_children():
+            elif self._bare and has_children():
                 trouble = "child processes of a task could not be found"
         try:
             os.fchdir(self._directory)
@@ -94,23 +96,19 @@ class Restorer:
             os.environ = self._mapping  # noqa: B003 (its content comes next)
         if os.environ._data != self._environ:  # type: ignore[attr-defined]
             self._restore_environ()
-        if self._dispositions() != self._handlers:
+        if list(map(_getsignal, _SIGNALS)) != self._handlers:
             trouble = self._restore_signals() or trouble
         if (sys.stdin, sys.stdout, sys.stderr) != self._streams:
             sys.stdin, sys.stdout, sys.stderr = self._streams
+        dup2, get_blocking = os.dup2, os.get_blocking
         try:
-            for fd, copy in enumerate(self._fds):
-                if copy >= 0:
-                    os.dup2(copy, fd)
-                    if not os.get_blocking(fd):  # the copy is no other file: it knows of that too
-                        os.set_blocking(fd, True)
+            for copy, fd in self._copies:
+                dup2(copy, fd)
+                if not get_blocking(fd):  # the copy is no other file: it knows of that too
+                    os.set_blocking(fd, True)
         except OSError as error:
             trouble = f"the standard streams could not be restored: {error.strerror}"
         return trouble
-
-    @staticmethod
-    def _dispositions(getsignal: Any = _signal.getsignal, numbers: tuple[int, ...] = _SIGNALS) -> list[Any]:
-        return list(map(getsignal, numbers))
 
     def _restore_environ(self) -> None:
         encoded = os.environ._data  # type: ignore[attr-defined]
@@ -124,7 +122,7 @@ class Restorer:
         trouble = None
         for kind in (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF):
             signal.setitimer(kind, 0)
-        for number, then, now in zip(_SIGNALS, self._handlers, self._dispositions(), strict=True):
+        for number, then, now in zip(_SIGNALS, self._handlers, map(_getsignal, _SIGNALS), strict=True):
             if now is not then and now != then:
                 try:
                     signal.signal(number, signal.SIG_DFL if then is None else then)
@@ -142,11 +140,3 @@ def _copy(fd: int) -> int:
         return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10)
     except OSError:
         return -1
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, _EXITED)
-    except ChildProcessError:
-        return False
-    return True

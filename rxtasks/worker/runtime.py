@@ -19,7 +19,6 @@ none is left, what is queued here is forgotten and counted in Dropped.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import sys
@@ -229,9 +228,11 @@ class Runtime:
         restorer, console = self._restorer, self._console
         if restorer is not None and console is not None:
             trouble = restorer.restore()
-            with contextlib.suppress(OSError):  # where it is closed, reading it will tell
+            try:
                 if os.get_blocking(self._tokens):
                     os.set_blocking(self._tokens, False)
+            except OSError:  # where it is closed, reading it will tell
+                pass
             if trouble is not None:
                 self._unrestored(trouble)
             console.settle()

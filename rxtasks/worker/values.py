@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import Any
 
 import orjson
@@ -12,6 +13,8 @@ from rxtasks.wire.sealed import Sealed
 __all__ = ["encode_value"]
 
 _ATOMS = frozenset({type(None), bool})
+#: Integers up to this are sure to be exact in JSON; it has some more.
+_LARGEST = 2**63 - 1
 
 
 def encode_value(
@@ -32,9 +35,10 @@ def encode_value(
     Raises:
         PayloadError: it cannot travel, or would take over `limit` bytes; `what` is the root of the path in the message.
     """
-    if type(value) in _ATOMS:
+    kind = type(value)
+    if kind in _ATOMS or (kind is int and -_LARGEST <= value <= _LARGEST) or (kind is float and isfinite(value)):
         return ["j", value], None, 0
-    if not in_process and (type(value) is dict or type(value) is list):
+    if not in_process and (kind is dict or kind is list):
         exact = exact_bytes(value)
         if exact is not None:
             return ["j", orjson.Fragment(exact)], None, len(exact)
@@ -43,8 +47,8 @@ def encode_value(
     found = exact_json(value)
     if in_process:
         if found is None:
-            kind, preview = describe(value)
-            return ["o", value, kind, preview], None, 0
+            name, preview = describe(value)
+            return ["o", value, name, preview], None, 0
         data, copy = found
         if copy is value:
             return ["j", value], None, len(value) if type(value) is str else 0
@@ -59,8 +63,8 @@ def encode_value(
         blob = dump_value(value, what=what, limit=limit)
     else:
         blob = pack_value(value, make, what=what, limit=limit)
-    kind, preview = describe(value)
-    return ["p", len(blob), kind, preview], blob, len(blob)
+    name, preview = describe(value)
+    return ["p", len(blob), name, preview], blob, len(blob)
 
 
 def _stored(value: Any, what: str, in_process: bool, limit: int) -> tuple[list[Any], Any, int]:

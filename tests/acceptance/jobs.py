@@ -53,6 +53,13 @@ def fail_until(path: str, times: int) -> int:
     return done
 
 
+def where_and_when(number: int, seconds: float = 0) -> tuple[int, int, int, int]:
+    """Return the number, the process, and when the call of so many seconds began and ended (monotonic, nanoseconds)."""
+    began = time.monotonic_ns()
+    time.sleep(seconds)
+    return number, os.getpid(), began, time.monotonic_ns()
+
+
 def note(path: str, word: str) -> str:
     with open(path, "a", encoding="utf-8") as lines:
         lines.write(word + "\n")

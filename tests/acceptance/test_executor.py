@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
@@ -21,6 +22,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Any
 
@@ -275,6 +277,17 @@ def test_nothing_of_an_ended_call_is_kept(isolation: str) -> None:
             assert gone.wait(SOON), "the executor holds on to a result"
 
 
+def test_an_idle_thread_keeps_nothing_of_its_last_call() -> None:
+    """N-03: what a call was given and what it returned live as long as somebody else holds them."""
+    with executor("thread") as made:
+        for called in (str, lambda value: value):
+            held, gone = Value(), threading.Event()
+            weakref.finalize(held, gone.set)
+            made.submit(called, held).result(timeout=SOON)
+            del held
+            assert gone.wait(SOON), "the worker holds on to its last call"
+
+
 # -- what cannot travel ----------------------------------------------------------------------------------------------------
 
 
@@ -492,9 +505,13 @@ def test_an_initializer_that_raises_fails_each_call_and_hangs_none(isolation: st
         ({"max_workers": "2"}, TypeError, "max_workers must be an integer"),
         ({"max_workers": 1.5}, TypeError, "max_workers must be an integer"),
         ({"initializer": 5}, TypeError, "initializer must be a callable"),
-        ({"max_tasks_per_child": 3}, SettingsError, "max_tasks_per_child is not available"),
+        ({"max_tasks_per_child": 0}, ValueError, "max_tasks_per_child must be >= 1"),
+        ({"max_tasks_per_child": "3"}, TypeError, "max_tasks_per_child must be an integer"),
+        ({"max_tasks_per_child": 3, "isolation": "thread"}, SettingsError, "leave it out"),
+        ({"max_tasks_per_child": 3, "max_tasks": 4}, SettingsError, "say the same"),
         ({"mp_context": multiprocessing.get_context("fork")}, SettingsError, "started afresh"),
         ({"mp_context": "spawn"}, TypeError, "mp_context is a context"),
+        ({"thread_name_prefix": "mine"}, SettingsError, "leave it out"),
         ({"isolation": "thread", "mp_context": multiprocessing.get_context("spawn")}, SettingsError, "leave it out"),
         ({"isolation": "ray"}, SettingsError, "isolation is one of"),
         ({"max_crashes": 0}, SettingsError, "max_crashes"),
@@ -513,6 +530,37 @@ def test_arguments_of_process_pools_that_change_nothing_are_taken() -> None:
         TaskExecutor(1, mp_context=multiprocessing.get_context(method), max_tasks_per_child=None)
     assert len(os.sched_getaffinity(0)) == TaskExecutor()._max_workers
     assert min(32, len(os.sched_getaffinity(0)) + 4) == TaskExecutor(isolation="thread")._max_workers
+
+
+@pytest.mark.parametrize(("most", "count", "seconds"), [(1, 12, 0.1), (3, 60, 0.0), (50, 1000, 0.0)])
+def test_a_worker_process_runs_no_more_than_max_tasks_per_child(most: int, count: int, seconds: float) -> None:
+    """N-03 W-11: then it is replaced; no call is lost, their order is kept, and no more run at once than there are workers."""
+    with executor("process", 2, max_tasks_per_child=most) as made:
+        calls = list(made.map(jobs.where_and_when, range(count), repeat(seconds)))
+        again = [made.submit(os.getpid) for _ in range(count)]
+        pids = [future.result(timeout=SOON) for future in again]
+    assert list(range(count)) == [number for number, *_ in calls]
+    runs = Counter([pid for _, pid, *_ in calls] + pids)
+    assert (2 * count, most) == (runs.total(), max(runs.values()))
+    moments = sorted([(began, 1) for *_, began, _ in calls] + [(ended, -1) for *_, ended in calls])
+    assert max(accumulate(step for _, step in moments)) <= 2
+
+
+def test_a_worker_is_replaced_by_the_bound_of_a_chunked_map_too() -> None:
+    """N-03: a chunk counts as one call, as with ProcessPoolExecutor."""
+    with executor("process", 1, max_tasks_per_child=2) as made:
+        pids = [pid for _, pid, *_ in made.map(jobs.where_and_when, range(30), chunksize=5)]
+    assert [10, 10, 10] == list(Counter(pids).values())
+
+
+def test_threads_are_named_as_asked() -> None:
+    """N-03: as by ThreadPoolExecutor, and the initializer is called all the same."""
+    seen: list[str] = []
+    named = executor("thread", 2, thread_name_prefix="mine", initializer=seen.append, initargs=["begun"])
+    with named as made:
+        name = made.submit(lambda: threading.current_thread().name).result(timeout=SOON)
+        assert name in ("mine_0", "mine_1")
+    assert ["begun", "begun"] == seen
 
 
 def test_only_functions_are_submitted() -> None:

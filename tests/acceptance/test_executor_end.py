@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import weakref
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,71 @@ def test_submits_that_race_a_shutdown_end_or_are_refused(isolation: str) -> None
     assert all(2 * number == future.result(timeout=0) for number, future in futures)
 
 
+def test_a_submit_that_finds_no_room_for_a_thread_keeps_no_shutdown_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N-03: nothing is left of a submit that raises, whatever raised in it, and the next one is as the first."""
+    start, refused = threading.Thread.start, []
+
+    def start_later(thread: threading.Thread) -> None:
+        if thread.name == "rxtasks-executor" and not refused:
+            refused.append(thread)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_later)
+    made = executor("thread")
+    with pytest.raises(RuntimeError, match="can't start"):
+        made.submit(abs, -1)
+    assert 2 == made.submit(abs, -2).result(timeout=SOON)
+    ended = threading.Thread(target=made.shutdown, daemon=True)
+    ended.start()
+    ended.join(SOON)
+    assert refused and not ended.is_alive()
+
+
+def test_a_finalizer_may_submit_while_its_thread_is_in_submit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """N-03: it, or a signal handler, runs in the midst of another call."""
+    start, made = threading.Thread.start, executor("thread")
+    nested: list[Future[int]] = []
+    asked: list[None] = []
+
+    def start_and_submit(thread: threading.Thread) -> None:
+        if thread.name == "rxtasks-executor" and not asked:
+            asked.append(None)
+            nested.append(made.submit(abs, -1))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_and_submit)
+    outer: list[Future[int]] = []
+    caller = threading.Thread(target=lambda: outer.append(made.submit(abs, -2)), daemon=True)
+    caller.start()
+    caller.join(SOON)
+    assert [2, 1] == [future.result(timeout=SOON) for future in outer + nested]
+    made.shutdown()
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread"])
+def test_killing_the_workers_ends_every_call_now(isolation: str, tmp_path: Path) -> None:
+    """N-03: kill_workers and terminate_workers of ProcessPoolExecutor, since Python 3.14."""
+    gate = Gate(tmp_path)
+    made = executor(isolation)
+    futures = [made.submit(jobs.wait_at, gate.path) for _ in range(3)]
+    held = os.open(gate.path, os.O_WRONLY)  # a call is there
+    made.kill_workers()
+    assert [True] * 3 == [isinstance(future.exception(timeout=SOON), ServiceStopped) for future in futures]
+    with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
+        made.submit(abs, -1)
+    made.terminate_workers()
+    os.close(held)
+
+
+def test_the_workers_of_a_service_are_not_its_executor_s_to_kill() -> None:
+    """N-03: others use them, too."""
+    with TaskService(workers=1, isolation="thread", echo=None) as service, service.executor() as shared:
+        with pytest.raises(RuntimeError, match="others use"):
+            shared.kill_workers()
+        assert 1 == shared.submit(abs, -1).result(timeout=SOON)
+
+
 def test_a_service_that_is_stopped_ends_the_calls() -> None:
     """N-03: futures of calls that were cut off tell so; submit says that there is no service."""
     made = executor()
@@ -266,7 +332,7 @@ def test_the_interpreter_ends_when_everything_submitted_has(isolation: str, last
 
 @pytest.mark.parametrize("isolation", ISOLATIONS)
 def test_nothing_is_submitted_while_the_interpreter_ends(isolation: str, tmp_path: Path) -> None:
-    """N-03: atexit functions, which come later, get a RuntimeError."""
+    """N-03: atexit functions, which come later, get a RuntimeError, also of an executor that they make."""
     done = run_script(
         tmp_path,
         """
@@ -275,10 +341,11 @@ from rxtasks import TaskExecutor
 
 @atexit.register
 def last():
-    try:
-        executor.submit(abs, -1)
-    except RuntimeError as error:
-        print(error)
+    for late in (executor, TaskExecutor(1, isolation=sys.argv[1])):
+        try:
+            late.submit(abs, -1)
+        except RuntimeError as error:
+            print(error)
 
 executor = TaskExecutor(1, isolation=sys.argv[1])
 print(executor.submit(abs, -42).result())
@@ -286,7 +353,8 @@ print(executor.submit(abs, -42).result())
         isolation,
     )
     assert ("", 0) == (done.stderr, done.returncode)
-    assert ["42", "cannot schedule new futures after interpreter shutdown"] == done.stdout.splitlines()
+    refused = "cannot schedule new futures after interpreter shutdown"
+    assert ["42", refused, refused] == done.stdout.splitlines()
 
 
 def test_a_forked_child_ends_without_the_parent_s_calls(tmp_path: Path) -> None:

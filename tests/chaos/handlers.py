@@ -710,3 +710,23 @@ def take_turn(path: str) -> None:
 
 async def total_beside(array: Any) -> float:
     return total(array)
+
+
+def give_back(value: Any) -> Any:
+    return value
+
+
+def one_object(value: Any, nested: list[Any]) -> bool:
+    """Say whether what is nested is the value itself."""
+    return nested[0] is value and nested[1]["a"] is value
+
+
+def pid_with(*args: Any, **kwargs: Any) -> int:
+    return os.getpid()
+
+
+def twice(value: Any) -> Any:
+    """Return it twice as long."""
+    import numpy as np
+
+    return np.concatenate([value, value]) if isinstance(value, np.ndarray) else value * 2

@@ -6,6 +6,7 @@ import atexit
 import errno
 import gc
 import os
+import sys
 import threading
 import time
 import weakref
@@ -20,7 +21,7 @@ from rxtasks.stores.base import Envelope
 from rxtasks.stores.memory import MemoryStore
 from tests.chaos import handlers
 from tests.chaos.handlers import add, block, obey, wait_for
-from tests.chaos.support import LONG, Witness, leftovers, service
+from tests.chaos.support import LONG, Script, Witness, leftovers, service
 
 
 def race(tasks: TaskService, *, force: bool) -> None:
@@ -372,3 +373,58 @@ def test_a_start_that_fails_fails_what_was_submitted() -> None:
     assert isinstance(error, WorkerStartError)
     assert "no_such_module_at_all" in str(error)
     tasks.stop(force=True)
+
+
+_FEW_DESCRIPTORS = """
+import os, resource, sys, threading
+from rxtasks import TaskService, WorkerStartError
+soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+before = sorted(os.listdir("/proc/self/fd"))
+few = int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(before) - 1 + few, hard))
+service = TaskService(workers=1, echo=None)
+try:
+    service.start()
+    said = "started"
+except (OSError, WorkerStartError) as error:
+    said = str(error)
+resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+assert (said == "started") == service.status().running, said
+assert said == "started" or "Too many open files" in said, said
+service.start()
+assert service.submit(os.getpid).result(60) != os.getpid()
+service.stop()
+assert before == sorted(os.listdir("/proc/self/fd")), os.listdir("/proc/self/fd")
+print("fine")
+"""
+
+
+@pytest.mark.parametrize("few", [0, 1, 2, 3, 4, 5, 6, 8, 12, 16])
+def test_a_start_with_few_descriptors_fails_whole_or_succeeds(few: int) -> None:
+    """R26, W-10: wherever on its way the limit is met it says so, leaves nothing, and the next start succeeds."""
+    # What is imported on the way is imported by the limit's time, but for the worker's own modules.
+    warm = "import rxtasks.engine.engine, rxtasks.engine.intake, rxtasks.observe.echo, rxtasks.stores.memory\n"
+    with Script(warm + _FEW_DESCRIPTORS, str(few)) as script:
+        assert script.line() == "fine"
+
+
+@pytest.mark.parametrize("program", [None, ""])
+def test_where_no_interpreter_is_known_the_start_says_so(program: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """R26: as in a program that embeds Python; and what to do about it."""
+    monkeypatch.setattr(sys, "executable", program)
+    with pytest.raises(WorkerStartError, match=r"sys\.executable is .*; a program that embeds Python sets it"):
+        TaskService(1, echo=None).start()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_start_in_which_the_engine_fails_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """R26: it does not look like a start that succeeded."""
+    tasks = TaskService(1, echo=None)
+    with monkeypatch.context() as patched:
+        patched.setattr("rxtasks.engine.doing.make_worker", lambda *args: 1 / 0)
+        with pytest.raises(ServiceStopped, match="the engine failed: ZeroDivisionError"):
+            tasks.start()
+    with pytest.raises(ServiceStopped, match="the engine failed"):
+        tasks.stop()
+    assert tasks.start().submit(add, 1, 1).result(LONG) == 2
+    tasks.stop()

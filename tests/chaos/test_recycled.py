@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rxtasks import TaskService, WorkerEvent, WorkerInfo, WorkerSpec, iterate
+from rxtasks import TaskService, UnknownHandler, WorkerEvent, WorkerInfo, WorkerSpec, iterate
 from tests.chaos.handlers import (
     add,
     block_once,
@@ -224,6 +226,25 @@ def test_a_limit_below_what_any_worker_needs_is_told_and_leads_to_no_loop() -> N
         assert 3 == tasks.submit(add, 1, 2).result(LONG)
 
 
+# -- a strict bound ---------------------------------------------------------------------------------------------------
+
+
+def test_no_worker_gets_more_than_a_strict_bound_whoever_dies(tmp_path: Path) -> None:
+    """W-11 W-07: 600 tasks, seven each, two workers of which one dies now and then: none is lost."""
+    path, killed, runs = str(tmp_path / "starts"), set[int](), Counter[int]()
+    with service(2, max_tasks=7, max_tasks_strict=True) as (tasks, _):
+        with iterate(tasks.map(note, iter(lambda: path, None), range(600))) as results:
+            for number, pid in enumerate(results):
+                runs[pid] += 1
+                if number % 100 == 50 and (there := {info.pid for info in tasks.workers() if info.pid} - killed):
+                    killed.add(min(there))
+                    kill(min(there))
+        assert 600 == runs.total()
+        assert max(runs.values()) <= 7
+        assert set(range(600)) == {int(line) for line in Path(path).read_text().split()}
+        assert killed
+
+
 # -- in the midst of it -----------------------------------------------------------------------------------------------
 
 
@@ -374,3 +395,53 @@ def test_workers_killed_while_they_are_recycled(tmp_path: Path) -> None:
             attempts = 1 + record.crashes + record.interruptions
             assert attempts == record.attempt
             assert 1 <= started[number] <= attempts
+
+
+_SLOW_TO_IMPORT = """
+import os
+from rxtasks import current_task
+
+if os.path.exists({broken!r}):
+    raise ImportError("not any more")
+FOR_A_TASK = current_task() is not None
+
+def look():
+    return os.getpid(), FOR_A_TASK
+
+def spoil():
+    open({broken!r}, "w").close()
+"""
+
+
+@pytest.fixture
+def slow_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Give a module that knows for whom it was imported, and that cannot be imported after its spoil()."""
+    name = "slow_to_import"
+    (tmp_path / f"{name}.py").write_text(_SLOW_TO_IMPORT.format(broken=str(tmp_path / "broken")))
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(name)
+    del sys.modules[name]
+
+
+def test_a_successor_has_imported_what_the_worn_one_had(slow_module: Any) -> None:
+    """W-11: no task waits for that again: the imports are done before it takes over, by every one in turn."""
+    with service(1, max_tasks=1) as (tasks, witness):
+        first, for_a_task = tasks.submit(slow_module.look).result(LONG)
+        assert for_a_task
+        seen = {first}
+        for count in range(1, 4):
+            _wait(witness, "replaced", count)
+            pid, for_a_task = tasks.submit(slow_module.look).result(LONG)
+            assert not for_a_task
+            seen.add(pid)
+        assert len(seen) == 4
+
+
+def test_an_import_that_fails_is_no_failure_of_the_successor(slow_module: Any) -> None:
+    """W-11, R26: it takes over; the task that needs the module says why it cannot be imported."""
+    with service(1, max_tasks=1) as (tasks, witness):
+        tasks.submit(slow_module.spoil).result(LONG)
+        _wait(witness, "replaced")
+        with pytest.raises(UnknownHandler, match="not any more"):
+            tasks.submit(slow_module.look).result(LONG)
+        assert tasks.submit(add, 1, 1).result(LONG) == 2

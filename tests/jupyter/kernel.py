@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,30 @@ class Kernel:
     def interrupt(self) -> None:
         """Do what the stop button does."""
         self._manager.interrupt_kernel()
+
+    def descendants(self) -> list[int]:
+        """Return the process ids of all that descends from the kernel."""
+        found = [self._pid]
+        for pid in found:
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+        return found[1:]
+
+    def restart(self) -> None:
+        """Do what the restart button does."""
+        self._manager.restart_kernel(now=False)
+
+    def shut_down(self) -> None:
+        """Do what closing the notebook does."""
+        self._manager.shutdown_kernel(now=False)
+
+    def kill(self) -> None:
+        """Do what the kernel's killer does when memory runs out."""
+        os.kill(self._pid, signal.SIGKILL)
+
+    @property
+    def _pid(self) -> int:
+        return int(self._manager.provisioner.pid)  # type: ignore[union-attr]
 
     def wait(self, until: Callable[[], bool], what: Any = None) -> None:
         """Take messages until `until` holds, for at most SOON."""

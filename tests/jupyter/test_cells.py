@@ -91,6 +91,21 @@ def test_output_appears_in_the_cell_that_subscribed(kernel: Kernel, gate: str) -
     assert "other\n" == other.text
 
 
+def test_a_callback_of_a_future_prints_in_its_cell(kernel: Kernel, gate: str) -> None:
+    """N-01: not in the cell that runs when the task ends."""
+    kernel.run("def wait_at(path): open(path).close()")
+    cell = kernel.run(
+        f"called = service.submit(wait_at, {gate!r})\n"
+        "called.future.add_done_callback(lambda future: print('called', future.result()))"
+    )
+    other = kernel.start("print('other'); called.result(); service.flush(20)")
+    other.wait(lambda found: "other" in found.text)
+    open_gate(gate)
+    other.done()
+    cell.wait(lambda found: found.text.endswith("\n"))
+    assert ("called None\n", "other\n") == (cell.text, other.text)
+
+
 def test_output_of_two_cells_is_not_mixed(kernel: Kernel) -> None:
     """N-01: two subscriptions to one stream, made in two cells, and one behind a strategy in a third."""
     kernel.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,10 +95,44 @@ def test_a_map_shows_counts_and_rate(kernel: Kernel) -> None:
     assert text.startswith("odds succeeded  100 %  5 of 5\n  done: 4\n  failed: 1\n  rate: ")
 
 
-@pytest.fixture
-def plain_kernel(tmp_path: Path) -> Any:
+def test_a_flood_of_progress_does_not_flood_the_frontend(kernel: Kernel) -> None:
+    """N-01: at most ten cards a second, whatever the task does; the last one is shown."""
+    kernel.run("def flood(ctx: TaskContext):\n    for n in range(300_000): ctx.progress(n + 1, 300_000)")
+    cell = kernel.run("flooded = service.submit(flood)\nflooded")
+    model = cell.shown[0][VIEW]["model_id"]
+    begun = time.monotonic()
+    kernel.run("flooded.result(60)")
+    kernel.wait(lambda: states(kernel, model)[-1]["status"] == "succeeded")
+    assert len(states(kernel, model)) <= 20 + 20 * (time.monotonic() - begun)
+    assert "300,000 of 300,000" == states(kernel, model)[-1]["measure"]
+
+
+def test_what_stands_for_a_service_is_shown_as_it(kernel: Kernel) -> None:
+    """N-01: a view with options, an executor and an engine; one widget; watch() takes an executor."""
+    kernel.run("held = TaskService(workers=1, echo=None)\nheld.start()\nexe = held.executor()")
+    (shown,) = kernel.run("held").shown
+    for same in ("held.with_options(priority=1)", "exe"):
+        assert shown[VIEW]["model_id"] == kernel.run(same).shown[0][VIEW]["model_id"]
+    assert "pool running" in kernel.run("held.engine").shown[0]["text/plain"]
+    assert "service running" in kernel.run("rxj.watch(exe)").shown[0]["text/plain"]
+    kernel.run("held.stop()")
+    cell = kernel.run("print(held, held.pool, exe)")
+    assert "<TaskService stopped> <WorkerPool stopped> <TaskExecutor on <TaskService stopped>>\n" == cell.text
+
+
+def test_an_error_shows_what_it_knows(kernel: Kernel) -> None:
+    """N-01: escaped, as the value of a cell."""
+    kernel.run("def dies(): os._exit(3)")
+    (shown,) = kernel.run("service.with_options(max_crashes=1).submit(dies).future.exception(20)").shown
+    assert "exit code 3" in shown["text/html"] and "WORKER_CRASHED" in shown["text/html"]
+    (shown,) = kernel.run("PayloadError('<script>', 'args[0]')").shown
+    assert "&lt;script&gt;" in shown["text/html"] and "<script>" not in shown["text/html"]
+
+
+@pytest.fixture(params=["anywidget", "ipywidgets"])
+def plain_kernel(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
     with Kernel(tmp_path) as started:
-        started.run("import sys\nsys.modules['anywidget'] = None  # as if it were not installed")
+        started.run(f"import sys\nsys.modules[{request.param!r}] = None  # as if it were not installed")
         started.run("import rxtasks.jupyter as rxj\nfrom rxtasks import *\nservice = TaskService(workers=1, echo=None)")
         yield started
 

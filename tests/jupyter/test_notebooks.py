@@ -15,10 +15,21 @@ from tests.jupyter.kernel import ROOT, Cell, Kernel
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
+#: A slow subscriber gets all lines, one that may miss some does not.
+BACKPRESSURE = ["behind a slow subscriber, which got 3000 lines", "it got fewer"]
+
 #: What a notebook prints or shows in the end, in any cell.
 EXPECTED = {
     "01_first_task": ["[74, 76, 78]", "[0, 10, 20]", "True 2 1", "84 succeeded", "INFO scaled 40 numbers"],
-    "02_pipelines": ["10000", "(20, True)", "ZeroDivisionError", "500 lines in", "ledger exact", "200 of 200"],
+    "02_pipelines": [
+        "10000",
+        "(20, True)",
+        "ZeroDivisionError",
+        "500 lines in",
+        "ledger exact",
+        "200 of 200",
+        *BACKPRESSURE,
+    ],
     "03_the_pool_at_work": [
         *("'attempt 2 made it'", "1 pending WORKER_CRASHED", "3 None", "'attempt 3'", "cancelled: seen enough"),
         *("stopped at 0.3 s", "__main__:hopeless crashed"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.jupyter.kernel import Kernel
+from tests.jupyter.kernel import SOON, Kernel
 
 PREPARE = """
 from rxtasks.operators import outputs
@@ -67,3 +67,45 @@ def test_an_error_without_handler_is_printed_to_the_cell(kernel: Kernel) -> None
     cell.wait(lambda found: found.text.endswith("\n"))
     assert "bad: the stream failed: ValueError: no \\x1b[31m\n" == cell.text
     assert "False\n" == kernel.run("print('bad' in rxj.subscriptions())").text
+
+
+def test_a_subscription_needs_an_observable_and_a_name_that_is_text(kernel: Kernel) -> None:
+    """N-01: said at once, and the cells that follow are not disturbed."""
+    for call, words in (
+        ("rxj.subscribe(5, print, name='x')", "takes an observable and a function"),
+        ("rxj.subscribe(service.events, 'print', name='x')", "takes an observable and a function"),
+        ("rxj.subscribe(service.events, print, name=5)", "name is a text, not 5"),
+    ):
+        cell = kernel.start(call, cell_id="cell-3")
+        cell.wait(lambda found: found.over)
+        assert "SettingsError" == cell.error
+        assert words in cell.of_type("error")[0]["evalue"]
+    assert "[]\n" == kernel.run("print(list(rxj.subscriptions()))", cell_id="cell-3").text
+
+
+def test_what_a_subscriber_raises_is_told_in_the_cell_that_subscribed(kernel: Kernel) -> None:
+    """N-01: its traceback, not in the cell that happens to run; also of a subscriber behind a strategy."""
+    kernel.run(PREPARE)
+    kernel.run("from rxtasks.operators import buffer_bounded\ndef bad(event): raise ValueError('mine')")
+    plain = kernel.run("a = stream.subscribe(bad)")
+    behind = kernel.run("b = stream.pipe(buffer_bounded(10)).subscribe(bad)")
+    submits = kernel.run(SUBMIT)
+    for cell in (plain, behind):
+        cell.wait(lambda found: "ValueError: mine" in found.text)
+    assert "" == submits.text
+
+
+def test_a_service_that_is_made_again_leaves_no_pool_behind(kernel: Kernel) -> None:
+    """N-01: though it was watched, recorded and subscribed to, and the tracker of its task is still there."""
+    make = (
+        "import select\nagain = TaskService(workers=1, echo=None)\nrxj.record(again)\nrxj.watch(again)\n"
+        "sub = rxj.subscribe(again.events, lambda event: None, name='again')\n"
+        "kept = {*globals().get('kept', ()), again.submit(len, 'abc')}\n"
+        "for one in kept: assert one.result(20) == 3\n"
+        "pid = os.pidfd_open(again.workers()[0].pid)"
+    )
+    kernel.run(make, cell_id="makes")
+    kernel.run("old = pid")
+    kernel.run(make, cell_id="makes")
+    assert "True\n" == kernel.run(f"print(bool(select.select([old], [], [], {SOON})[0]))").text
+    kernel.run("again.stop()")

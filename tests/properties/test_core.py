@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rxtasks.config import Settings
+from rxtasks.engine import dispatcher, recorder
 from rxtasks.engine.core import Core
 from rxtasks.engine.dispatcher import Dispatcher
 from rxtasks.engine.ending import Ender
@@ -52,6 +53,9 @@ RECYCLED = (
     attrs.evolve(SETTINGS, max_memory=2 * 2**20),
     attrs.evolve(SETTINGS, max_memory=2**20),  # less than a fresh one has
     attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20),
+    attrs.evolve(SETTINGS, max_tasks=1, max_tasks_strict=True),
+    attrs.evolve(SETTINGS, max_tasks=3, max_tasks_strict=True),
+    attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20, max_tasks_strict=True),
 )
 _MS = 1_000_000
 _SECOND = 1_000_000_000
@@ -77,8 +81,13 @@ def _random_run(seed: int) -> None:
     play_all(Simulation(pool, chance.choice(RECYCLED)), script, ending)
 
 
-def test_long_random_runs_keep_every_promise() -> None:
-    """W-03 W-05 W-07 W-13 Q-02 R9: as above, over fixed seeds."""
+@pytest.mark.parametrize("columns", ["of many", "of one"])
+def test_long_random_runs_keep_every_promise(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-03 W-05 W-07 W-13 Q-02 R9: as above, over fixed seeds; what is assigned and ends in columns too, be it one task."""
+    if columns == "of one":
+        monkeypatch.setattr(dispatcher, "_MANY", 1)
+        monkeypatch.setattr(recorder, "_MANY", 1)
+        monkeypatch.setattr(Dispatcher, "_assign_one", lambda *_: False)
     for seed in range(600):
         try:
             _random_run(seed)
@@ -176,7 +185,7 @@ def test_what_waits_behind_a_task_that_another_engine_has_taken_over_is_taken_ba
     idle.flush(9)
     behind = [task.task_id for task in busy.queue]
     assert behind, "nothing was sent ahead"
-    sim.store._rows[taken].token = 1_000_000
+    sim.store.seize(taken, 1_000_000)
     sim.checker.stolen.add(taken)
     busy.ask(run)
     busy.flush(9)
@@ -498,13 +507,13 @@ def _cancel_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 def _shared_after_crash(patch: pytest.MonkeyPatch) -> None:
     """A task that crashed a worker is run beside others."""
-    place = Dispatcher._place
+    hold = Dispatcher._hold
 
-    def anywhere(self: Dispatcher, claim: Any, worker: Any, *rest: Any) -> None:
+    def anywhere(self: Dispatcher, claims: Any, worker: Any, now: Any) -> None:
         worker.exclusive = False
-        place(self, claim, worker, *rest)
+        hold(self, claims, worker, now)
 
-    patch.setattr(Dispatcher, "_place", anywhere)
+    patch.setattr(Dispatcher, "_hold", anywhere)
 
 
 def _timers_lost(patch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.pool.words import CommandAsked, Exited, PauseAsked, ScaleAsked, StopAsked
+from rxtasks.pool.words import CancelAsked, CommandAsked, Exited, PauseAsked, ScaleAsked, StopAsked
 from rxtasks.stores.memory import MemoryStore
 from rxtasks.testing.invariants import Checker
 from rxtasks.testing.simulation import SETTINGS, Simulation
@@ -35,8 +35,11 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[WorkerEvent]:
     return shown
 
 
-def _pool(*specs: WorkerSpec, max_tasks: int | None = None, max_memory: int | None = None) -> Simulation:
-    sim = Simulation(list(specs), attrs.evolve(SETTINGS, max_tasks=max_tasks, max_memory=max_memory))
+def _pool(
+    *specs: WorkerSpec, max_tasks: int | None = None, max_memory: int | None = None, strict: bool = False
+) -> Simulation:
+    settings = attrs.evolve(SETTINGS, max_tasks=max_tasks, max_memory=max_memory, max_tasks_strict=strict)
+    sim = Simulation(list(specs), settings)
     for worker in list(sim.workers.values()):
         worker.become_ready()
     return sim
@@ -208,6 +211,143 @@ def test_the_inline_worker_stays(told: list[WorkerEvent]) -> None:
     assert 2 == len(_messages(told, "warning"))
     _run(sim, worker, 5)
     assert [worker] == list(sim.workers.values())
+    sim.settle()
+
+
+# -- a strict bound ---------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_with_a_strict_bound_gets_that_many_and_no_more(told: list[WorkerEvent]) -> None:
+    """W-11: what is sent ahead counts; the successor starts with the last assignment and works after its end."""
+    sim = _pool(WorkerSpec(1), max_tasks=3, strict=True)
+    (old,) = sim.workers.values()
+    _run(sim, old)
+    tasks = [sim.submit(TaskOptions()) for _ in range(4)]
+    assert 2 == len(old.queue)
+    new = _newest(sim)
+    assert (2, False) == (len(sim.workers), new.ready)
+    new.become_ready()
+    assert (2, 0, False) == (len(old.queue), len(new.queue), old.stop), (
+        "no more tasks run at once than there are places"
+    )
+    _run(sim, old)
+    assert (1, 0, False) == (len(old.queue), len(new.queue), old.stop)
+    _run(sim, old)
+    assert (3, 2, True) == (old.begun, len(new.queue), old.stop)
+    assert [f"by {new.worker_id}: recycled: 3 tasks"] == _messages(told, "replaced")
+    old.leave()
+    old.exit()
+    _run(sim, new, 2)
+    records = [sim.store.get(task) for task in tasks]
+    assert [(TaskStatus.SUCCEEDED, 1)] * 4 == [(record.status, record.attempt) for record in records if record]
+    sim.settle()
+
+
+def test_a_worker_that_may_get_no_more_leaves_before_its_successor_is_ready(told: list[WorkerEvent]) -> None:
+    """W-11: what starts is in its place then, and tasks wait for it."""
+    sim = _pool(WorkerSpec(1), max_tasks=1, strict=True)
+    (old,) = sim.workers.values()
+    _run(sim, old)
+    new = _newest(sim)
+    task = sim.submit(TaskOptions())
+    assert (True, [task]) == (old.stop, sim.store.waiting())
+    old.leave()
+    old.exit()
+    new.become_ready()
+    assert 1 == len(new.queue)
+    assert [f"by {new.worker_id}: recycled: 1 tasks"] == _messages(told, "replaced")
+    sim.settle()
+
+
+def test_each_worker_with_a_strict_bound_may_have_its_successor() -> None:
+    """W-11: none of them can work on without one."""
+    sim = _pool(WorkerSpec(4), max_tasks=1, strict=True)
+    first = list(sim.workers.values())
+    for _ in first:
+        sim.submit(TaskOptions())
+    assert [1, 1, 1, 1] == [len(worker.queue) for worker in first]
+    coming = list(sim.workers.values())[4:]
+    assert 4 == len(coming)
+    for worker in coming:
+        worker.become_ready()
+    sim.submit(TaskOptions())
+    assert not any(worker.queue for worker in coming)
+    for worker in first:
+        worker.end(_begun(worker), TaskStatus.SUCCEEDED)
+        worker.flush(99)
+    assert 1 == sum(len(worker.queue) for worker in coming)
+    sim.settle()
+
+
+def test_what_a_worker_gives_back_does_not_count() -> None:
+    """W-11 W-13: what it has not begun leaves room for others, and the successor waits on."""
+    sim = _pool(WorkerSpec(1), max_tasks=4, strict=True)
+    (old,) = sim.workers.values()
+    _run(sim, old)  # its run time is known now, and tasks are sent ahead
+    tasks = [sim.submit(TaskOptions()) for _ in range(3)]
+    run = _begun(old)
+    old.flush(99)
+    new = _newest(sim)
+    new.become_ready()
+    assert sim.ask(lambda ticket: CancelAsked(ticket, tasks[-1], "", None, unbegun=True))
+    old.end(run, TaskStatus.SUCCEEDED)
+    assert old.begin() is None, "it finds that both were taken back"
+    old.flush(99)
+    _run(sim, old)
+    assert (3, False) == (old.begun, old.stop)
+    sim.settle()
+    assert old.worker_id in sim.workers, "one that may get more stays"
+    _run(sim, old)
+    assert (4, True, 0) == (old.begun, old.stop, len(sim.store.waiting()))
+    _run(sim, new)
+    sim.settle()
+
+
+def test_a_successor_that_cannot_start_holds_no_place(told: list[WorkerEvent]) -> None:
+    """W-11 W-04: the worker goes when it has ended its last, and its place is filled as any."""
+    sim = _pool(WorkerSpec(1), max_tasks=1, strict=True)
+    (old,) = sim.workers.values()
+    sim.submit(TaskOptions())
+    run = _begun(old)
+    old.flush(99)
+    _newest(sim).fail_to_start()
+    _newest(sim).exit()
+    assert "it goes on" not in _messages(told, "warning")[0]
+    old.end(run, TaskStatus.SUCCEEDED)
+    old.flush(99)
+    assert old.stop and not _newest(sim).ready
+    old.leave()
+    old.exit()
+    (new,) = sim.workers.values()
+    new.become_ready()
+    _run(sim, new)
+    sim.settle()
+
+
+def test_memory_replaces_a_worker_with_a_strict_bound_before_that() -> None:
+    """W-11: when its successor is ready, or at once where that waits already."""
+    sim = _pool(WorkerSpec(1), max_tasks=4, max_memory=50 * _MIB, strict=True)
+    (old,) = sim.workers.values()
+    _run(sim, old, 2)
+    old.memory = 60 * _MIB
+    _run(sim, old)
+    assert not old.stop
+    second = _newest(sim)
+    second.become_ready()
+    assert old.stop
+    old.leave()
+    old.exit()
+    _run(sim, second)
+    tasks = [sim.submit(TaskOptions()) for _ in range(3)]
+    run = _begun(second)
+    second.flush(99)
+    third = _newest(sim)
+    third.become_ready()
+    assert sim.ask(lambda ticket: CancelAsked(ticket, tasks[-1], "", None, unbegun=True))
+    second.memory = 60 * _MIB
+    second.end(run, TaskStatus.SUCCEEDED)
+    second.flush(99)
+    assert (True, 1) == (second.stop, len(third.queue)), "what it had not begun moves"
     sim.settle()
 
 

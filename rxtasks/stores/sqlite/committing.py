@@ -8,10 +8,10 @@ from typing import Any
 import orjson
 
 from rxtasks.lifecycle.events import TaskEvent
-from rxtasks.stores.base import Change
+from rxtasks.stores.base import Change, Successes
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.eventlog import event_rows
-from rxtasks.stores.sqlite.rows import change_row
+from rxtasks.stores.sqlite.rows import RELEASED, change_row, success_rows
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
 
@@ -25,7 +25,7 @@ class CommitWork(Work[list[int]]):
         self,
         numbers: dict[int, int],
         service: int,
-        changes: Sequence[Change],
+        changes: Sequence[Change | Successes],
         events: Sequence[TaskEvent],
         done: Callable[[list[int], BaseException | None], None],
     ) -> None:
@@ -43,8 +43,15 @@ class CommitWork(Work[list[int]]):
         if self._rows or self._log:
             return 1
         numbers = self._numbers
-        self._rows = [change_row(change, numbers.get(change.token, 0)) for change in self._changes]
-        by_id = {change.task_id: row[1] for change, row in zip(self._changes, self._rows, strict=True)}
+        by_id: dict[str, int] = {}
+        for change in self._changes:
+            if isinstance(change, Successes):
+                rows = success_rows(change, numbers)
+                by_id.update(zip(change.task_ids, [row[1] for row in rows], strict=True))
+                self._rows += rows
+            else:
+                number = by_id[change.task_id] = numbers.get(change.token, 0)
+                self._rows.append(change_row(change, number))
         self._log = [[by_id.get(task_id, 0), *rest] for task_id, *rest in event_rows(self._events)]
         return 1
 
@@ -73,9 +80,10 @@ class CommitWork(Work[list[int]]):
 
     def _settle(self, refused: list[int] | None, error: BaseException | None) -> None:
         if error is None:
-            for change in self._changes:
-                if change.release:
-                    self._numbers.pop(change.token, None)
+            numbers = self._numbers
+            for row in self._rows:
+                if row[RELEASED]:
+                    numbers.pop(row[0], None)
             for token in refused or ():
-                self._numbers.pop(token, None)
+                numbers.pop(token, None)
         self._told(refused or [], error)

@@ -5,7 +5,7 @@ Texts of users (names, keys, arguments) stand in JSON inside JSON, so that nothi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -18,12 +18,26 @@ from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Envelope, Lane
+from rxtasks.stores.base import Change, Claim, Envelope, Lane, Successes
 
-__all__ = ["LONG_PAYLOAD", "OptionTexts", "bucket_of", "change_row", "claim_from", "lane_takes", "record_from"]
+__all__ = [
+    "LONG_PAYLOAD",
+    "RELEASED",
+    "OptionTexts",
+    "bucket_of",
+    "change_row",
+    "claim_from",
+    "lane_takes",
+    "record_from",
+    "success_rows",
+    "task_row",
+]
 
 #: Characters of arguments up to which they stand in the task's own row.
 LONG_PAYLOAD = 1000
+
+#: Where a change's row says that its claim ends.
+RELEASED = 11
 
 #: Between queue and isolation in a bucket's name; refused in either.
 _BETWEEN = "\x1f"
@@ -160,6 +174,20 @@ def change_row(change: Change, number: int) -> list[Any]:
         None if error is None else orjson.dumps(error.to_dict()).decode(),
         None if progress is None else progress.to_json().decode(),
         None if checkpoint is None else bytes(checkpoint).decode(),
+    ]
+
+
+def success_rows(successes: Successes, numbers: Mapping[int, int]) -> list[list[Any]]:
+    """Return first attempts that succeeded as `change_row` would."""
+    worker_id = successes.worker_id
+    return [
+        [
+            *(token, numbers.get(token, 0), "succeeded", 1, 0, 0, 0, 3, worker_id, started_us, finished_us, True, 0),
+            *(orjson.dumps(list(value)).decode(), None, None, None, None),
+        ]
+        for token, started_us, finished_us, value in zip(
+            successes.tokens, successes.started_us, successes.finished_us, successes.values, strict=True
+        )
     ]
 
 

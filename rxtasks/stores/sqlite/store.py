@@ -16,7 +16,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Asked, Change, Claim, Counts, Ending, Envelope, Lane
+from rxtasks.stores.base import Asked, Change, Claim, Counts, Ending, Envelope, Lane, Successes
 from rxtasks.stores.sqlite.claiming import Claiming, ClaimWork
 from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
@@ -167,7 +167,10 @@ class SqliteStore:
         self._writer.put(Work(lambda db: self._claiming.cancel(db, self._service, task_id, reason, unbegun), answer))
 
     def commit(
-        self, changes: list[Change], events: list[TaskEvent], done: Callable[[list[int], BaseException | None], None]
+        self,
+        changes: Sequence[Change | Successes],
+        events: builtins.list[TaskEvent],
+        done: Callable[[builtins.list[int], BaseException | None], None],
     ) -> None:
         """Apply the changes and keep the events; call done when they are on disk, from another thread."""
         self._writer.put(CommitWork(self._numbers, self._service, changes, events, done))

@@ -86,7 +86,7 @@ class Tap:
         """Make sure at the start of an attempt that the taps are still in."""
         if self._warned.seen:
             self._warned.forget()
-        if self._in_place and self._lines.in_place and self._warned.in_place:
+        if sys.stdout is self.stdout and sys.stderr is self.stderr and self._lines.in_place and self._warned.in_place:
             return
         with self.setting:
             if self.active:  # else taken out meanwhile: this attempt has been abandoned

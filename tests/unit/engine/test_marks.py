@@ -29,8 +29,7 @@ def test_events_that_were_put_off_are_handed_over_before_a_mark() -> None:
         _outlet=Outlet(), _clock=SystemClock(), _now_ns=0, _arrived=False, full=False, _check_ns=None, _inbox=None
     )
     driver._inbox = deque([mark])
-    driver._until = lambda: 2**62
-    driver._wait = lambda until: []
+    driver._wait = lambda: ([], 2**62)
     assert driver._gather() == []
     assert order == ["events", "mark"]
 
@@ -60,11 +59,12 @@ def test_handing_over_is_put_off_once_and_no_more() -> None:
         _inbox=deque(),
         _arrived=False,
         _behind=False,
+        _until=lambda: 2**62,
         _woke=False,
         _check_ns=None,
     )
     handed = []
     for _ in range(6):
-        assert driver._wait(2**62) == [(None, 1)]
+        assert driver._wait() == ([(None, 1)], 2**62)
         handed.append(outlet.handed)
     assert handed == [0, 1, 1, 2, 2, 3]

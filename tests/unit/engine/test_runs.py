@@ -8,7 +8,7 @@ import pytest
 
 from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
-from rxtasks.engine.recorder import Recorder
+from rxtasks.engine.recorder import Ends, Recorder
 from rxtasks.isolation.assembler import EventAssembler
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, StatusEvent
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS
@@ -37,7 +37,7 @@ def running(worker: Any) -> Recorder:
     claim.worker = worker
     recorder.hold(claim)
     begun = StatusEvent("T", 1, 1, "w", utc_from_us(BEGAN), TaskStatus.RUNNING)
-    assert recorder.take([(1, begun, None, BEGAN)], worker, NOW, []) is None
+    assert recorder.take([(1, begun, None, BEGAN)], worker, NOW, Ends()) is None
     return recorder
 
 
@@ -50,9 +50,9 @@ def test_a_run_is_numbered_on() -> None:
     """R4: it follows what came before it, and what comes next follows its last event."""
     worker: Any = Held()
     recorder = running(worker)
-    assert recorder.take([run(2, 3)], worker, NOW, []) is None
+    assert recorder.take([run(2, 3)], worker, NOW, Ends()) is None
     assert 5 == recorder.claims[1].next_seq
-    fault = recorder.take([run(6, 1)], worker, NOW, [])
+    fault = recorder.take([run(6, 1)], worker, NOW, Ends())
     assert fault is not None and "seq 6" in fault
     out: list[Any] = []
     recorder.close_batch(out)
@@ -65,8 +65,8 @@ def test_a_run_takes_the_credit_of_each_of_its_events() -> None:
     """R1: more than was granted is its worker's fault, however it is bundled."""
     worker: Any = Held()
     recorder = running(worker)
-    assert recorder.take([run(2, CREDIT)], worker, NOW, []) is None
-    fault = recorder.take([run(2 + CREDIT, 1)], worker, NOW, [])
+    assert recorder.take([run(2, CREDIT)], worker, NOW, Ends()) is None
+    fault = recorder.take([run(2 + CREDIT, 1)], worker, NOW, Ends())
     assert fault is not None and "granted" in fault
 
 
@@ -78,7 +78,7 @@ def test_a_run_of_somebody_else_is_dropped_and_counted(held: bool) -> None:
     recorder = running(worker)
     if not held:
         recorder.claims.clear()
-    assert recorder.take([run(2, 3)], other if held else worker, NOW, []) is None
+    assert recorder.take([run(2, 3)], other if held else worker, NOW, Ends()) is None
     assert 3 == recorder.fenced
     if held:
         assert 2 == recorder.claims[1].next_seq
@@ -109,7 +109,7 @@ def test_a_record_s_times_are_those_of_its_events() -> None:
     claim = Claim(1, 1, Envelope("T", "n", "f", None, None, "p", b"", DEFAULT_OPTIONS, 0, None, 0, False))
     claim.worker = worker
     recorder.hold(claim)
-    assert recorder.take(assembler.take(Events(rows)), worker, NOW, []) is None
+    assert recorder.take(assembler.take(Events(rows)), worker, NOW, Ends()) is None
     out: list[Any] = []
     recorder.close_batch(out)
     (change,) = out[0].changes

@@ -150,20 +150,39 @@ def test_servers_that_end_again_and_again_are_given_up(server: ForkServer, monke
     assert server._process is None
 
 
-def test_a_server_that_does_not_answer_is_given_up(server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """W-04: a stopped one is ended, and so is what it had forked by then."""
+def test_a_stopped_server_is_given_up_however_patient_we_are(
+    server: ForkServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-04, W-06: nothing is to be waited for, and the whole engine would wait; it is ended, with what it forked."""
+    monkeypatch.setattr(forkserver, "_PATIENCE", 3600.0)
     with Forked(server):
         pass
-    monkeypatch.setattr(forkserver, "_PATIENCE", 0.2)
-    assert server._sock is not None and server._process is not None
-    server._sock.settimeout(0.2)
+    assert server._process is not None
     pid = server._process.pid
     os.kill(pid, signal.SIGSTOP)
-    forked = Forked(server)
-    assert forked.worker is None
-    forked.__exit__()
+    found: list[Sibling | None] = [Sibling(0)]
+
+    def fork() -> None:
+        forked = Forked(server)
+        found[0] = forked.worker
+        forked.__exit__()
+
+    thread = threading.Thread(target=fork, daemon=True)
+    thread.start()
+    thread.join(SOON)
+    assert found == [None]
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_server_that_does_not_answer_is_given_up(server: ForkServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-04: after a while; it is ended."""
+    silent = [sys.executable, "-c", "import signal; signal.pause()"]
+    monkeypatch.setattr(forkserver, "command_line", lambda *arguments: silent)
+    monkeypatch.setattr(forkserver, "_PATIENCE", 0.2)
+    forked = Forked(server)
+    assert forked.worker is None and server._lost == 1
+    forked.__exit__()
 
 
 @pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM, errno.ENOSYS])

@@ -12,6 +12,7 @@ import reactivex
 from reactivex import operators as ops
 from reactivex.subject import ReplaySubject, Subject
 
+from rxtasks import TaskService
 from rxtasks.errors import QueueFull, SettingsError
 from rxtasks.observe.bus import TaskEventBus
 from rxtasks.observe.delivery import Delivery
@@ -259,3 +260,23 @@ def test_a_source_that_fails_to_subscribe_raises_in_next() -> None:
 
     with pytest.raises(LookupError):
         next(iterate(reactivex.create(bad)))
+
+
+def test_for_over_a_stream_is_refused_and_says_what_to_write() -> None:
+    """RxPY's indexing makes Python take a stream for a sequence: `for` would never end, and give no value."""
+    with TaskService(1, isolation="thread", echo=None) as service:
+        tracker = service.submit(len, "a")
+        for stream in (
+            service.map(len, ["a"]),
+            service.defer(len, "a"),
+            service.engine,
+            service.events,
+            service.pool,
+            tracker,
+            tracker.logs,
+            tracker.outcome,
+        ):
+            with pytest.raises(TypeError, match=r"is a stream, .*with iterate"):
+                iter(stream)
+            assert isinstance(stream[:1], reactivex.Observable)
+        assert tracker.result(LIMIT) == 1

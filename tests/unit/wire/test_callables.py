@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 from rxtasks.errors import PayloadError, UnknownHandler
-from rxtasks.wire.callables import CallableTable, Entry, importable_name, load_callable
+from rxtasks.wire.callables import CallableTable, Entry, importable_name
+from rxtasks.wire.loading import load_callable
 from rxtasks.wire.message import Define
 from rxtasks.worker.context import TaskContext
 from rxtasks.worker.registry import Registry, task
@@ -328,7 +329,7 @@ print(base64.b64encode(dump_args((Job(14),), {})).decode())
 
 RUN = """
 import base64, sys
-from rxtasks.wire.callables import load_callable
+from rxtasks.wire.loading import load_callable
 from rxtasks.wire.message import Define
 from rxtasks.wire.payload import load_args
 blob, args = map(base64.b64decode, sys.stdin.read().split())

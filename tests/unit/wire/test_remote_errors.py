@@ -120,6 +120,29 @@ def test_a_class_that_says_how_it_is_pickled_is_pickled_so() -> None:
     assert (back.a, back.b) == (1, 2)
 
 
+class Several(ExceptionGroup[Exception]):
+    def __new__(cls, count: int) -> Several:
+        made: Several = super().__new__(cls, "several", [Picky("u", code=number) for number in range(count)])
+        made.count = count
+        return made
+
+    count: int
+
+
+def test_the_exceptions_of_a_group_are_rebuilt_one_by_one() -> None:
+    """E-13: also those that stock pickle cannot rebuild, in a group of a group, of a class that makes its own members."""
+    back = travel(ExceptionGroup("all", [Picky("ann", code=7), Several(2)]))
+    assert isinstance(back, ExceptionGroup)
+    first, second = back.exceptions
+    assert isinstance(first, Picky) and 7 == first.code
+    assert isinstance(second, Several) and (2, [0, 1]) == (second.count, [error.code for error in second.exceptions])  # type: ignore[attr-defined]
+
+
+def test_a_group_with_a_member_that_cannot_travel_is_none() -> None:
+    """E-13: not a smaller group."""
+    assert travel(ExceptionGroup("all", [ValueError(1), Plain(threading.Lock())])) is None
+
+
 def test_attributes_that_cannot_travel_are_left_behind() -> None:
     """E-13: an exception that holds a response with a lock is still that exception."""
     error = Plain("x")

@@ -254,7 +254,7 @@ def test_what_cannot_be_restored_replaces_the_worker(process: Process, tmp_path:
     def handler() -> str:
         from rxtasks.worker import restore
 
-        vars(restore).update(end_children=lambda spared: [4711], _has_children=lambda: True)
+        vars(restore).update(end_children=lambda spared: [4711], has_children=lambda: True)
         return "done"
 
     token = process.start(handler)
