@@ -65,6 +65,11 @@ class Settings:
     credit: int = attrs.field(default=1024, validator=_number(2, whole=True))
     #: Attempts that may be interrupted (drain, another task's kill) before the task fails.
     max_interruptions: int = attrs.field(default=20, validator=_number(1, whole=True))
+    #: Seconds for which a service's claims in a durable store hold after they were last renewed: one that stands still for
+    #: longer is taken for dead, and others run its tasks.
+    lease: float = attrs.field(default=15.0, validator=_number(0.2))
+    #: Seconds between two renewals; each also looks after the other services of the store.
+    lease_renewal: float = attrs.field(default=5.0, validator=_number(0.05))
     #: Consecutive failures to become ready after which a worker's place is given up.
     max_respawns: int = attrs.field(default=10, validator=_number(1, whole=True))
     #: Attempts after which a process or thread worker is replaced: its successor is started while it works on, so that it
@@ -82,6 +87,13 @@ class Settings:
     keep_temp: bool = attrs.field(default=False, validator=_flag)
     #: A file that receives every stimulus and instruction of the core as JSON lines; None = no recording.
     record: str | None = attrs.field(default=None, validator=_path)
+
+    def __attrs_post_init__(self) -> None:
+        if self.lease_renewal > self.lease / 2:
+            raise SettingsError(
+                f"setting lease_renewal is at most half of lease ({self.lease:g} s), not {self.lease_renewal!r}:"
+                " one renewal that comes late must not cost the lease"
+            )
 
 
 def make_settings(values: dict[str, Any]) -> Settings:

@@ -230,7 +230,7 @@ class TaskService(ServiceView):
             self._stopped = True
             self._forget_exit()
         report = engine.stop(force=force, timeout=timeout, waiting=waiting)
-        if engine.durable is not None:
+        if engine.durable is not None and engine.outlet.over.is_set():
             engine.durable.release()
         return report
 
@@ -444,6 +444,7 @@ class TaskService(ServiceView):
             "running": status.running,
             "core_alive": alive,
             "delivery_behind": engine.delivery.congested,
+            "recovery": None if engine.following is None else attrs.asdict(engine.following.recovery),
             **attrs.asdict(status),
         }
 

@@ -21,10 +21,6 @@ __all__ = ["Admission"]
 class Admission(Tracking):
     """The part of an engine that takes tasks in."""
 
-    def start(self, *, wait: bool = True) -> None:
-        """Start what runs them."""
-        raise NotImplementedError
-
     def push(
         self, request: TaskRequest, changes: Mapping[str, Any] | None = None, *, hold: bool = False
     ) -> TaskTracker:
@@ -62,6 +58,8 @@ class Admission(Tracking):
         driver = self.driver
         if self._stopping or driver.forked or driver.failed is not None:
             self._check_alive()
+        if self.durable is not None and not (self._started or envelope.hold):
+            self.start(wait=False)  # before it is stored: then nothing that others do with it is missed
         task_id = envelope.task_id
         trackers = self.outlet.trackers
         tracker = trackers.get(task_id)
@@ -119,6 +117,8 @@ class Admission(Tracking):
             SettingsError: some have a dedup_key that others have; those are not taken.
         """
         self._check_alive()
+        if self.durable is not None and not self._started:
+            self.start(wait=False)
         sinks, desk = self.outlet.sinks, self._desk
         for envelope in envelopes:
             sinks[envelope.task_id] = sink

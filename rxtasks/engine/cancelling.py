@@ -18,7 +18,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.words import CancelAsked
 from rxtasks.reactive.subject import log_problem
-from rxtasks.stores.base import Asked, Change, Claim
+from rxtasks.stores.base import Asked, Change, Claim, DurableStore
 from rxtasks.wire.outcome import Outcome
 
 __all__ = ["Cancelling"]
@@ -121,7 +121,14 @@ class Cancelling(Parts):
         return [answers[task_id] for task_id in task_ids]
 
     def _cancel_unstarted(self, task_id: str, reason: str | None) -> bool:
-        claim = self.store.claim_one(task_id)
+        if self.durable is not None:
+            asked, claim = self._write_down(self.durable, task_id, reason)
+            if asked is None:
+                raise UnknownTask(task_id)
+            if claim is None:
+                return asked is not Asked.ENDED
+        else:
+            claim = self.store.claim_one(task_id)
         if claim is None:
             if self.store.get(task_id) is None:
                 raise UnknownTask(task_id)
@@ -134,6 +141,24 @@ class Cancelling(Parts):
         self.delivery.publish([event], 200)
         return True
 
+    @staticmethod
+    def _write_down(store: DurableStore, task_id: str, reason: str | None) -> tuple[Asked | None, Claim | None]:
+        """Have the wish written down, and wait for that."""
+        written = threading.Event()
+        found: list[tuple[Asked | None, Claim | None, BaseException | None]] = []
+
+        def take(asked: Asked | None, claim: Claim | None, error: BaseException | None) -> None:
+            found.append((asked, claim, error))
+            written.set()
+
+        store.cancel_later(task_id, reason, False, take)
+        if not written.wait(ANSWER):
+            raise TimeoutError("the store has not answered in time")
+        asked, claim, error = found[0]
+        if error is not None:
+            raise error
+        return asked, claim
+
     def _forget_tracker(self, task_id: str) -> TaskTracker | None:
         self.outlet.created.discard(task_id)
         return self.outlet.trackers.pop(task_id, None)
@@ -143,10 +168,25 @@ class Cancelling(Parts):
         task_id = claim.envelope.task_id
         error = TaskCancelled(reason)
         info, now = info_of(error), self._clock.wall_us()
+        seq = claim.next_seq
         change = Change(
-            claim.token, task_id, TaskStatus.CANCELLED, claim.attempt, 0, 0, 0, 2, None, None, now, True, error=info
+            claim.token,
+            task_id,
+            TaskStatus.CANCELLED,
+            claim.attempt,
+            claim.failures,
+            claim.crashes,
+            claim.interruptions,
+            seq + 1,
+            None,
+            None,
+            now,
+            True,
+            error=info,
         )
-        event = StatusEvent(task_id, 1, 1, None, utc_from_us(now), TaskStatus.CANCELLED, None, info)
+        event = StatusEvent(
+            task_id, seq, max(1, claim.attempt), None, utc_from_us(now), TaskStatus.CANCELLED, None, info
+        )
         self._commit_now(change, event)
         return event, error
 

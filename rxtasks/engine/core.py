@@ -32,6 +32,7 @@ from rxtasks.pool.words import (
     CommitFailed,
     Committed,
     DeliveryChanged,
+    Disowned,
     Exited,
     Gone,
     Happened,
@@ -123,6 +124,7 @@ class Core(Losses):
             PauseAsked: self._pause_asked,
             CommandAsked: self._command_asked,
             StopAsked: self._stop_asked,
+            Disowned: self._disowned,
             Spares: self._spares,
             Gone: self._gone_from_hand,
             Tick: self._tick,
@@ -230,6 +232,29 @@ class Core(Losses):
         if worker is not None and worker.worker_id in self.pool.workers:
             command = Cancel(self.ender.command(), claim.token, "taken over by another engine")
             self._out.append(SendCommand(worker.worker_id, command))
+            # What it says or does from now on counts for nothing; it is not asked for ever.
+            grace_ns = int(claim.envelope.options.grace * SECOND)
+            self.timers.at(self._now.mono_ns + grace_ns, "fenced", claim.token)
+            if len(worker.assigned) > worker.spec.concurrency and not worker.taking and not worker.owes:
+                worker.taking = True
+                self._out.append(TakeBack(worker.worker_id))
+
+    def _disowned(self, stimulus: Disowned) -> None:
+        """The tasks that were held until now are others': nothing of them is written any more, and what runs here is ended."""
+        for claim in [claim for claim in self.recorder.claims.values() if claim.token <= stimulus.fence]:
+            if claim.worker is None:
+                self.dispatcher.remove(claim)
+            self.recorder.drop(claim)
+            self._fenced(claim)
+        self.dispatcher.arrived()
+
+    def _end_fenced(self, token: int) -> None:
+        """End a worker that still runs a task that is another engine's."""
+        for worker in self.pool.workers.values():
+            if token in worker.assigned:
+                worker.doom = worker.doom or "taken over"
+                self._out.append(KillWorker(worker.worker_id, False))
+                self.timers.at(self._now.mono_ns + SECOND, "kill", worker.worker_id)
 
     # -- reports -------------------------------------------------------------------------------------------------------
 
@@ -460,6 +485,8 @@ class Core(Losses):
                 self.dispatcher.arrived()
             elif kind == "drain":
                 self._force()
+            elif kind == "fenced":
+                self._end_fenced(key)
             elif claim is not None and kind == "grace" and claim.ending is not None:
                 self.ender.kill_for(claim, now, out)
             elif claim is not None and kind == "soft":

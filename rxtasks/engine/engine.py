@@ -23,6 +23,7 @@ from rxtasks.displayed import Displayed
 from rxtasks.engine.admission import Admission
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
+from rxtasks.engine.following import Following
 from rxtasks.engine.intake import refused
 from rxtasks.engine.report import StopReport
 from rxtasks.errors import (
@@ -142,6 +143,7 @@ class TaskEngine(Displayed, Admission):
             WorkerStartError: a worker could not start; the engine is stopped then.
             ServiceStopped: the engine has stopped, or failed meanwhile.
             OSError, RuntimeError: no descriptor or no thread can be had; it has not been started.
+            StoreError: a durable store cannot be opened; it has not been started.
         """
         with self._life:
             if self._stopping:
@@ -149,9 +151,11 @@ class TaskEngine(Displayed, Admission):
             if not self._started:
                 self._started = True
                 try:
+                    self._join()
                     self.driver.start()
                 except BaseException:
                     self._started = False
+                    self._part()
                     raise
                 if self._on_start is not None:
                     self._on_start()
@@ -164,6 +168,21 @@ class TaskEngine(Displayed, Admission):
             raise WorkerStartError(f"a worker could not start: {error}")
         if self.driver.failed is not None:
             raise ServiceStopped(f"the engine failed: {self.driver.failed!r}; stop() and start() the service")
+
+    def _join(self) -> None:
+        """Become one of the services of a durable store, and recover what dead ones have left."""
+        store = self.durable
+        if store is None:
+            return
+        settings = self.settings
+        membership = store.join(lease=settings.lease, max_interruptions=settings.max_interruptions)
+        self.following = Following(membership, store, self.driver, self.outlet, self.delivery, settings)
+        self.following.begin()
+
+    def _part(self) -> None:
+        if self.durable is not None and self.following is not None:
+            self.following = None
+            self.durable.release()
 
     def stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
         """Stop: what runs may finish within `timeout` seconds (None: drain_timeout), unless `force`.

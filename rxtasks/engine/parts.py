@@ -11,6 +11,7 @@ from rxtasks.config import Settings
 from rxtasks.engine.core import Core
 from rxtasks.engine.corethread import CoreThread
 from rxtasks.engine.driver import Driver
+from rxtasks.engine.following import Following
 from rxtasks.engine.intake import Intake
 from rxtasks.engine.outlet import ServiceOutlet
 from rxtasks.errors import (
@@ -87,6 +88,8 @@ class Parts(RxSubject[Any]):
         self.driver.resolve = getattr(intake, "resolve", None)
         self.driver.find_object = intake.puts.find
         intake.puts.on_gone = self._gone
+        #: Keeps up with the other services of a durable store, from the start on.
+        self.following: Following | None = None
         self._desk: InlineDesk | None = None
         if any(spec.isolation == "inline" for spec in specs):
             from rxtasks.isolation.inline import InlineDesk
@@ -103,6 +106,10 @@ class Parts(RxSubject[Any]):
         self._reported = threading.Event()
         self._room = threading.Condition()
         self._room_waiters = 0
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start what runs tasks."""
+        raise NotImplementedError
 
     @property
     def started(self) -> bool:

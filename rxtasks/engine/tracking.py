@@ -42,6 +42,8 @@ class Tracking(Cancelling):
         if record is None:
             raise UnknownTask(task_id)
         if self.durable is not None:
+            if not (self._started or self._stopping or self.core.pool.lanes):
+                self.start(wait=False)  # it runs nothing, and hears of what others run
             return self._track_stored(self.durable, record).resumed(from_seq)
         made = self._new_tracker(task_id, record.name)
         if not record.status.terminal:
@@ -97,16 +99,22 @@ class Tracking(Cancelling):
         known = self.outlet.trackers.get(task_id)
         if known is not None:
             return known
-        made.fill()
-        ending = store.ending(task_id)
+        # Known before it is filled: of what comes between the two nothing is passed over.
+        self.outlet.trackers[task_id] = made
+        try:
+            made.fill()
+            ending = store.ending(task_id)
+        except BaseException:
+            del self.outlet.trackers[task_id]
+            raise
         if ending is not None:
+            self.outlet.trackers.pop(task_id, None)
             made.settle(Outcome(ending.status, ending.value, ending.stored, ending.error))
             return made
         if made.status is TaskStatus.PENDING:
             made.note_status(record.status)
         if record.status is TaskStatus.CREATED:
             self.outlet.created.add(task_id)
-        self.outlet.trackers[task_id] = made
         return made
 
     def _has_ended(self, task_id: str) -> bool:

@@ -55,6 +55,8 @@ class Host:
     live: weakref.WeakValueDictionary[str, Any]
     #: Gives the object that was put under a key, to workers in this process.
     find_object: Callable[[str], Any] | None = None
+    #: A descriptor that every worker process inherits and that is closed in its handlers' children, -1 = none.
+    lock: int = -1
     #: Forks process workers.
     fork_server: ForkServer
     #: Where inline tasks meet their submitters (isolation.inline.InlineDesk).

@@ -60,6 +60,8 @@ class ForkServer:
     """Forks workers. Used by the core thread alone, but for after_fork."""
 
     def __init__(self, *, wanted: bool = True) -> None:
+        #: A descriptor that the server and each worker inherit, -1 = none; set before the first fork.
+        self.lock = -1
         self._wanted = wanted and can_fork_siblings()
         self._process: subprocess.Popen[bytes] | None = None
         self._sock: socket.socket | None = None
@@ -110,12 +112,13 @@ class ForkServer:
             ours.settimeout(_LOOK)
             self._sock = ours
             self._environment = dict(os.environb)
+            fds = [fd for fd in (theirs.fileno(), self.lock) if fd >= 0]
             self._process = subprocess.Popen(
-                command_line(FORK_SERVER, str(theirs.fileno()), str(os.getpid())),
+                command_line(FORK_SERVER, str(theirs.fileno()), str(os.getpid()), *map(str, fds[1:])),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
+                pass_fds=fds,
                 start_new_session=True,
             )
 

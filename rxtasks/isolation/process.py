@@ -100,8 +100,9 @@ class ProcessWorker(Worker):
             fds = (their_end.fileno(), token_read, their_passing.fileno())
             started: Started | None = self._host.fork_server.fork(*fds, out_write, err_write)
             if started is None:
-                command = command_line(str(fds[0]), str(fds[1]), str(os.getpid()), str(fds[2]))
-                started = start(command, fds, out_write, err_write)
+                lock = self._host.lock
+                command = command_line(str(fds[0]), str(fds[1]), str(os.getpid()), str(fds[2]), str(lock))
+                started = start(command, fds if lock < 0 else (*fds, lock), out_write, err_write)
             handle = ProcessHandle(started)
             failed.callback(handle.reap)
         host = self._host

@@ -229,6 +229,11 @@ class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
 
     # -- from the core ------------------------------------------------------------------------------------------------
 
+    @property
+    def last_seq(self) -> int:
+        """Seq of the last event that was noted, 0 = none was."""
+        return self._last_seq
+
     def observe(self, event: TaskEvent, size: int = -1, batches: int | None = None) -> None:
         """Take note of the task's next event, in order of seq; the core does so before it publishes it.
 

@@ -18,7 +18,8 @@ class WorkerEvent(Displayed):
 
     Kinds of a worker: started, ready, busy, idle, heartbeat, over_limit, stopping, stopped, failed, replaced, log (a line
     that belongs to no task). Kinds of the pool (worker_id None): pool_started, pool_scaled, pool_paused, pool_resumed,
-    pool_stopped, warning, subscriber_failed, subscriber_stalled.
+    pool_stopped, warning, subscriber_failed, subscriber_stalled, recovered (tasks of dead
+    services on the same store).
     """
 
     kind: str

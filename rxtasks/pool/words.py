@@ -245,6 +245,12 @@ class StopAsked(NamedTuple):
     waiting: str
 
 
+class Disowned(NamedTuple):
+    """The store took this engine for dead and gave its tasks to others: claims with tokens up to `fence` are void."""
+
+    fence: int
+
+
 class Spares(NamedTuple):
     """Fresh ids for workers to come."""
 
@@ -281,6 +287,7 @@ Stimulus: TypeAlias = (
     | PauseAsked
     | CommandAsked
     | StopAsked
+    | Disowned
     | Spares
     | Gone
     | Tick

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Protocol, final
 
 import attrs
 
@@ -28,6 +28,9 @@ from rxtasks.lifecycle.events import ProgressEvent, TaskEvent
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+
+if TYPE_CHECKING:
+    from rxtasks.stores.membership import Membership
 
 __all__ = [
     "Asked",
@@ -306,6 +309,18 @@ class Store(Protocol):
 
 class DurableStore(Store, Protocol):
     """What an engine needs of a store that outlives it: nothing on the engine's own thread may wait for a disk."""
+
+    def join(self, *, lease: float, max_interruptions: int) -> Membership:
+        """Register one more service that has the store open; waits for the disk. `release` ends it.
+
+        Args:
+            lease: seconds for which its claims hold without being renewed.
+            max_interruptions: after so many a task of a service that is no more fails.
+
+        Raises:
+            StoreError: it cannot be registered.
+        """
+        ...
 
     def claim_later(
         self,

@@ -1,6 +1,8 @@
-"""A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid> [<passing_fd>]`.
+"""A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid> [<passing_fd> [<lock_fd>]]`.
 
-`python -P -m rxtasks.worker forkserver <control_fd> <parent_pid>` is one from which workers are forked (forkserver.py).
+`python -P -m rxtasks.worker forkserver <control_fd> <parent_pid> [<lock_fd>]` is one from which workers are forked (forkserver.py).
+The lock is one that the parent's store holds (rxtasks.stores.membership): kept open here, so that it is free only when this
+process has ended too.
 
 ::
 
@@ -34,7 +36,8 @@ def main(arguments: list[str] | None = None) -> None:
     if given[0] == FORK_SERVER:
         from rxtasks.worker.forkserver import serve
 
-        serve(int(given[1]), int(given[2]), lambda arguments: run(arguments, forked=True))
+        lock = int(given[3]) if len(given) > 3 else -1
+        serve(int(given[1]), int(given[2]), lambda arguments: run(arguments, forked=True), lock)
     run(given)
 
 
@@ -47,19 +50,20 @@ def run(given: list[str], *, forked: bool = False) -> None:
     """
     channel_fd, tokens, parent = int(given[0]), int(given[1]), int(given[2])
     passing_fd = int(given[3]) if len(given) > 3 else -1
+    lock_fd = int(given[4]) if len(given) > 4 else -1
     kernel.outlive_nobody()
     if os.getppid() != parent:
         os._exit(0)
     kernel.become_subreaper()
     if not forked:
         kernel.spare_the_parent()
-    for fd in (channel_fd, tokens, passing_fd):
+    for fd in (channel_fd, tokens, passing_fd, lock_fd):
         if fd >= 0:
             os.set_inheritable(fd, False)
     os.set_blocking(tokens, False)
     channel = Channel(channel_fd, passing_fd)
     configure, early = _greeting(channel)
-    runtime = Runtime(channel, tokens, configure)
+    runtime = Runtime(channel, tokens, configure, lock_fd)
     put_right(runtime)
     for message in early:
         runtime.inbox.take(message)

@@ -1,4 +1,4 @@
-"""The process from which workers are forked: `python -P -m rxtasks.worker forkserver <control_fd> <parent_pid>`.
+"""The process from which workers are forked: `python -P -m rxtasks.worker forkserver <control_fd> <parent_pid> [<lock_fd>]`.
 
 ::
 
@@ -33,18 +33,21 @@ _MOST_BYTES: Final = 1 << 20
 _CALM: Final = 0.1
 
 
-def serve(control: int, parent: int, run: Callable[[list[str]], Any]) -> NoReturn:
+def serve(control: int, parent: int, run: Callable[[list[str]], Any], lock: int = -1) -> NoReturn:
     """Fork a worker for each request; `run` is what it does there, with its arguments.
 
     Args:
         control: descriptor of a Unix socket that keeps messages apart.
         parent: pid of the process that this one, and each worker, is a child of.
+        lock: descriptor that each worker inherits, -1 = none.
     """
     kernel.outlive_nobody()
     if os.getppid() != parent:
         os._exit(0)
     kernel.spare_the_parent()  # and so the workers
-    os.set_inheritable(control, False)
+    for fd in (control, lock):
+        if fd >= 0:
+            os.set_inheritable(fd, False)
     sock = Socket(fileno=control)
     gc.freeze()  # a collection in a worker does not look at all this, nor copy its pages
     loaded = False
@@ -64,7 +67,7 @@ def serve(control: int, parent: int, run: Callable[[list[str]], Any]) -> NoRetur
         else:
             if pid == 0:
                 sock.close()
-                _become_worker(data, fds, parent, run)
+                _become_worker(data, fds, parent, run, lock)
             answer = pid
         for fd in fds:
             os.close(fd)
@@ -102,7 +105,7 @@ def _receive(sock: Socket) -> tuple[bytes, list[int]]:
     return data, list(fds)
 
 
-def _become_worker(data: bytes, fds: list[int], parent: int, run: Callable[[list[str]], Any]) -> NoReturn:
+def _become_worker(data: bytes, fds: list[int], parent: int, run: Callable[[list[str]], Any], lock: int) -> NoReturn:
     """Be what a worker is that was started by itself: session, descriptors, directory, environment."""
     try:
         os.setsid()
@@ -114,7 +117,7 @@ def _become_worker(data: bytes, fds: list[int], parent: int, run: Callable[[list
         os.close(directory)
         if data != SAME_ENVIRONMENT:
             _take_environment(data)
-        sys.argv[1:] = arguments = [str(channel), str(tokens), str(parent), str(passing)]
+        sys.argv[1:] = arguments = [str(channel), str(tokens), str(parent), str(passing), str(lock)]
         run(arguments)
     except BaseException:
         with contextlib.suppress(BaseException):

@@ -27,6 +27,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from rxtasks.clock import SystemClock
+from rxtasks.forking import close_copies
 from rxtasks.wire.message import Assignment, Configure, Events, Stopping
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.channel import Channel, lost
@@ -55,12 +56,14 @@ class Runtime:
         channel: to the parent.
         tokens: descriptor of the token pipe's read end, non-blocking.
         configure: the first command.
+        lock: descriptor of a lock of the parent's that a handler's children must not hold, -1 = none.
     """
 
-    def __init__(self, channel: Channel, tokens: int, configure: Configure) -> None:
+    def __init__(self, channel: Channel, tokens: int, configure: Configure, lock: int = -1) -> None:
         clock = SystemClock()
         self.channel = channel
         self._tokens = tokens
+        self._lock = lock
         self._limit = configure.concurrency
         self._recycle: str | None = None
         self._restorer: Restorer | None = None
@@ -312,6 +315,7 @@ class Runtime:
         self.control.after_fork()
         self.channel.close()
         os.close(self._tokens)
+        close_copies((self._lock,))
         self.tap.worker_log = None
         for name in ("stdout", "stderr"):
             stream = getattr(self.tap, name)

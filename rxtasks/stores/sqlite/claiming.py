@@ -51,6 +51,7 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
             return False
         if bucket is not None and (bucket != last or not lane_takes(self._lane, bucket)):
             return False
+        self._claiming.told_before(db, self._rows)
         turn.claims, turn.fence = [row[0] for row in self._rows], self._fence
         return True
 
@@ -62,13 +63,18 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
 class Claiming:
     """Claims tasks within a transaction. `numbers` gets the row of each claim, by its token."""
 
-    def __init__(self, texts: OptionTexts, numbers: dict[int, int]) -> None:
+    def __init__(
+        self, texts: OptionTexts, numbers: dict[int, int], catch_up: Callable[[Database], None] = lambda db: None
+    ) -> None:
         self._texts = texts
         self._numbers = numbers
+        self._catch_up = catch_up
 
     def claim(self, db: Database, service: int, lane: Lane, limit: int, now_us: int) -> tuple[list[Claim], int | None]:
         """Return at most `limit` claims in order, and when the next task that waits for its time is due."""
         limit = max(0, limit)
+        if service and db.one("present", service) is None:
+            return [], None  # taken for dead by others: what it claimed would be nobody's
         due_us, bucket, last, rows, _ = orjson.loads(db.one("look", limit))
         if due_us is not None and due_us <= now_us:
             db.run("ripen", now_us)
@@ -114,9 +120,15 @@ class Claiming:
     def _hold(self, db: Database, service: int, rows: Sequence[Any]) -> list[Claim]:
         if not rows:
             return []
+        self.told_before(db, rows)
         base: int = db.one("fence", len(rows)) - len(rows)
         db.run("hold", orjson.dumps([row[0] for row in rows]).decode(), base, service)
         return self.made(rows, base)
+
+    def told_before(self, db: Database, rows: Sequence[Any]) -> None:
+        """See to it that what others did with these tasks is told before their claims are."""
+        if any([row[13] > 1 for row in rows]):
+            self._catch_up(db)
 
     def made(self, rows: Sequence[Any], base: int) -> list[Claim]:
         """Return the claims of rows that have been claimed under the tokens behind `base`."""

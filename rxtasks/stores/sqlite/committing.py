@@ -15,7 +15,22 @@ from rxtasks.stores.sqlite.rows import RELEASED, change_row, success_rows
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
 
-__all__ = ["CommitWork"]
+__all__ = ["CommitWork", "apply_changes"]
+
+
+def apply_changes(db: Database, rows: list[list[Any]], log: list[list[Any]], service: int) -> list[int]:
+    """Apply changes and keep events, within a transaction; return the tokens that were refused: their tasks' events are dropped."""
+    refused: list[int] = []
+    lost: set[int] = set()
+    if rows:
+        document = orjson.dumps(rows).decode()
+        refused = orjson.loads(db.one("refused", document))
+        lost = {row[1] for row in rows if row[0] in refused}
+        db.run("commit", document)
+    kept = [row for row in log if row[0] not in lost]
+    if kept:
+        db.run("events", orjson.dumps(kept).decode(), service)
+    return refused
 
 
 class CommitWork(Work[list[int]]):
@@ -66,17 +81,7 @@ class CommitWork(Work[list[int]]):
         return []
 
     def _apply(self, db: Database) -> list[int]:
-        refused: list[int] = []
-        lost: set[int] = set()
-        if self._rows:
-            document = orjson.dumps(self._rows).decode()
-            refused = orjson.loads(db.one("refused", document))
-            lost = {row[1] for row in self._rows if row[0] in refused}
-            db.run("commit", document)
-        kept = [row for row in self._log if row[0] not in lost]
-        if kept:
-            db.run("events", orjson.dumps(kept).decode(), self._service)
-        return refused
+        return apply_changes(db, self._rows, self._log, self._service)
 
     def _settle(self, refused: list[int] | None, error: BaseException | None) -> None:
         if error is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apsw
@@ -70,6 +71,17 @@ class Database:
     def rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows."""
         return self.db.execute(self.queries[name], values).fetchall()
+
+    def rows_while(self, name: str, go_on: Callable[[], bool], *values: Any) -> Iterator[tuple[Any, ...]]:
+        """Yield rows until there is none, or `go_on` says so after one."""
+        cursor = self.db.execute(self.queries[name], values)
+        try:
+            for row in cursor:
+                yield row
+                if not go_on():
+                    return
+        finally:
+            cursor.close()
 
     @property
     def changes(self) -> int:

@@ -162,3 +162,42 @@ insert into notes (number, source, target, actor, reason, time_us) select number
 -- name: history
 select source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)
 order by position
+
+-- name: join
+insert into services (id, pid, host, boot, lease_ns, started_us) values (?1, ?2, ?3, ?4, ?5, ?6) returning number
+
+-- name: renew
+update services set lease_ns = ?2 where number = ?1
+
+-- name: part
+delete from services where number = ?1
+
+-- name: present
+select 1 from services where number = ?1
+
+-- name: services
+select number, id, pid, host, boot, lease_ns from services
+
+-- name: orphaned
+with recursive holders(service) as (
+    select min(service) from tasks indexed by held where token > 0
+    union all
+    select (select min(service) from tasks indexed by held where token > 0 and service > holders.service)
+    from holders where holders.service is not null
+)
+select service from holders
+where service is not null and not exists (select 1 from services s where s.number = holders.service)
+
+-- name: orphans
+select number, token, id, status, attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
+from tasks indexed by held where token > 0 and service = ?1 limit ?2
+
+-- name: asked
+select id, token, cancel from tasks indexed by asked where token > 0 and cancel is not null and service = ?1
+
+-- name: events_of_others
+select e.position, t.id, e.service, e.data from events e join tasks t on t.number = e.number
+where e.position > ?1 and e.position <= ?2 and e.service <> ?3 order by e.position
+
+-- name: data_version
+pragma data_version

@@ -18,7 +18,7 @@ from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Envelope, Lane, Successes
+from rxtasks.stores.base import Change, Claim, Ending, Envelope, Lane, Successes
 
 __all__ = [
     "LONG_PAYLOAD",
@@ -27,6 +27,7 @@ __all__ = [
     "bucket_of",
     "change_row",
     "claim_from",
+    "ending_from",
     "lane_takes",
     "record_from",
     "success_rows",
@@ -214,6 +215,19 @@ def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
         error=None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
         options=found,
         tags=found.tags,
+    )
+
+
+def ending_from(rows: Sequence[Sequence[Any]]) -> Ending | None:
+    """Return how a task ended, from the rows of the query `ending`."""
+    if not rows:
+        return None
+    status, value, stored, error = rows[0]
+    return Ending(
+        TaskStatus(status),
+        None if value is None else orjson.loads(value),
+        None if stored is None else stored.encode(),
+        None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
     )
 
 

@@ -12,7 +12,6 @@ import orjson
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import ServiceStopped, StoreError
 from rxtasks.forking import put_right
-from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -23,10 +22,12 @@ from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
 from rxtasks.stores.sqlite.eventlog import events_from
 from rxtasks.stores.sqlite.listing import listing
+from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
+from rxtasks.stores.sqlite.membership import SqliteMembership
 from rxtasks.stores.sqlite.migrations import migrate
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.reader import Reader
-from rxtasks.stores.sqlite.rows import OptionTexts, record_from
+from rxtasks.stores.sqlite.rows import OptionTexts, ending_from, record_from
 from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteStore"]
@@ -60,24 +61,30 @@ class SqliteStore:
         self._texts = OptionTexts()
         self._seen_texts = OptionTexts()
         self._life = threading.Lock()
+        self._joining = threading.Lock()
         self._closed = False
         self._ready = False
         #: Number of the row of each claim held here, by token.
         self._numbers: dict[int, int] = {}
-        self._service = 1
+        #: The number under which this process claims; 0 = it is no member (see join), and what it claims is nobody's.
+        self._service = 0
+        self._membership: SqliteMembership | None = None
+        self._members = 0
         self._counted = Counts(0, 0)
         self._counted_until = 0.0
         self._count_cost = 0.0
         self._reader = Reader(path, lambda: self._open(_READ_WAIT, read_only=True))
         self._writer = self._new_writer()
         self._enqueueing = Enqueueing(self._texts, max_queue)
-        self._claiming = Claiming(OptionTexts(), self._numbers)
+        self._claiming = Claiming(OptionTexts(), self._numbers, self._catch_up)
         put_right(self)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def _new_writer(self) -> Writer:
-        return Writer(self.path, lambda: self._open(_WRITE_WAIT), on_commit=self._committed)
+        writer = Writer(self.path, lambda: self._open(_WRITE_WAIT), on_commit=self._committed)
+        writer.service = self._service
+        return writer
 
     def _open(self, wait: float, *, read_only: bool = False) -> Database:
         if not self._ready:
@@ -91,20 +98,62 @@ class SqliteStore:
                     self._ready = True
         return Database(self.path, self._queries, wait=wait, read_only=read_only)
 
-    def _committed(self) -> None:
-        """A transaction is on disk."""
+    def _committed(self, lasting: bool) -> None:
+        """A transaction has been committed; with `lasting`, it is on disk and others may care for it."""
+        if lasting:
+            membership = self._membership
+            if membership is not None:
+                membership.ring()
+            else:
+                ring_by_name(folder_of(self.path))
         if self._count_cost < _FRESH / 20:
             self._counted_until = 0.0
 
     def release(self) -> None:
         """Finish what was asked for and close the file; the next call opens it again."""
         with self._life:
-            writer, self._writer = self._writer, self._new_writer()
-        writer.close()
-        self._reader.close()
+            if self._members > 1:  # another service of this process uses it
+                self._members -= 1
+                return
+            membership, self._membership, self._members = self._membership, None, 0
+        try:
+            if membership is not None:
+                membership.leave()
+        finally:
+            with self._life:
+                writer, self._writer = self._writer, self._new_writer()
+            writer.close()
+            self._reader.close()
+
+    def join(self, *, lease: float, max_interruptions: int) -> SqliteMembership:
+        """Register this process as one of the services that share the file; waits for the disk."""
+        with self._joining:
+            if self._membership is None:
+                self._membership = SqliteMembership(
+                    self.path,
+                    lambda: self._writer,
+                    self._clock,
+                    self._known_as,
+                    lease=lease,
+                    most=max_interruptions,
+                )
+            self._members += 1
+            return self._membership
+
+    def _known_as(self, number: int) -> None:
+        self._service = self._writer.service = number
+
+    def _catch_up(self, db: Database) -> None:
+        if self._membership is not None:
+            self._membership.catch_up(db)
 
     def after_fork(self) -> None:
         """Never use the parent's connections."""
+        membership, self._membership, self._members = self._membership, None, 0
+        if membership is not None:
+            membership.after_fork()
+        self._service = 0
+        self._joining = threading.Lock()
         self._life = threading.Lock()
         self._writer = self._new_writer()
         self._reader.forget()
@@ -214,16 +263,7 @@ class SqliteStore:
 
     def ending(self, task_id: str) -> Ending | None:
         """Return how the task ended; None: it has not, or there is none."""
-        rows = self._reader.rows("ending", task_id)
-        if not rows:
-            return None
-        status, value, stored, error = rows[0]
-        return Ending(
-            TaskStatus(status),
-            None if value is None else orjson.loads(value),
-            None if stored is None else stored.encode(),
-            None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
-        )
+        return ending_from(self._reader.rows("ending", task_id))
 
     def list(
         self,

@@ -41,6 +41,8 @@ class Turn:
         Raises:
             Unusual: a task is known already, a claim was lost, or others have claimed meanwhile.
         """
+        if not (self.lasting or self.arguments or self.claims):
+            return  # nothing but looks
         try:
             db.turn(
                 _document(self.tasks),

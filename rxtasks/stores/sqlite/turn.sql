@@ -40,6 +40,8 @@ create temp trigger turning instead of insert on turn begin
 
     select raise(rollback, 'a task was claimed by others') where new.claims is not null and (
         not exists (select 1 from meta where name = 'fence' and value = new.fence)
+        -- Taken for dead by others: what it claimed would be nobody's.
+        or (new.service > 0 and not exists (select 1 from services where number = new.service))
         or exists (
             select 1 from json_each(new.claims) c join tasks t on t.number = c.value
             where t.token <> 0 or t.status <> 'pending'

@@ -65,12 +65,12 @@ class Work(Generic[T]):
 class Writer:
     """Runs works in transactions, in the order in which they came."""
 
-    def __init__(self, path: str, open_database: Callable[[], Database], *, on_commit: Callable[[], None]) -> None:
+    def __init__(self, path: str, open_database: Callable[[], Database], *, on_commit: Callable[[bool], None]) -> None:
         self._path = path
         self._open = open_database
         self._on_commit = on_commit
         #: The number under which what is claimed here stands.
-        self.service = 1
+        self.service = 0
         self._queue: deque[Work[Any]] = deque()
         self._news = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
@@ -79,6 +79,8 @@ class Writer:
         #: How many callers shared the last transaction, and how many seconds the last one took that waited for the disk.
         self._callers = 0
         self._spent = 0.0
+        #: The last transaction has changed more than claims.
+        self._lasting = False
 
     def put(self, work: Work[Any]) -> None:
         """Have the work done.
@@ -160,6 +162,7 @@ class Writer:
         """Do the works in one transaction; if that fails, each in one of its own."""
         try:
             self._callers = sum([work.prepare() for work in works])
+            self._lasting = True
             results = self._take_turn(database, works) or self._transact(database, works)
         except BaseException as error:
             if len(works) == 1:
@@ -168,7 +171,7 @@ class Writer:
             for work in works:
                 self._do(database, [work])
             return
-        self._on_commit()
+        self._on_commit(self._lasting)
         for work, (value, failure) in zip(works, results, strict=True):
             _tell(work, value, failure)
 
@@ -180,6 +183,7 @@ class Writer:
         try:
             began = time.perf_counter()
             turn.run(database, self.service)
+            self._lasting = turn.lasting
             if turn.lasting:
                 self._spent = min(_LONGEST, time.perf_counter() - began)
         except Unusual:

@@ -94,3 +94,6 @@ create table notes (
 ) strict;
 
 create index notes_of_task on notes (number);
+
+-- Tasks that are to be cancelled where they run.
+create index asked on tasks (service) where token > 0 and cancel is not null;
