@@ -156,7 +156,8 @@ class Following:
             self._outlet.tell(
                 "warning",
                 None,
-                "the service stood still for longer than its lease, and its tasks were given to others; it goes on with new ones",
+                "the service stood still for longer than its lease, and its tasks were given to others;"
+                " it goes on with new ones",
             )
             stimuli.append(Disowned(looked.void))
         recovery = looked.recovery

@@ -57,7 +57,7 @@ class Here:
     now_ns: int
     #: How long a lease lasts here, nanoseconds.
     lease_ns: int
-    #: The lookers's own lease lapsed before this look: it stood still itself, or could not write, and so perhaps could the others.
+    #: Who looks has not renewed its own lease in time: it stood still, or could not write, and so perhaps could the others.
     late: bool = False
 
 

@@ -1,8 +1,8 @@
 """A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid> [<passing_fd> [<lock_fd>]]`.
 
-`python -P -m rxtasks.worker forkserver <control_fd> <parent_pid> [<lock_fd>]` is one from which workers are forked (forkserver.py).
-The lock is one that the parent's store holds (rxtasks.stores.membership): kept open here, so that it is free only when this
-process has ended too.
+`python -P -m rxtasks.worker forkserver <control_fd> <parent_pid> [<lock_fd>]` is one from which workers are forked
+(forkserver.py). The lock is one that the parent's store holds (rxtasks.stores.membership): kept open here, so that it is
+free only when this process has ended too.
 
 ::
 

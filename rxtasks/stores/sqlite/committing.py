@@ -19,7 +19,7 @@ __all__ = ["CommitWork", "apply_changes"]
 
 
 def apply_changes(db: Database, rows: list[list[Any]], log: list[list[Any]], service: int) -> list[int]:
-    """Apply changes and keep events, within a transaction; return the tokens that were refused: their tasks' events are dropped."""
+    """Apply changes and keep events, within a transaction; return the tokens refused, whose events are dropped."""
     refused: list[int] = []
     lost: set[int] = set()
     if rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import apsw
@@ -72,14 +72,11 @@ class Database:
         """Return all rows."""
         return self.db.execute(self.queries[name], values).fetchall()
 
-    def rows_while(self, name: str, go_on: Callable[[], bool], *values: Any) -> Iterator[tuple[Any, ...]]:
-        """Yield rows until there is none, or `go_on` says so after one."""
+    def each(self, name: str, *values: Any) -> Generator[tuple[Any, ...], None, None]:
+        """Yield the rows one by one; who does not want all of them closes the generator."""
         cursor = self.db.execute(self.queries[name], values)
         try:
-            for row in cursor:
-                yield row
-                if not go_on():
-                    return
+            yield from cursor
         finally:
             cursor.close()
 

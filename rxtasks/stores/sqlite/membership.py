@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from functools import cache
 from typing import Any, Final
 
@@ -318,21 +319,21 @@ class SqliteMembership:
         """Return the events of others up to there, their size, how tasks ended, and the position of the last one read."""
         events: list[TaskEvent] = []
         endings: dict[str, Ending] = {}
-        size, position = 0, self._position
-        for position, task_id, service, document in db.rows_while(
-            "events_of_others", lambda: size < _BYTES, self._position, until, self._number
-        ):
-            mine = interest.of(task_id)
-            if service in self._numbers or not (mine or interest.everything):
-                continue
-            size += len(document)
-            found = events_from(task_id, document)
-            events += found
-            last = found[-1]
-            if mine and isinstance(last, StatusEvent) and last.status.terminal:
-                ending = ending_from(db.rows("ending", task_id))
-                endings[task_id] = ending or Ending(last.status, None, None, last.error)
-        return events, size, endings, position
+        size, last = 0, self._position
+        with closing(db.each("events_of_others", last, until, self._number)) as rows:
+            for last, task_id, service, document in rows:  # noqa: B007 - the last one read
+                mine = interest.of(task_id)
+                if service in self._numbers or not (mine or interest.everything):
+                    continue
+                size += len(document)
+                found = events_from(task_id, document)
+                events += found
+                if mine and isinstance(found[-1], StatusEvent) and found[-1].status.terminal:
+                    ending = ending_from(db.rows("ending", task_id))
+                    endings[task_id] = ending or Ending(found[-1].status, None, None, found[-1].error)
+                if size >= _BYTES:
+                    break
+        return events, size, endings, last
 
     def _read_asked(self, db: Database) -> list[tuple[str, str | None]]:
         rows = db.rows("asked", self._number)
