@@ -1,0 +1,184 @@
+"""Several services on one store: who is there, who is gone, and what becomes of its tasks."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import stat
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxtasks import OutputEvent, ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, iterate
+from rxtasks.worker.children import children, descendants
+from tests.chaos import durable
+from tests.chaos.durable import Other, here, lock_files, look
+from tests.chaos.support import LONG, Watched, Witness, kill, service
+
+
+def statuses(made: TaskService, task_id: str) -> list[str]:
+    return [str(event.status) for event in iterate(made.track(task_id)) if isinstance(event, StatusEvent)]
+
+
+def wait_output(tracker: Any, kind: type = str) -> Any:
+    """Wait until the task has emitted a value of this type; return it."""
+    seen = threading.Event()
+    found: list[Any] = []
+
+    def take(event: OutputEvent) -> None:
+        if isinstance(event.value, kind):
+            found.append(event.value)
+            seen.set()
+
+    subscription = tracker.outputs.subscribe(take)
+    assert seen.wait(LONG)
+    subscription.dispose()
+    return found[0]
+
+
+def is_free(path: Path) -> bool:
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+# -- registration ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_service_is_registered_while_it_runs(tmp_path: Path, workers: int) -> None:
+    """Q-03: it has a row and holds the lock of a file that nobody else can read; a stop leaves neither."""
+    made = here(tmp_path, workers)
+    for _ in range(2):
+        made.start()
+        ((name, pid, lease_ns),) = look(tmp_path, "select id, pid, lease_ns from services")
+        assert os.getpid() == pid and lease_ns > 0
+        (file,) = lock_files(tmp_path)
+        assert f"{name}.lock" == file.name and not is_free(file)
+        assert os.getpid() == json.loads(file.read_bytes())["pid"]
+        assert [0o600, 0o700] == [stat.S_IMODE(path.stat().st_mode) for path in (file, file.parent)]
+        made.stop()
+        assert [] == look(tmp_path, "select 1 from services") and [] == lock_files(tmp_path)
+
+
+def test_tokens_jump_at_each_registration(tmp_path: Path) -> None:
+    """Q-02: claims alone are not waited for by the disk; what was lost with the power is not given out again."""
+    with here(tmp_path, 0) as made:
+        made.start()
+        (before,) = look(tmp_path, "select value from meta where name = 'fence'")
+        made.stop()
+        made.start()
+        (after,) = look(tmp_path, "select value from meta where name = 'fence'")
+        assert before[0] + 1_000_000 == after[0]
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, forked: bool) -> None:
+    """Q-03: a worker that cannot die yet holds it; until then nobody takes its task."""
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+        (own,) = lock_files(tmp_path)
+        made.pause()
+        with Other(tmp_path, fork_server=forked) as other:
+            tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
+            wait_output(tracker)
+            (file,) = set(lock_files(tmp_path)) - {own}
+            below = [Watched(pid) for pid in children(other.process.pid)]
+            (_, _, _, worker) = next(durable.Journal(tmp_path).lines())
+            kill(worker, signal.SIGSTOP)
+            other.process.kill()
+            other.process.wait()
+            assert [True] * (len(below) - 1) == [each.gone(LONG) for each in below if each.pid != worker]
+            assert not is_free(file)
+            made.resume()
+            kill(worker, signal.SIGCONT)
+            assert 2 == tracker.result(LONG)
+        assert made.flush(LONG)
+        assert ["running", "pending", "running", "succeeded"] == witness.statuses(tracker.task_id)
+        assert not file.exists()
+
+
+def test_children_of_handlers_and_of_the_caller_do_not_hold_the_lock(tmp_path: Path) -> None:
+    """Q-03: what a handler starts or forks, and what the caller forks, outlives the service without holding its lock."""
+    made = here(tmp_path, 1)
+    made.start()
+    (file,) = lock_files(tmp_path)
+    read, write = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(write)
+        os.read(read, 1)
+        os._exit(0)
+    os.close(read)
+    try:
+        tracker = made.submit(durable.forks)
+        for child in (pid, *wait_output(tracker, list)):
+            assert str(file) not in [os.path.realpath(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
+    finally:
+        os.close(write)
+        os.waitpid(pid, 0)
+        made.stop(force=True)
+
+
+# -- death -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("victim", ["service", "all"])
+def test_a_killed_service_is_recovered_by_the_other(tmp_path: Path, victim: str) -> None:
+    """Q-03 Q-04: its running task is interrupted and runs again, what it had not begun just waits; both once."""
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+        made.pause()
+        with Other(tmp_path, workers=1) as other:
+            tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
+            wait_output(tracker)
+            others = [made.submit(durable.add, number, 1) for number in range(20)]
+            everything = descendants(other.process.pid) if victim == "all" else []
+            for pid in (other.process.pid, *everything):
+                kill(pid)
+            made.resume()
+            assert 2 == tracker.result(LONG)
+            assert [number + 1 for number in range(20)] == [each.result(LONG) for each in others]
+        told = witness.wait(lambda: [event for event in witness.pool if event.kind == "recovered"])
+        assert [1] == [event.data["services"] for event in told]
+        assert made.flush(LONG)
+        assert ["running", "pending", "running", "succeeded"] == witness.statuses(tracker.task_id)
+        record = made.get(tracker.task_id)
+        assert (1, 0, 2) == (record.interruptions, record.crashes, record.attempt)
+        lost = next(event for event in witness.of(tracker.task_id) if getattr(event, "status", None) == "pending")
+        assert isinstance(lost, StatusEvent) and lost.error is not None and ServiceStopped.code == lost.error.code
+        assert all(["running", "succeeded"] == witness.statuses(each.task_id) for each in others)
+        recovery = made.health()["recovery"]
+        assert (1, 1) == (recovery["services"], recovery["recovered"])
+
+
+def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path) -> None:
+    """Q-03: at the start, with a report: recovered, failed, cancelled."""
+    watcher = here(tmp_path, 0)
+    with Other(tmp_path, workers=3) as other:
+        trackers = [watcher.submit(durable.stays_once, str(tmp_path / "journal")) for _ in range(3)]
+        for tracker in trackers:
+            wait_output(tracker)
+        watcher.stop()
+        kill(other.process.pid)
+        other.process.wait()
+    wanted, doomed, unlucky = [tracker.task_id for tracker in trackers]
+    look(tmp_path, "update tasks set cancel = 'not any more' where id = ?", doomed)
+    look(tmp_path, "update tasks set interruptions = 19 where id = ?", unlucky)
+    (file,) = lock_files(tmp_path)
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+        assert 2 == made.track(wanted).result(LONG)
+        with pytest.raises(TaskCancelled, match="not any more"):
+            made.track(doomed).result(LONG)
+        with pytest.raises(TaskFailed, match="ServiceStopped.*20th time"):
+            made.track(unlucky).result(LONG)
+        recovery = made.health()["recovery"]
+        assert [1, 1, 1, 1] == [recovery[name] for name in ("services", "recovered", "failed", "cancelled")]
+        assert ["running", "failed"] == statuses(made, unlucky)
+        assert ["running", "cancelled"] == statuses(made, doomed)
+        assert not file.exists()
