@@ -134,7 +134,8 @@ class TaskService(ServiceView):
                 processes = any(spec.isolation == "process" for spec in self._specs)
                 thread = CoreThread(fork_server=processes and self._settings.fork_server)
                 try:
-                    if starts and processes:
+                    # With a durable store it is to inherit the lock that the engine takes (rxtasks.stores.membership).
+                    if starts and processes and not self._store.durable:
                         thread.begin()
                     made = self._make_engine(thread)
                 except BaseException:
