@@ -76,6 +76,16 @@ class ServiceView(Displayed):
         """Run the request as a task and return its tracker; pushing an id again returns the task that has it."""
         return self._service._engine_now().push(request, self._changes)
 
+    def push_all(self, requests: Iterable[TaskRequest]) -> list[TaskTracker]:
+        """Run all the requests as tasks, or none if one is refused, and return their trackers in order.
+
+        They are stored in one go: with a durable store in one transaction, which costs little more than one push.
+
+        Raises:
+            ServiceStopped, QueueFull, SettingsError, UnknownHandler, PayloadError: one of them cannot be taken; none is.
+        """
+        return self._service._engine_now().push_all(requests, self._changes)
+
     async def apush(self, request: TaskRequest) -> TaskTracker:
         """Do as push, off the event loop where the store may wait for a disk."""
         tracker: TaskTracker = await self._service._off_loop(lambda: self.push(request))

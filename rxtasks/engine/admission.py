@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rxtasks.engine.outlet import Sink
@@ -98,6 +98,76 @@ class Admission(Tracking):
         if desk is not None:
             desk.work_for(tracker)
         return tracker
+
+    def push_all(self, requests: Iterable[TaskRequest], changes: Mapping[str, Any] | None = None) -> list[TaskTracker]:
+        """Take all the requests in, in one go, or none of them; return their trackers, in their order.
+
+        Raises:
+            ServiceStopped, QueueFull, SettingsError, UnknownHandler, PayloadError: none is taken.
+        """
+        envelopes: list[Envelope] = []
+        for at, request in enumerate(requests):
+            if not isinstance(request, TaskRequest):
+                raise SettingsError(f"push_all takes TaskRequests; the one at {at} is {request!r}")
+            envelopes.append(
+                self._intake.envelope(
+                    request.task,
+                    request.args,
+                    request.kwargs,
+                    request.options,
+                    changes,
+                    task_id=request.task_id,
+                    trace=request.trace,
+                )
+            )
+        return self._accept_all(envelopes) if envelopes else []
+
+    def _accept_all(self, envelopes: list[Envelope]) -> list[TaskTracker]:
+        self._check_alive()
+        if self.durable is not None and not self._started:
+            self.start(wait=False)
+        trackers, desk = self.outlet.trackers, self._desk
+        made: dict[str, TaskTracker] = {}
+        for envelope in envelopes:
+            task_id = envelope.task_id
+            if task_id in trackers:
+                continue
+            tracker = trackers[task_id] = made[task_id] = self._new_tracker(task_id, envelope.name)
+            if envelope.due_us:
+                tracker.note_status(TaskStatus.SCHEDULED)
+            elif desk is not None:
+                desk.expect(task_id)
+        try:
+            others = self.store.enqueue(envelopes)
+        except BaseException:
+            for task_id in made:
+                self._forget_tracker(task_id)
+                if desk is not None:
+                    desk.forget(task_id)
+            self._check_alive()
+            raise
+        alive = list(made.values())  # of those that have ended meanwhile nobody else has the tracker
+        for envelope, other in zip(envelopes, others, strict=True):
+            if other is None:
+                continue
+            task_id = envelope.task_id
+            # Of two with one id in here the second stands for the first, whose tracker stays.
+            if task_id in made and (other != task_id or self._has_ended(task_id)):
+                del made[task_id]
+                self._forget_tracker(task_id)
+                if desk is not None:
+                    desk.forget(task_id)
+            self._has_been_queued(other)
+        if not self._started:
+            self._start_for([envelope.task_id for envelope in envelopes])
+        self.driver.arrived()
+        found = [self.track(other or envelope.task_id) for envelope, other in zip(envelopes, others, strict=True)]
+        if desk is not None:
+            for envelope, other, tracker in zip(envelopes, others, found, strict=True):
+                if other is None and not envelope.due_us:
+                    desk.work_for(tracker)
+        del alive
+        return found
 
     def _has_been_queued(self, task_id: str) -> None:
         """A task that was created is waited for from now on."""

@@ -698,3 +698,30 @@ def test_a_request_pushed_again_as_it_ends_still_has_its_result(made: TaskServic
         first = made.push(request)
         again = [made.push(request) if step % 2 else made.track(request.task_id) for step in range(6)]
         assert [number * 2] * 7 == [tracker.result(timeout=SOON) for tracker in (first, *again)]
+
+
+def test_requests_pushed_together_are_taken_all_or_none(made: TaskService) -> None:
+    """E-06: in one go; one that is refused takes the others with it; ids and keys that stand for a task give that task."""
+    requests = [TaskRequest(jobs.double, (number,)) for number in range(300)]
+    trackers = made.push_all(requests)
+    assert [request.task_id for request in requests] == [tracker.task_id for tracker in trackers]
+    assert list(range(0, 600, 2)) == [tracker.result(timeout=SOON) for tracker in trackers]
+    again = made.push_all([requests[3], TaskRequest(jobs.double, (7,)), requests[3]])
+    assert [6, 14, 6] == [tracker.result(timeout=SOON) for tracker in again]
+    one, other = made.with_options(dedup_key="k", delay=60).push_all([TaskRequest(jobs.double, (1,)) for _ in range(2)])
+    assert one.task_id == other.task_id and one.cancel()
+    before = len(made.list(limit=1000))
+    with pytest.raises(UnknownHandler):
+        made.push_all([TaskRequest(jobs.double, (1,)), TaskRequest("no:such")])
+    with pytest.raises(SettingsError, match="the one at 1"):
+        made.push_all([TaskRequest(jobs.double, (1,)), jobs.double])  # type: ignore[list-item]
+    assert before == len(made.list(limit=1000)) and [] == made.push_all([])
+
+
+@pytest.mark.parametrize("isolation", ["inline", "process"])
+def test_requests_pushed_together_run_anywhere(isolation: str) -> None:
+    """E-06: inline they have run when push_all returns."""
+    with service(isolation=isolation) as made:
+        trackers = made.push_all([TaskRequest(jobs.double, (number,)) for number in range(9)])
+        assert isolation != "inline" or all(tracker.done for tracker in trackers)
+        assert [0, 2, 4, 6, 8, 10, 12, 14, 16] == [tracker.result(timeout=SOON) for tracker in trackers]

@@ -119,7 +119,9 @@ def test_children_of_handlers_and_of_the_caller_do_not_hold_the_lock(tmp_path: P
     try:
         tracker = made.submit(durable.forks)
         for child in (pid, *wait_output(tracker, list)):
-            assert str(file) not in [os.path.realpath(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")]
+            assert str(file) not in [
+                os.path.realpath(f"/proc/{child}/fd/{fd}") for fd in os.listdir(f"/proc/{child}/fd")
+            ]
     finally:
         os.close(write)
         os.waitpid(pid, 0)
