@@ -17,7 +17,7 @@ from rxtasks import OutputEvent, ServiceStopped, StatusEvent, TaskCancelled, Tas
 from rxtasks.worker.children import children, descendants
 from tests.chaos import durable
 from tests.chaos.durable import Other, here, lock_files, look
-from tests.chaos.support import LONG, Watched, Witness, kill, service
+from tests.chaos.support import LONG, Watched, kill, service
 
 
 def statuses(made: TaskService, task_id: str) -> list[str]:
@@ -82,7 +82,7 @@ def test_tokens_jump_at_each_registration(tmp_path: Path) -> None:
 @pytest.mark.parametrize("forked", [True, False])
 def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, forked: bool) -> None:
     """Q-03: a worker that cannot die yet holds it; until then nobody takes its task."""
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
         (own,) = lock_files(tmp_path)
         made.pause()
         with Other(tmp_path, fork_server=forked) as other:
@@ -134,7 +134,7 @@ def test_children_of_handlers_and_of_the_caller_do_not_hold_the_lock(tmp_path: P
 @pytest.mark.parametrize("victim", ["service", "all"])
 def test_a_killed_service_is_recovered_by_the_other(tmp_path: Path, victim: str) -> None:
     """Q-03 Q-04: its running task is interrupted and runs again, what it had not begun just waits; both once."""
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
         made.pause()
         with Other(tmp_path, workers=1) as other:
             tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
@@ -173,11 +173,11 @@ def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path)
     look(tmp_path, "update tasks set cancel = 'not any more' where id = ?", doomed)
     look(tmp_path, "update tasks set interruptions = 19 where id = ?", unlucky)
     (file,) = lock_files(tmp_path)
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
         assert 2 == made.track(wanted).result(LONG)
         with pytest.raises(TaskCancelled, match="not any more"):
             made.track(doomed).result(LONG)
-        with pytest.raises(TaskFailed, match="ServiceStopped.*20th time"):
+        with pytest.raises(TaskFailed, match=r"ServiceStopped.*20th time"):
             made.track(unlucky).result(LONG)
         recovery = made.health()["recovery"]
         assert [1, 1, 1, 1] == [recovery[name] for name in ("services", "recovered", "failed", "cancelled")]
