@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rxtasks import OutputEvent, ServiceStopped, StatusEvent, TaskCancelled, Tas
 from rxtasks.worker.children import children, descendants
 from tests.chaos import durable
 from tests.chaos.durable import Other, here, lock_files, look
-from tests.chaos.support import LONG, Watched, Witness, kill, service
+from tests.chaos.support import LONG, Watched, kill, service
 
 
 def statuses(made: TaskService, task_id: str) -> list[str]:
@@ -38,6 +39,14 @@ def wait_output(tracker: Any, kind: type = str) -> Any:
     assert seen.wait(LONG)
     subscription.dispose()
     return found[0]
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and wait until it stands still."""
+    kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + LONG
+    while (state := Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]) != "T":
+        assert time.monotonic() < deadline, state
 
 
 def is_free(path: Path) -> bool:
@@ -89,12 +98,12 @@ def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, for
             tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
             wait_output(tracker)
             (file,) = set(lock_files(tmp_path)) - {own}
-            below = [Watched(pid) for pid in children(other.process.pid)]
             (_, _, _, worker) = next(durable.Journal(tmp_path).lines())
-            kill(worker, signal.SIGSTOP)
+            below = [Watched(pid) for pid in children(other.process.pid) if pid != worker]
+            stop(worker)
             other.process.kill()
             other.process.wait()
-            assert [True] * (len(below) - 1) == [each.gone(LONG) for each in below if each.pid != worker]
+            assert all([each.gone(LONG) for each in below])
             assert not is_free(file)
             made.resume()
             kill(worker, signal.SIGCONT)
@@ -173,11 +182,11 @@ def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path)
     look(tmp_path, "update tasks set cancel = 'not any more' where id = ?", doomed)
     look(tmp_path, "update tasks set interruptions = 19 where id = ?", unlucky)
     (file,) = lock_files(tmp_path)
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
         assert 2 == made.track(wanted).result(LONG)
         with pytest.raises(TaskCancelled, match="not any more"):
             made.track(doomed).result(LONG)
-        with pytest.raises(TaskFailed, match="ServiceStopped.*20th time"):
+        with pytest.raises(TaskFailed, match=r"ServiceStopped.*20th time"):
             made.track(unlucky).result(LONG)
         recovery = made.health()["recovery"]
         assert [1, 1, 1, 1] == [recovery[name] for name in ("services", "recovered", "failed", "cancelled")]
