@@ -7,38 +7,20 @@ import json
 import os
 import signal
 import stat
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rxtasks import OutputEvent, ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, iterate
+from rxtasks import ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, iterate
 from rxtasks.worker.children import children, descendants
 from tests.chaos import durable
-from tests.chaos.durable import Other, here, lock_files, look
+from tests.chaos.durable import Other, here, lock_files, look, wait_output
 from tests.chaos.support import LONG, Watched, kill, service
 
 
 def statuses(made: TaskService, task_id: str) -> list[str]:
     return [str(event.status) for event in iterate(made.track(task_id)) if isinstance(event, StatusEvent)]
-
-
-def wait_output(tracker: Any, kind: type = str) -> Any:
-    """Wait until the task has emitted a value of this type; return it."""
-    seen = threading.Event()
-    found: list[Any] = []
-
-    def take(event: OutputEvent) -> None:
-        if isinstance(event.value, kind):
-            found.append(event.value)
-            seen.set()
-
-    subscription = tracker.outputs.subscribe(take)
-    assert seen.wait(LONG)
-    subscription.dispose()
-    return found[0]
 
 
 def stop(pid: int) -> None:
