@@ -29,7 +29,9 @@ def test_a_service_that_stood_still_has_lost_its_tasks_and_goes_on(tmp_path: Pat
             assert [] == look(tmp_path, "select 1 from services where pid = ?", other.process.pid)
             made.resume()
             assert 2 == both[1].result(LONG)
-            witness.wait(lambda: len([e for e in witness.of(both[0].task_id) if getattr(e, "value", None) == "here"]) == 2)
+            witness.wait(
+                lambda: len([e for e in witness.of(both[0].task_id) if getattr(e, "value", None) == "here"]) == 2
+            )
             go.touch()  # both attempts end, and only one of them counts
             assert 2 == both[0].result(LONG)
             kill(other.process.pid, signal.SIGCONT)
