@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rxtasks import TaskCancelled, TaskEvent, TaskRequest, TaskService, iterate
+from rxtasks import TaskCancelled, TaskEvent, TaskRequest, TaskService, WorkerStartError, iterate
 from tests.chaos import durable
 from tests.chaos.durable import Journal, Other, here, wait_output, wait_until
 from tests.chaos.support import LONG, Witness
@@ -155,6 +155,37 @@ def test_two_services_share_the_work_and_do_nothing_twice(tmp_path: Path) -> Non
     assert 200 == len(begun) == len(set(begun))
     pids = {pid for _, _, _, pid in journal.lines()}
     assert all(pids & each for each in workers)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_without_inotify_others_are_looked_for(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E-06 Q-03: where nothing can ring, events, ends and deaths of others are seen by looking."""
+    monkeypatch.setattr("rxtasks.stores.sqlite.bell._libc", lambda: None)
+    with here(tmp_path, workers) as made, Other(tmp_path, workers=1) as other:
+        made.start()
+        made.pause()
+        assert made.engine.following is not None
+        assert list(range(1, 23)) == [event.seq for event in iterate(made.submit(durable.chat, 20))]
+        tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
+        wait_output(tracker)
+        other.process.kill()
+        made.resume()
+        if workers:
+            assert 2 == tracker.result(LONG)
+        else:
+            wait_until(lambda: made.get(tracker.task_id).status == "pending")
+
+
+def test_a_service_whose_workers_cannot_start_leaves_the_tasks_to_others(tmp_path: Path) -> None:
+    """W-04 Q-04: it says why and ends; what is stored runs where workers do start."""
+    with here(tmp_path, 0) as made:
+        tracker = made.submit(durable.add, 1, 2)
+        broken = TaskService(1, store=durable.url(tmp_path), modules=["no_such_module"], echo=None, max_respawns=1)
+        with pytest.raises(WorkerStartError, match="No module named"):
+            broken.start()
+        assert "pending" == made.get(tracker.task_id).status
+        with Other(tmp_path, workers=1):
+            assert 3 == tracker.result(LONG)
 
 
 def test_nothing_rings_for_a_service_that_is_alone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rxtasks import ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, iterate
+from rxtasks import ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, WorkerEvent, iterate
 from rxtasks.worker.children import children, descendants
 from tests.chaos import durable
 from tests.chaos.durable import Other, here, lock_files, look, wait_output
@@ -164,7 +164,13 @@ def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path)
     look(tmp_path, "update tasks set cancel = 'not any more' where id = ?", doomed)
     look(tmp_path, "update tasks set interruptions = 19 where id = ?", unlucky)
     (file,) = lock_files(tmp_path)
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
+    with here(tmp_path, 1) as made:
+        reports: list[WorkerEvent] = []
+        made.pool.subscribe(reports.append)
+        made.start()
+        assert made.flush(LONG)
+        kinds = [event.kind for event in reports]
+        assert kinds.index("recovered") < kinds.index("ready"), "recovered before anything could run"
         assert 2 == made.track(wanted).result(LONG)
         with pytest.raises(TaskCancelled, match="not any more"):
             made.track(doomed).result(LONG)
