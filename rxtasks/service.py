@@ -250,7 +250,7 @@ class TaskService(ServiceView):
                 engine.pause(False)
                 engine.wait_idle()
             except BaseException:
-                self._stop(waiting="cancel")
+                self._stop(waiting=None if self._store.durable else "cancel")
                 raise
         self.stop(force=self._on_exit == "force")
 

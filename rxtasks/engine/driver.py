@@ -32,6 +32,7 @@ from rxtasks.engine.doing import Doing
 from rxtasks.engine.readiness import Readiness, make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
+from rxtasks.errors import WorkerStartError
 from rxtasks.forking import no_longer, put_right
 from rxtasks.isolation.base import Reader, Setup
 from rxtasks.isolation.quickio import give_way
@@ -387,7 +388,8 @@ class Driver(Doing):
         if self._recording is not None:
             self._recording.close()
         no_longer(self)
-        self._outlet.finished(self.failed)
+        ended = self._core.ender.stop_error
+        self._outlet.finished(self.failed or (ended if isinstance(ended, WorkerStartError) else None))
         self._answer_all()
 
     def _answer_all(self) -> None:

@@ -33,8 +33,9 @@ __all__ = ["Following"]
 
 #: Seconds between two answers to the bell: of what rings meanwhile one is enough.
 _CALM: Final = 0.01
-#: Seconds between two looks where nothing can ring.
+#: Seconds between two looks at what others have done where nothing can ring, and after how many it is looked whether they live.
 _POLL: Final = 0.1
+_ROUNDS: Final = 10
 #: The kernel tells of a file's last close just before it frees the lock: seconds until it is tried again, and how often.
 _AGAIN: Final = 0.02
 _TRIES: Final = 25
@@ -62,6 +63,7 @@ class Following:
         self._settings = settings
         self._looking = False
         self._tries = 0
+        self._rounds = 0
         #: Events that were read from the log for trackers that were there before: task -> last seq. They come once more.
         self._known: dict[str, int] = {}
         #: What has been recovered since the start.
@@ -118,10 +120,16 @@ class Following:
 
     def _look_round(self) -> list[Stimulus]:
         self._driver.later(_POLL, self._look_round)
-        return self._heard()
+        if not self._membership.heard():
+            return []  # alone
+        self._rounds = (self._rounds + 1) % _ROUNDS
+        if not self._rounds:
+            self._look()
+        self._membership.follow()
+        return [WorkArrived()]
 
     def _heard(self) -> list[Stimulus]:
-        if self._membership.heard() and self._membership.bell >= 0:
+        if self._membership.heard():
             self._tries = _TRIES
             self._look()
         self._membership.follow()

@@ -35,6 +35,8 @@ class Winding(Staff):
 
     def _begin_stop(self) -> None:
         self.pool.stopping = True
+        # Also when no worker could be started here: others can run what a durable store holds.
+        self.ender.keep = self.ender.keep or self.recorder.durable
         if not self.ender.keep:
             self._sweeping = True
             self._out.append(SweepStore())

@@ -97,7 +97,7 @@ class Membership(Protocol):
     bell: int
 
     def heard(self) -> bool:
-        """Take note of the bell (one thread); return whether a member may be gone."""
+        """Take note of the bell (one thread); return whether a member may be gone (without a bell: there is one)."""
         ...
 
     def recover(self) -> Recovery:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import apsw
 
-from rxtasks import TaskContext, TaskService, task
-from tests.chaos.support import Script
+from rxtasks import OutputEvent, TaskContext, TaskService, task
+from rxtasks.clock import SystemClock
+from rxtasks.worker.children import descendants
+from tests.chaos.support import LONG, Script
 
 #: A service of its own process: says its pid when it runs, then what its pool tells of the store and how it stopped.
 SERVICE = """
@@ -78,6 +80,38 @@ def lock_files(folder: Path) -> list[Path]:
     return sorted((folder / "tasks.db-services").glob("*.lock"))
 
 
+def wait_output(tracker: Any, kind: type = str) -> Any:
+    """Wait until the task has emitted a value of this type; return it."""
+    seen = threading.Event()
+    found: list[Any] = []
+
+    def take(event: OutputEvent) -> None:
+        if isinstance(event.value, kind):
+            found.append(event.value)
+            seen.set()
+
+    subscription = tracker.outputs.subscribe(take)
+    assert seen.wait(LONG)
+    subscription.dispose()
+    return found[0]
+
+
+def wait_until(found: Callable[[], Any]) -> None:
+    """Look until it is so: for what nobody tells."""
+    deadline = time.monotonic() + LONG
+    while not found():
+        assert time.monotonic() < deadline
+
+
+def now_ns() -> int:
+    return SystemClock().monotonic_ns()
+
+
+def below(pid: int) -> list[int]:
+    """Return everything that a process has started, the latest last."""
+    return descendants(pid)
+
+
 class Journal:
     """The lines that handlers wrote: (what, task id, attempt, pid)."""
 
@@ -103,7 +137,7 @@ def _note(journal: str, what: str, ctx: TaskContext) -> None:
 def noted(journal: str, seconds: float, ctx: TaskContext) -> int:
     """Write down begin and end, with some events between; return the attempt."""
     _note(journal, "begin", ctx)
-    ctx.log("begun")
+    ctx.log.info("begun")
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ctx.progress(1, 2)
@@ -121,7 +155,7 @@ def add(a: int, b: int) -> int:
 def chat(count: int, ctx: TaskContext) -> int:
     """Log so many lines."""
     for number in range(count):
-        ctx.log(f"line {number}")
+        ctx.log.info(f"line {number}")
     return count
 
 
@@ -149,7 +183,7 @@ def until(path: str, ctx: TaskContext) -> int:
     while not os.path.exists(path):
         time.sleep(0.005)
     for number in range(10):
-        ctx.log(f"line {number}")
+        ctx.log.info(f"line {number}")
     return ctx.attempt
 
 

@@ -7,16 +7,15 @@ import json
 import os
 import signal
 import stat
-import threading
+import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from rxtasks import OutputEvent, ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, iterate
+from rxtasks import ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, WorkerEvent, iterate
 from rxtasks.worker.children import children, descendants
 from tests.chaos import durable
-from tests.chaos.durable import Other, here, lock_files, look
+from tests.chaos.durable import Other, here, lock_files, look, wait_output
 from tests.chaos.support import LONG, Watched, kill, service
 
 
@@ -24,20 +23,12 @@ def statuses(made: TaskService, task_id: str) -> list[str]:
     return [str(event.status) for event in iterate(made.track(task_id)) if isinstance(event, StatusEvent)]
 
 
-def wait_output(tracker: Any, kind: type = str) -> Any:
-    """Wait until the task has emitted a value of this type; return it."""
-    seen = threading.Event()
-    found: list[Any] = []
-
-    def take(event: OutputEvent) -> None:
-        if isinstance(event.value, kind):
-            found.append(event.value)
-            seen.set()
-
-    subscription = tracker.outputs.subscribe(take)
-    assert seen.wait(LONG)
-    subscription.dispose()
-    return found[0]
+def stop(pid: int) -> None:
+    """Stop a process, and wait until it stands still."""
+    kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + LONG
+    while (state := Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]) != "T":
+        assert time.monotonic() < deadline, state
 
 
 def is_free(path: Path) -> bool:
@@ -82,19 +73,19 @@ def test_tokens_jump_at_each_registration(tmp_path: Path) -> None:
 @pytest.mark.parametrize("forked", [True, False])
 def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, forked: bool) -> None:
     """Q-03: a worker that cannot die yet holds it; until then nobody takes its task."""
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
         (own,) = lock_files(tmp_path)
         made.pause()
         with Other(tmp_path, fork_server=forked) as other:
             tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
             wait_output(tracker)
             (file,) = set(lock_files(tmp_path)) - {own}
-            below = [Watched(pid) for pid in children(other.process.pid)]
             (_, _, _, worker) = next(durable.Journal(tmp_path).lines())
-            kill(worker, signal.SIGSTOP)
+            below = [Watched(pid) for pid in children(other.process.pid) if pid != worker]
+            stop(worker)
             other.process.kill()
             other.process.wait()
-            assert [True] * (len(below) - 1) == [each.gone(LONG) for each in below if each.pid != worker]
+            assert all([each.gone(LONG) for each in below])
             assert not is_free(file)
             made.resume()
             kill(worker, signal.SIGCONT)
@@ -134,7 +125,7 @@ def test_children_of_handlers_and_of_the_caller_do_not_hold_the_lock(tmp_path: P
 @pytest.mark.parametrize("victim", ["service", "all"])
 def test_a_killed_service_is_recovered_by_the_other(tmp_path: Path, victim: str) -> None:
     """Q-03 Q-04: its running task is interrupted and runs again, what it had not begun just waits; both once."""
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
         made.pause()
         with Other(tmp_path, workers=1) as other:
             tracker = made.submit(durable.stays_once, str(tmp_path / "journal"))
@@ -173,7 +164,13 @@ def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path)
     look(tmp_path, "update tasks set cancel = 'not any more' where id = ?", doomed)
     look(tmp_path, "update tasks set interruptions = 19 where id = ?", unlucky)
     (file,) = lock_files(tmp_path)
-    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, _):
+    with here(tmp_path, 1) as made:
+        reports: list[WorkerEvent] = []
+        made.pool.subscribe(reports.append)
+        made.start()
+        assert made.flush(LONG)
+        kinds = [event.kind for event in reports]
+        assert kinds.index("recovered") < kinds.index("ready"), "recovered before anything could run"
         assert 2 == made.track(wanted).result(LONG)
         with pytest.raises(TaskCancelled, match="not any more"):
             made.track(doomed).result(LONG)

@@ -83,7 +83,7 @@ class Bell:
     def hear(self) -> tuple[bool, bool]:
         """Take note of what has happened; return (somebody is new, somebody may be gone)."""
         if self.fd < 0:
-            return self.count(), True
+            return self.count(), self.others > 0
         came = gone = moved = False
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self.fd, 65536):

@@ -20,7 +20,7 @@ import orjson
 
 from rxtasks.errors import StoreError
 
-__all__ = ["SUFFIX", "LockFile", "folder_of", "lock_files", "remove_free", "ring_by_name"]
+__all__ = ["SUFFIX", "LockFile", "dying", "folder_of", "lock_files", "remove_free", "ring_by_name", "started_at"]
 
 #: Ends the name of each lock file; the name itself is the service's id.
 SUFFIX: Final = ".lock"
@@ -128,6 +128,37 @@ def lock_files(folder: str, but: str) -> dict[str, bool]:
                 found[name.removesuffix(SUFFIX)] = _try_lock(fd)
                 os.close(fd)
     return found
+
+
+def dying(folder: str, host: str) -> bool:
+    """Say whether somebody here still holds the lock of a service whose own process has ended: its workers, for a moment."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return any([name.endswith(SUFFIX) and _is_dying(os.path.join(folder, name), host) for name in names])
+
+
+def _is_dying(path: str, host: str) -> bool:
+    fd = _look_at(path)
+    if fd < 0:
+        return False
+    try:
+        facts = orjson.loads(os.read(fd, 4096))
+        return facts["host"] == host and started_at(facts["pid"]) != facts["started"] and not _try_lock(fd)
+    except (OSError, ValueError, TypeError, KeyError):
+        return False
+    finally:
+        os.close(fd)
+
+
+def started_at(pid: int) -> int:
+    """Return when a process was started, in ticks of its boot; 0 where that cannot be told."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def remove_free(folder: str, service: str) -> None:

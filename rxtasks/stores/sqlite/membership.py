@@ -27,7 +27,7 @@ from rxtasks.stores.sqlite.bell import Bell
 from rxtasks.stores.sqlite.committing import apply_changes
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.eventlog import event_rows, events_from
-from rxtasks.stores.sqlite.lockfile import LockFile, folder_of, lock_files, remove_free
+from rxtasks.stores.sqlite.lockfile import LockFile, dying, folder_of, lock_files, remove_free, started_at
 from rxtasks.stores.sqlite.rows import change_row, ending_from
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work, Writer
@@ -42,6 +42,9 @@ _PAGE: Final = 500
 #: Rows of the log that one look at others' events passes over at most, and bytes of events that it reads.
 _SPAN: Final = 2000
 _BYTES: Final = 1 << 20
+#: Seconds for which workers of a dead service are waited for, and between two looks at them.
+_PATIENCE: Final = 2.0
+_PAUSE: Final = 0.01
 #: The service under whose number what is done for the dead stands in the log: everybody is told of it.
 _NOBODY: Final = 0
 
@@ -54,15 +57,6 @@ def _boot() -> str:
             return file.read().strip()
     except OSError:
         return f"since {round((time.time() - time.monotonic()) / 60)}"
-
-
-def _started() -> int:
-    """Return when this process was started, in ticks of its boot, or 0."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return 0
 
 
 class SqliteMembership:
@@ -111,7 +105,7 @@ class SqliteMembership:
         self._asked = threading.Lock()
         self._following = False
         self._left = False
-        facts = {"pid": os.getpid(), "started": _started(), "boot": self._boot, "host": self._host}
+        facts = {"pid": os.getpid(), "started": started_at(os.getpid()), "boot": self._boot, "host": self._host}
         self._file = LockFile(self._folder, self._id, facts)
         try:
             self._bell = Bell(self._folder, self._file.path)
@@ -188,7 +182,10 @@ class SqliteMembership:
     # -- looking after the others --------------------------------------------------------------------------------------
 
     def recover(self) -> Recovery:
-        """Give back the tasks of all that are no more; waits for the disk."""
+        """Give back the tasks of all that are no more; waits for the disk, and for workers that end with their service."""
+        until = time.monotonic() + _PATIENCE
+        while dying(self._folder, self._host) and time.monotonic() < until:
+            time.sleep(_PAUSE)
         whole = Recovery()
         while True:
             look = _Look(self, lambda looked, error: None)
