@@ -35,6 +35,7 @@ NAMES = (
     "memory",
     "recovery",
     "responsive",
+    "durable",
 )
 
 
