@@ -3,14 +3,17 @@
 ::
 
     class MyMachine(StoreMachine):
-        def open_store(self, place):
-            return MyStore(place)
+        def open_store(self, place, clock):
+            return MyStore(place, clock=clock)
+
+        def die(self, store):
+            store.let_go_of_its_lock()
 
     TestMyStore = MyMachine.TestCase
 
 After each step the two must show the same: every answer, every record, what waits and for when, and the log of events must
-hold what was committed. A crash drops the store object as it is, without closing it, and opens the place anew; what was
-claimed by the old one is in nobody's hands until it is given back (`give_back`).
+hold what was committed. A crash drops the store object as it is, without closing it, and opens the place anew; what the old
+one had claimed is nobody's until the new one recovers it.
 """
 
 from __future__ import annotations
@@ -26,14 +29,16 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rxtasks.clock import utc_from_us
+from rxtasks.clock import Clock, utc_from_us
 from rxtasks.errors import ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Asked, Change, Claim, DurableStore, Envelope, Lane
 from rxtasks.stores.memory import MemoryStore
+from rxtasks.stores.recovery import Held, recovered
 from rxtasks.testing.store_suite import NOW, change_of, commit
 
 __all__ = ["StoreMachine"]
@@ -54,6 +59,8 @@ _VALUES = st.sampled_from(
     (None, 0, "", False, "\0", "\U0001f600", "'; drop table tasks; --", [1, {"a": None}], 2**63 - 1)
 )
 _SECOND = 1_000_000
+#: Interruptions after which a task fails.
+_MOST = 3
 
 
 class _Held:
@@ -64,15 +71,27 @@ class _Held:
         self.model = model
 
 
+class _MachineClock:
+    """The wall clock of a machine; what leases are measured by goes on as ever."""
+
+    def __init__(self, machine: StoreMachine) -> None:
+        self._machine = machine
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns()
+
+    def wall_us(self) -> int:
+        return self._machine.now
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Q-01 Q-02 Q-05 E-06 E-16: whatever callers and an engine do, crashes and clock jumps between, both stores agree."""
 
     def __init__(self) -> None:
         super().__init__()
         self.place = Path(tempfile.mkdtemp(prefix="rxtasks-machine-"))
-        self.store: DurableStore = self.open_store(self.place)
-        self.model = MemoryStore(retain=10**9)
         self.now = NOW
+        self.model = MemoryStore(retain=10**9)
         self.closed = False
         self.held: list[_Held] = []
         #: Claims that are over, and those of stores that crashed.
@@ -80,19 +99,26 @@ class StoreMachine(RuleBasedStateMachine):
         self.lost: list[_Held] = []
         #: The log of each task, by the rules.
         self.log: dict[str, list[TaskEvent]] = {}
+        #: What was said with the first cancel of each task.
+        self.wishes: dict[str, str] = {}
         self._crashed: list[DurableStore] = []
+        self._open()
+
+    def _open(self) -> None:
+        self.store: DurableStore = self.open_store(self.place, _MachineClock(self))
+        self.membership = self.store.join(lease=3600.0, max_interruptions=_MOST)
+        self.closed = False
+        self.model.reopen()
 
     # -- hooks ---------------------------------------------------------------------------------------------------------
 
-    def open_store(self, place: Path) -> DurableStore:
-        """Return the store that lies in this folder, made if there is none."""
+    def open_store(self, place: Path, clock: Clock) -> DurableStore:
+        """Return the store that lies in this folder, made if there is none, on this clock."""
         raise NotImplementedError
 
-    def give_back(self, store: DurableStore, token: int, task_id: str) -> bool:
-        """Take the claim of a crashed store back, so that its task waits again (uncounted); False: stores of this kind do
-        that by themselves only.
-        """
-        return False
+    def die(self, store: DurableStore) -> None:
+        """Let go of what tells others that this service lives, as the death of its process would; write nothing."""
+        raise NotImplementedError
 
     # -- coming in -----------------------------------------------------------------------------------------------------
 
@@ -138,6 +164,7 @@ class StoreMachine(RuleBasedStateMachine):
         for task, answer in zip(tasks, expected, strict=True):
             if answer is None:
                 self.log[task.task_id] = []
+                self.wishes.pop(task.task_id, None)
 
     # -- claims --------------------------------------------------------------------------------------------------------
 
@@ -168,11 +195,15 @@ class StoreMachine(RuleBasedStateMachine):
     def _hold(self, ours: list[Claim], model: list[Claim]) -> None:
         assert [_claimed(claim) for claim in model] == [_claimed(claim) for claim in ours]
         for claim in ours:
+            assert self.wishes.get(claim.envelope.task_id) == claim.asked
             assert all(claim.fence > known.ours.fence for known in (*self.held, *self.lost)), "the fence does not grow"
         self.held += [_Held(*pair) for pair in zip(ours, model, strict=True)]
 
     @rule(name=_IDS)
     def claim_one(self, name: str) -> None:
+        record = self.model.get(name)
+        if record is not None and record.status is TaskStatus.CREATED:
+            return  # claimed only to be cancelled
         ours, model = self.store.claim_one(name), self.model.claim_one(name)
         assert (model is None) == (ours is None)
         if ours is not None and model is not None:
@@ -205,10 +236,10 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             expected = {Asked.HELD, Asked.ELSEWHERE}
         assert asked in expected
+        if asked is Asked.CLAIMED or (asked in (Asked.HELD, Asked.ELSEWHERE) and not unbegun):
+            self.wishes.setdefault(name, reason or "")
         assert (model is None) == (claim is None)
         if model is not None and claim is not None:
-            assert (reason or "") == claim.asked
-            model.asked = claim.asked
             self._hold([claim], [model])
 
     # -- what becomes of them ------------------------------------------------------------------------------------------
@@ -371,31 +402,38 @@ class StoreMachine(RuleBasedStateMachine):
         """Let go of everything and come again, as at the end of a service that has given its claims back."""
         if not self.held:
             self.store.release()
-            self.store = self.open_store(self.place)
-            self.closed = False
-            self.model.reopen()
+            self._open()
 
     @rule()
     def crash(self) -> None:
         """Drop the store as it is, and open its place again."""
+        self.die(self.store)
         self._crashed.append(self.store)
-        self.store = self.open_store(self.place)
-        self.closed = False
-        self.model.reopen()
+        self._open()
         self.lost += self.held
         self.held = []
 
-    @precondition(lambda self: self.lost)
-    @rule(data=st.data())
-    def recover(self, data: st.DataObject) -> None:
-        """What a dead service held waits again; its own late word does not count."""
-        held = data.draw(st.sampled_from(self.lost))
-        claim = held.ours
-        if not self.give_back(self.store, claim.token, claim.envelope.task_id):
-            return
-        self.lost.remove(held)
-        self.over.append(claim)
-        assert commit(self.model, change_of(held.model, TaskStatus.PENDING, release=True)) == []
+    @rule()
+    def recover(self) -> None:
+        """What the dead held waits again, or has ended; their own late word does not count, and the living keep theirs."""
+        found = self.membership.recover()
+        assert found.recovered + found.failed + found.cancelled == len(self.lost)
+        for held in self.lost:
+            task_id = held.ours.envelope.task_id
+            record = self.model.get(task_id)
+            assert record is not None
+            change, event = recovered(self._as_held(held.model, record), _MOST, self.now)
+            assert commit(self.model, change) == []
+            if event is not None:
+                self.log[task_id].append(event)
+            self.over.append(held.ours)
+        self.lost = []
+
+    def _as_held(self, claim: Claim, record: TaskRecord) -> Held:
+        counts = (claim.attempt, claim.failures, claim.crashes, claim.interruptions, claim.next_seq)
+        due_us = self.model._rows[record.task_id].due_us
+        wish = self.wishes.get(record.task_id)
+        return Held(claim.token, record.task_id, record.status, *counts, record.worker_id, due_us, wish)
 
     # -- at each moment ------------------------------------------------------------------------------------------------
 

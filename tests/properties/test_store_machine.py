@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rxtasks.clock import Clock
 from rxtasks.errors import ServiceStopped
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Claim, Counts, DurableStore, Lane
@@ -204,8 +205,12 @@ TestMemoryStore = MemoryMachine.TestCase
 class SqliteMachine(StoreMachine):
     """The same on a file."""
 
-    def open_store(self, place: Path) -> DurableStore:
-        return SqliteStore(str(place / "tasks.db"))
+    def open_store(self, place: Path, clock: Clock) -> DurableStore:
+        return SqliteStore(str(place / "tasks.db"), clock=clock)
+
+    def die(self, store: DurableStore) -> None:
+        assert isinstance(store, SqliteStore) and store._membership is not None
+        store._membership.after_fork()
 
 
 SqliteMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
