@@ -48,8 +48,8 @@ POWER = "lose power"
 _ROOT = Path(__file__).resolve().parents[2]
 #: Seconds between two faults, at most.
 _PAUSE = 1.2
-#: Seconds that a process may take to start, to stop, and everything to end when the faults have stopped.
-_START, _STOP, _END = 60.0, 30.0, 120.0
+#: Seconds that a process may take to start, and to stop.
+_START, _STOP = 60.0, 30.0
 _LOOK = 0.05
 _UNFINISHED = [status for status in TaskStatus if not status.terminal]
 
@@ -140,6 +140,7 @@ class Run:
         seconds: how long faults are done; what follows takes as long as it takes, within bounds.
         kinds: of faults, drawn evenly.
         sabotages: names of sabotage.py, put into each process.
+        patience: seconds in which everything has to end when the faults have stopped.
     """
 
     def __init__(
@@ -150,12 +151,14 @@ class Run:
         seconds: float,
         kinds: Sequence[str] = KINDS,
         sabotages: Sequence[str] = (),
+        patience: float = 120.0,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder = folder
         self.seed = seed
         self.seconds = seconds
         self._kinds = list(kinds)
+        self._patience = patience
         self._say = say
         self._chance = random.Random(seed)
         (folder / "tmp").mkdir(parents=True)
@@ -349,7 +352,7 @@ class Run:
         return before == [path.stat().st_size for path in self.folder.glob("seen-observer-*")]
 
     def _await(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + _END
+        end = time.monotonic() + self._patience
         while not condition():
             if time.monotonic() > end:
                 self._note("late", of=what)

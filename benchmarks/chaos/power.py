@@ -27,6 +27,8 @@ __all__ = ["install", "lose"]
 #: Place and length of what was there before, the length of the file, and how many bytes follow.
 _HEAD = struct.Struct("<qqqq")
 _SUFFIX = ".undo"
+#: The VFS that does the work.
+_UNDER = "unix"
 #: Kinds of files that hold what is committed.
 _KEPT = (apsw.SQLITE_OPEN_MAIN_DB, apsw.SQLITE_OPEN_WAL, apsw.SQLITE_OPEN_MAIN_JOURNAL)
 
@@ -38,11 +40,12 @@ class _File(apsw.VFSFile):
         self._kept = any(flags[0] & kind for kind in _KEPT)
         if self._kept:
             self._undo = os.open(path + _SUFFIX, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._look = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
 
     def _remember(self, offset: int, length: int) -> None:
-        before = os.pread(self._look, length, offset)
-        size = os.fstat(self._look).st_size
+        # Through SQLite's own descriptor: to close another one of the file would give its locks away.
+        size = self.xFileSize()
+        length = max(0, min(length, size - offset))
+        before = self.xRead(length, offset) if length else b""
         os.write(self._undo, _HEAD.pack(offset, length, size, len(before)) + before)
 
     def xWrite(self, data: bytes, offset: int) -> None:
@@ -52,7 +55,7 @@ class _File(apsw.VFSFile):
 
     def xTruncate(self, newsize: int) -> None:
         if self._kept:
-            self._remember(newsize, max(0, os.fstat(self._look).st_size - newsize))
+            self._remember(newsize, self.xFileSize() - newsize)
         super().xTruncate(newsize)
 
     def xSync(self, flags: int) -> None:
@@ -68,10 +71,10 @@ class _File(apsw.VFSFile):
 
 class _Power(apsw.VFS):
     def __init__(self) -> None:
-        super().__init__("rxtasks-chaos-power", "", makedefault=True)
+        super().__init__("rxtasks-chaos-power", _UNDER, makedefault=True)
 
     def xOpen(self, name: Any, flags: list[int]) -> apsw.VFSFile:
-        return _File("", name, flags)
+        return _File(_UNDER, name, flags)
 
     def xDelete(self, filename: str, syncdir: bool) -> None:
         super().xDelete(filename, syncdir)
