@@ -7,6 +7,7 @@ import heapq
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from benchmarks.chaos.service import LEASE, STORE
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.sqlite.store import SqliteStore
 
-__all__ = ["KINDS", "POWER", "Run"]
+__all__ = ["DISK", "KINDS", "POWER", "Run", "can_inject"]
 
 #: Kinds of faults, as often as they stand here.
 KINDS = (
@@ -43,6 +44,8 @@ KINDS = (
     "scale",
     "drain",
 )
+#: Kinds for which a system call is made to fail under a service, by strace: what to inject.
+DISK = {"full disk": "pwrite64:error=ENOSPC", "I/O error": "fdatasync,fsync:error=EIO"}
 POWER = "lose power"
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -254,6 +257,8 @@ class Run:
         elif kind == "stuck subscriber":
             self._note("fault", kind=kind, name=target.name, pid=target.pid)
             target.tell("stuck")
+        elif kind in DISK:
+            self._inject(kind, target, 0.2 + length)
         elif kind == "scale":
             self._note("fault", kind=kind, name=target.name, pid=target.pid)
             target.tell(f"scale {1 + int(length * 4)}")
@@ -297,6 +302,20 @@ class Run:
             target.busy = False
 
         self._at(seconds, go_on)
+
+    def _inject(self, kind: str, target: _Process, seconds: float) -> None:
+        """Make the system calls of a service fail for a while; its workers are left alone."""
+        target.busy = True
+        self._note("fault", kind=kind, name=target.name, pid=target.pid, seconds=0.0)
+        strace = _strace(target.pid, DISK[kind])
+
+        def stop() -> None:
+            strace.terminate()
+            strace.wait()
+            self._note("healed", name=target.name)
+            target.busy = False
+
+        self._at(seconds, stop)
 
     def _lose_power(self) -> None:
         self._say(POWER)
@@ -373,6 +392,29 @@ class Run:
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def can_inject() -> bool:
+    """Say whether strace is here, and may look into another process."""
+    if shutil.which("strace") is None:
+        return False
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        strace = _strace(sleeper.pid, DISK["I/O error"])
+        try:
+            strace.wait(0.5)
+            return False  # it was not let in
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            strace.terminate()
+            strace.wait()
+            sleeper.kill()
+
+
+def _strace(pid: int, what: str) -> subprocess.Popen[bytes]:
+    calls = what.partition(":")[0]
+    command = ["strace", "-q", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={what}", "-p", str(pid)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def _signal(pid: int, number: int) -> None:
