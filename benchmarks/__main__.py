@@ -3,6 +3,8 @@
 Prints the machine, the versions, both sides and their ratios. Exit code: 0 all ran, 1 one crashed, 2 wrong usage.
 A bar that is missed is shown and is no crash; so is a peer that is not installed. `--quick` proves that everything runs;
 its figures mean nothing.
+
+`python -m benchmarks chaos [--minutes N] [--seed S]` measures nothing: it harms a durable service and checks what remains.
 """
 
 from __future__ import annotations
@@ -35,12 +37,18 @@ NAMES = (
     "memory",
     "recovery",
     "responsive",
+    "durable",
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line names and return the exit code."""
-    options = _parse(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["chaos"]:
+        from benchmarks.chaos.__main__ import main as chaos
+
+        return chaos(given[1:])
+    options = _parse(given)
     signal.signal(signal.SIGTERM, _leave)
     started = time.monotonic()
     machine, versions = describe_machine(), describe_versions()

@@ -66,11 +66,22 @@ class Contender:
     parameters: Mapping[str, Any] = attrs.field(factory=dict)
     #: Top-level module that it needs; where that is not installed, its rows say so. "": none.
     needs: str = ""
+    #: Program that it needs as well; "": none.
+    program: str = ""
 
     @property
     def installed(self) -> bool:
         """Whether what it needs is there; nothing is imported to find out."""
-        return not self.needs or importlib.util.find_spec(self.needs) is not None
+        return not self.lacks
+
+    @property
+    def lacks(self) -> str:
+        """What it needs and is not there; "": nothing."""
+        if self.needs and importlib.util.find_spec(self.needs) is None:
+            return self.needs
+        if self.program and shutil.which(self.program) is None:
+            return f"{self.program} (a program of the system)"
+        return ""
 
 
 @attrs.frozen
@@ -116,7 +127,7 @@ class Measured:
     benchmark: Benchmark
     samples: dict[str, list[Samples]]
     crashes: dict[str, str]
-    #: By contender, the module that it needs and that is not installed.
+    #: By contender, the module or program that it needs and that is not installed.
     missing: dict[str, str] = attrs.field(factory=dict)
 
     def series(self, contender: str, key: str) -> list[float]:
@@ -133,7 +144,7 @@ def run_benchmark(
     measured = Measured(benchmark, {contender.name: [] for contender in benchmark.contenders}, {})
     for contender in benchmark.contenders:
         if not contender.installed:
-            measured.missing[contender.name] = contender.needs
+            measured.missing[contender.name] = contender.lacks
             progress(f"{benchmark.name}: {contender.name} is not installed")
     for number in range(0 if benchmark.warm_up else 1, rounds + 1):
         for contender in benchmark.contenders:

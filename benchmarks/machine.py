@@ -9,8 +9,8 @@ from importlib import metadata
 
 __all__ = ["describe_machine", "describe_versions"]
 
-_LIBRARIES = ("rxtasks", "reactivex", "orjson", "attrs", "loguru", "cloudpickle", "psutil", "ulid-transform")
-_PEERS = ("loky", "Pebble", "mpire", "joblib", "dask", "distributed", "ray")
+_LIBRARIES = ("rxtasks", "reactivex", "orjson", "attrs", "loguru", "cloudpickle", "psutil", "ulid-transform", "apsw")
+_PEERS = ("loky", "Pebble", "mpire", "joblib", "dask", "distributed", "ray", "huey", "dramatiq")
 
 
 def describe_machine() -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 from rxtasks.stores.base import Store
 from rxtasks.stores.memory import MemoryStore
 from rxtasks.stores.sqlite.store import SqliteStore
+from rxtasks.testing.durable_suite import DurableStoreConformance
 from rxtasks.testing.store_suite import StoreConformance
 
 
@@ -28,3 +29,10 @@ class TestSqliteStore(StoreConformance):
         self._made += 1
         settings.pop("retain", None)  # it keeps what has ended for days
         return SqliteStore(str(self._folder / f"{self._made}.db"), **settings)
+
+
+class TestSqliteStoreEndures(DurableStoreConformance):
+    opener = "rxtasks.stores.sqlite.store:SqliteStore"
+
+    def make_place(self, folder: Path) -> str:
+        return str(folder / "tasks.db")

@@ -1,7 +1,10 @@
-"""The memory store against a naive model: a list of dicts that is searched from end to end for everything."""
+"""The memory store against a naive model, a list of dicts that is searched from end to end for everything; and the other
+stores against the memory store.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +12,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from rxtasks.clock import Clock
 from rxtasks.errors import ServiceStopped
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.stores.base import Claim, Counts, Lane
+from rxtasks.stores.base import Claim, Counts, DurableStore, Lane
 from rxtasks.stores.memory import MemoryStore
+from rxtasks.stores.sqlite.store import SqliteStore
+from rxtasks.testing.store_machine import StoreMachine
 from rxtasks.testing.store_suite import NOW, change_of, commit, envelope
 
 RETAIN = 4
@@ -20,7 +26,7 @@ WAITING = ("pending", "scheduled", "retrying")
 LANES = (Lane("process"), Lane("thread"), Lane("process", frozenset({"default"})), Lane("thread", frozenset({"q"})))
 
 
-class StoreMachine(RuleBasedStateMachine):
+class MemoryMachine(RuleBasedStateMachine):
     """Q-01 Q-02 E-16: whatever callers and one engine do, the store does what the model does."""
 
     def __init__(self) -> None:
@@ -192,5 +198,20 @@ class StoreMachine(RuleBasedStateMachine):
         assert (min(timed) if timed else None) == self.store.next_due()
 
 
-StoreMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestStore = StoreMachine.TestCase
+MemoryMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMemoryStore = MemoryMachine.TestCase
+
+
+class SqliteMachine(StoreMachine):
+    """The same on a file."""
+
+    def open_store(self, place: Path, clock: Clock) -> DurableStore:
+        return SqliteStore(str(place / "tasks.db"), clock=clock)
+
+    def die(self, store: DurableStore) -> None:
+        assert isinstance(store, SqliteStore) and store._membership is not None
+        store._membership.after_fork()
+
+
+SqliteMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+TestSqliteStore = SqliteMachine.TestCase

@@ -168,7 +168,7 @@ class Enqueueing:
             if status == "created" and not token and not tasks[at].hold:
                 db.run("queue_created", task_id)
         for at, task_id in keys:
-            if task_id != rows[at][0]:
+            if answers[at] is None and task_id != rows[at][0]:  # its own id stands before its key
                 answers[at] = task_id
         self._insert_arguments(db, [row for row, answer in zip(rows, answers, strict=True) if answer is None])
         start = 0

@@ -1,0 +1,436 @@
+"""Starts the processes of a run, does them harm by a seed, and waits until everything has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.chaos import power
+from benchmarks.chaos.handlers import FOLDER
+from benchmarks.chaos.lines import Lines, read_lines
+from benchmarks.chaos.service import LEASE, STORE
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.stores.sqlite.store import SqliteStore
+
+__all__ = ["DISK", "KINDS", "POWER", "Run", "can_inject"]
+
+#: Kinds of faults, as often as they stand here.
+KINDS = (
+    "kill worker",
+    "kill worker",
+    "stop worker",
+    "kill service",
+    "kill service",
+    "stop service",
+    "stop service beyond its lease",
+    "stop service beyond its lease",
+    "kill service and workers",
+    "kill pusher",
+    "kill observer",
+    "stuck subscriber",
+    "scale",
+    "drain",
+)
+#: Kinds for which a system call is made to fail under a service, by strace: what to inject.
+DISK = {"full disk": "pwrite64:error=ENOSPC", "I/O error": "fdatasync,fsync:error=EIO"}
+POWER = "lose power"
+
+_ROOT = Path(__file__).resolve().parents[2]
+#: Seconds between two faults, at most.
+_PAUSE = 1.2
+#: Seconds that a process may take to start, and to stop.
+_START, _STOP = 60.0, 30.0
+_LOOK = 0.05
+_UNFINISHED = [status for status in TaskStatus if not status.terminal]
+
+
+class _Process:
+    """One process of the run, started again as often as it is killed."""
+
+    def __init__(self, role: str, name: str, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.role = role
+        self.name = name
+        self._command = command
+        self._environment = environment
+        self.popen: subprocess.Popen[bytes] | None = None
+        #: It stands still, or is about to be started: no fault for it.
+        self.busy = False
+        self.starting = False
+        self._by = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 while it does not run."""
+        return 0 if self.popen is None else self.popen.pid
+
+    def start(self) -> None:
+        """Start it; `ready` says when it is."""
+        self._by = time.monotonic() + _START
+        self.starting = True
+        self.popen = subprocess.Popen(
+            [sys.executable, *self._command],
+            cwd=_ROOT,
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def ready(self) -> bool:
+        """Say whether it has started; waits for nothing.
+
+        Raises:
+            AssertionError: it has ended instead, or takes too long.
+        """
+        if not self.starting or self.popen is None:
+            return True
+        assert self.popen.stdout is not None
+        if select.select([self.popen.stdout], [], [], 0)[0]:
+            if os.read(self.popen.stdout.fileno(), 100) != b"ready\n":
+                raise AssertionError(f"{self.role} {self.name} ended when it was to start (see its stderr)")
+            self.busy = self.starting = False
+        elif time.monotonic() > self._by:
+            raise AssertionError(f"{self.role} {self.name} did not start within {_START:g} s (see its stderr)")
+        return not self.starting
+
+    def tell(self, line: str) -> None:
+        """Write a line to it; nothing if it is gone."""
+        if self.popen is not None and self.popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.popen.stdin.write(line.encode() + b"\n")
+                self.popen.stdin.flush()
+
+    def end_input(self) -> None:
+        """Tell it to end."""
+        if self.popen is not None and self.popen.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self.popen.stdin.close()
+
+    def reap(self, seconds: float) -> bool:
+        """Wait for its end; False: it had to be killed."""
+        assert self.popen is not None
+        try:
+            self.popen.wait(seconds)
+            return True
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
+            return False
+        finally:
+            for stream in (self.popen.stdin, self.popen.stdout):
+                if stream is not None:
+                    with contextlib.suppress(OSError):
+                        stream.close()
+            self.popen = None
+
+
+class Run:
+    """One run in `folder`, which is empty.
+
+    Args:
+        seconds: how long faults are done; what follows takes as long as it takes, within bounds.
+        kinds: of faults, drawn evenly.
+        sabotages: names of sabotage.py, put into each process.
+        patience: seconds in which everything has to end when the faults have stopped.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seed: int,
+        seconds: float,
+        kinds: Sequence[str] = KINDS,
+        sabotages: Sequence[str] = (),
+        patience: float = 120.0,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder = folder
+        self.seed = seed
+        self.seconds = seconds
+        self._kinds = list(kinds)
+        self._patience = patience
+        self._say = say
+        self._chance = random.Random(seed)
+        (folder / "tmp").mkdir(parents=True)
+        (folder / STORE).parent.mkdir()
+        self._lines = Lines(folder / "driver.jsonl")
+        extra = [*sabotages, *(["power"] if POWER in kinds else [])]
+        environment = {**os.environ, FOLDER: str(folder), "TMPDIR": str(folder / "tmp")}
+        place = str(folder)
+
+        def process(role: str, name: str, *arguments: str) -> _Process:
+            module = f"benchmarks.chaos.{role}"
+            return _Process(role, name, ["-m", module, place, name, *arguments, *extra], environment)
+
+        self.services = [process("service", name) for name in "ab"]
+        self.pushers = [process("pusher", name, str(seed)) for name in "pq"]
+        self.observers = [process("observer", name) for name in "or"]
+        self._everybody = [*self.services, *self.pushers, *self.observers]
+        #: What is to be done later: (monotonic time, number, what).
+        self._later: list[tuple[float, int, Callable[[], None]]] = []
+        self._number = 0
+
+    def go(self) -> None:
+        """Do it all; the files tell what came of it.
+
+        Raises:
+            AssertionError: a process did not start.
+        """
+        try:
+            self._start_everybody()
+            self._note("began", pid=os.getpid(), seed=self.seed, seconds=self.seconds)
+            self._harm()
+            self._note("calm")
+            self._end()
+        finally:
+            self._sweep()
+
+    def _start_everybody(self) -> None:
+        for process in self._everybody:
+            process.start()
+        self._wait_ready()
+
+    def _wait_ready(self) -> None:
+        while not all([process.ready() for process in self._everybody]):
+            time.sleep(_LOOK)
+
+    def _note(self, what: str, **more: Any) -> None:
+        self._lines.write(what=what, **more)
+
+    # -- harm ----------------------------------------------------------------------------------------------------------
+
+    def _harm(self) -> None:
+        end = time.monotonic() + self.seconds
+        self._at(0.5, self._fault)
+        while time.monotonic() < end or self._later:
+            if time.monotonic() >= end:
+                self._later = [(0.0, number, what) for _, number, what in self._later if what != self._fault]
+                heapq.heapify(self._later)
+            for process in self._everybody:
+                process.ready()
+            if self._later and self._later[0][0] <= time.monotonic():
+                heapq.heappop(self._later)[2]()
+            else:
+                time.sleep(0.01)
+        self._wait_ready()
+
+    def _at(self, seconds: float, what: Callable[[], None]) -> None:
+        self._number += 1
+        heapq.heappush(self._later, (time.monotonic() + seconds, self._number, what))
+
+    def _fault(self) -> None:
+        self._at(self._chance.uniform(0.1, _PAUSE), self._fault)
+        kind = self._chance.choice(self._kinds)
+        pick, length = self._chance.random(), self._chance.random()
+        role = "pusher" if "pusher" in kind else "observer" if "observer" in kind else "service"
+        free = [process for process in self._everybody if process.role == role and not process.busy]
+        if kind == POWER:
+            if all(not process.busy for process in self._everybody):
+                self._lose_power()
+        elif free:
+            self._do(kind, free[int(pick * len(free))], length)
+
+    def _do(self, kind: str, target: _Process, length: float) -> None:
+        self._say(f"{kind}: {target.role} {target.name}")
+        if kind in ("kill service", "kill pusher", "kill observer"):
+            self._kill(kind, target, [])
+            self._back(target, length)
+        elif kind == "kill service and workers":
+            self._kill(kind, target, _below(target.pid))
+            self._back(target, length)
+        elif kind.startswith("stop service"):
+            seconds = LEASE * (1.5 + length) if "beyond" in kind else 0.1 + length
+            self._stop(kind, target, target.pid, seconds)
+        elif kind == "stuck subscriber":
+            self._note("fault", kind=kind, name=target.name, pid=target.pid)
+            target.tell("stuck")
+        elif kind in DISK:
+            self._inject(kind, target, 0.2 + length)
+        elif kind == "scale":
+            self._note("fault", kind=kind, name=target.name, pid=target.pid)
+            target.tell(f"scale {1 + int(length * 4)}")
+        elif kind == "drain":
+            self._note("fault", kind=kind, name=target.name, pid=target.pid)
+            target.busy = True
+            target.tell("stop")
+            if not target.reap(_STOP):
+                self._note("hung", name=target.name)
+            self._back(target, length)
+        else:
+            workers = self._workers(target)
+            if workers:
+                self._harm_worker(kind, target, workers[-1], length)
+
+    def _harm_worker(self, kind: str, target: _Process, pid: int, length: float) -> None:
+        if kind == "kill worker":
+            self._note("fault", kind=kind, name=target.name, pid=pid, killed=[pid])
+            _signal(pid, signal.SIGKILL)
+        else:
+            self._stop(kind, target, pid, 0.1 + length)
+
+    def _kill(self, kind: str, target: _Process, below: list[int]) -> None:
+        target.busy = True
+        self._note("fault", kind=kind, name=target.name, pid=target.pid, killed=[target.pid, *below])
+        for pid in [target.pid, *below]:
+            _signal(pid, signal.SIGKILL)
+        target.reap(_STOP)
+
+    def _back(self, target: _Process, length: float) -> None:
+        self._at(length, target.start)
+
+    def _stop(self, kind: str, target: _Process, pid: int, seconds: float) -> None:
+        target.busy = True
+        self._note("fault", kind=kind, name=target.name, pid=pid, stopped=pid, seconds=seconds)
+        _signal(pid, signal.SIGSTOP)
+
+        def go_on() -> None:
+            _signal(pid, signal.SIGCONT)
+            self._note("continued", name=target.name, pid=pid)
+            target.busy = False
+
+        self._at(seconds, go_on)
+
+    def _inject(self, kind: str, target: _Process, seconds: float) -> None:
+        """Make the system calls of a service fail for a while; its workers are left alone."""
+        target.busy = True
+        self._note("fault", kind=kind, name=target.name, pid=target.pid, seconds=0.0)
+        strace = _strace(target.pid, DISK[kind])
+
+        def stop() -> None:
+            strace.terminate()
+            strace.wait()
+            self._note("healed", name=target.name)
+            target.busy = False
+
+        self._at(seconds, stop)
+
+    def _lose_power(self) -> None:
+        self._say(POWER)
+        pids = [pid for process in self._everybody for pid in (process.pid, *_below(process.pid))]
+        self._note("fault", kind=POWER, name="all", pid=0, killed=pids)
+        for pid in pids:
+            _signal(pid, signal.SIGKILL)
+        for process in self._everybody:
+            process.reap(_STOP)
+        for pid in pids:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).wait(_STOP)
+        self._note("power", undone=power.lose(self.folder / STORE))
+        self._start_everybody()
+
+    def _workers(self, service: _Process) -> list[int]:
+        """Return the workers of a service that run a task, by the lines of their handlers, the newest last."""
+        below = set(_below(service.pid))
+        running: dict[int, bool] = {}
+        for row in read_lines(self.folder / f"handlers-{service.name}.jsonl")[-200:]:
+            running.pop(row["pid"], None)
+            running[row["pid"]] = row["what"] != "end"
+        return [pid for pid, runs in running.items() if runs and pid in below]
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        self._say("calm: waiting until everything has ended")
+        for process in self.pushers:
+            process.end_input()
+            if not process.reap(_STOP):
+                self._note("hung", name=process.name)
+        store = SqliteStore(str(self.folder / STORE))
+        try:
+            self._await(lambda: not any(store.list(status=status, limit=1) for status in _UNFINISHED), "ends")
+        finally:
+            store.release()
+        self._await(self._observed, "observers")
+        for process in self.observers:
+            process.end_input()
+            if not process.reap(_STOP):
+                self._note("hung", name=process.name)
+        for process in self.services:
+            process.tell("stop")
+        for process in self.services:
+            if not process.reap(_STOP):
+                self._note("hung", name=process.name)
+
+    def _observed(self) -> bool:
+        """Say whether the observers have nothing more to see: their files grow no more."""
+        before = [path.stat().st_size for path in self.folder.glob("seen-observer-*")]
+        time.sleep(1.0)
+        return before == [path.stat().st_size for path in self.folder.glob("seen-observer-*")]
+
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + self._patience
+        while not condition():
+            if time.monotonic() > end:
+                self._note("late", of=what)
+                return
+            time.sleep(_LOOK)
+
+    def _sweep(self) -> None:
+        """End what is left, and note what that was."""
+        for process in self._everybody:
+            if process.popen is not None:
+                for pid in (*_below(process.pid), process.pid):
+                    _signal(pid, signal.SIGKILL)
+                process.reap(_STOP)
+        end = time.monotonic() + 5.0
+        while (left := list(_left(self.folder))) and time.monotonic() < end:
+            time.sleep(_LOOK)
+        self._note("left", processes=[process.info["name"] for process in left])
+        for process in left:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def can_inject() -> bool:
+    """Say whether strace is here, and may look into another process."""
+    if shutil.which("strace") is None:
+        return False
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        strace = _strace(sleeper.pid, DISK["I/O error"])
+        try:
+            strace.wait(0.5)
+            return False  # it was not let in
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            strace.terminate()
+            strace.wait()
+            sleeper.kill()
+
+
+def _strace(pid: int, what: str) -> subprocess.Popen[bytes]:
+    calls = what.partition(":")[0]
+    command = ["strace", "-q", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={what}", "-p", str(pid)]
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _below(pid: int) -> list[int]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [child.pid for child in psutil.Process(pid).children(recursive=True)]
+    return []
+
+
+def _left(folder: Path) -> Iterator[psutil.Process]:
+    """Yield the processes that were started for this folder, by their environment."""
+    for process in psutil.process_iter(["pid", "name"]):
+        with contextlib.suppress(psutil.Error, OSError):
+            if process.pid != os.getpid() and process.environ().get(FOLDER) == str(folder):
+                yield process

@@ -1,0 +1,164 @@
+"""What a long queue costs a durable store, and a restart after a crash (rows of durable.py).
+
+The file is filled through the store's own enqueue, in batches. Both queue lengths are held: as many are put in as have ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.figures import percentile
+from benchmarks.handlers import noop
+from benchmarks.queues import WORKERS
+
+if TYPE_CHECKING:
+    from rxtasks import TaskEvent
+    from rxtasks.stores.base import DurableStore
+
+__all__ = ["LONG_QUEUE", "SHORT_QUEUE", "backlog", "restart"]
+
+#: Tasks queued, as a multiple of the benchmark's number of tasks: a million and a thousand of 20,000.
+LONG_QUEUE, SHORT_QUEUE = 50.0, 0.05
+_RESTART = 5
+
+_AT_LEAST = 1000
+_BATCH = 10_000
+#: Tasks of one claim, as an engine with two workers asks for them; and claims measured.
+_CLAIMED = 64
+_CLAIMS = 500
+#: Tasks put in at a time while others end.
+_REFILL = 200
+_LONG = 120.0
+
+
+def backlog(tasks: int, queued: float) -> dict[str, float]:
+    """Claim, and run tasks, while so many are queued."""
+    from rxtasks import StatusEvent, TaskService
+    from rxtasks.stores.sqlite.store import SqliteStore
+
+    length = max(_AT_LEAST, int(tasks * queued))
+    path = os.path.join(tempfile.mkdtemp(), "tasks.db")
+    store = SqliteStore(path)
+    fill(store, length)
+    found = {"claim_p99_ms": _claims(store, min(_CLAIMS, tasks // 10))}
+
+    ended = threading.Semaphore(0)
+
+    def observe(event: TaskEvent) -> None:
+        if isinstance(event, StatusEvent) and event.status.terminal:
+            ended.release()
+
+    with TaskService(WORKERS, store=store, on_exit="force") as service:
+        service.events.subscribe(observe)
+        service.start()
+        warm = max(_REFILL, tasks // 10)
+        for number in range(warm + tasks):
+            if number == warm:
+                began = time.perf_counter()
+            if not ended.acquire(timeout=_LONG):
+                raise AssertionError(f"no task ended within {_LONG:g} s")
+            if number % _REFILL == 0:
+                fill(store, _REFILL)
+        return found | {"tasks_per_s": tasks / (time.perf_counter() - began)}
+
+
+def fill(store: DurableStore, count: int) -> None:
+    """Put so many tasks into the store."""
+    from rxtasks.clock import SystemClock
+    from rxtasks.engine.stored_intake import StoredIntake
+
+    intake = StoredIntake([], [], SystemClock())
+    while count:
+        size = min(count, _BATCH)
+        store.enqueue([intake.envelope(noop, (number,), {}) for number in range(size)])
+        count -= size
+
+
+def _claims(store: DurableStore, claims: int) -> float:
+    """Claim and give back, again and again; return the 99th percentile of a claim in milliseconds."""
+    from rxtasks import TaskStatus
+    from rxtasks.clock import SystemClock
+    from rxtasks.stores.base import Change, Lane
+
+    lane, clock = Lane("process"), SystemClock()
+    answered = threading.Event()
+    milliseconds = []
+    for _ in range(claims):
+        began = time.perf_counter()
+        held = store.claim(lane, _CLAIMED, clock.wall_us())
+        milliseconds.append((time.perf_counter() - began) * 1000)
+        answered.clear()
+        store.commit(
+            [
+                Change(claim.token, claim.envelope.task_id, TaskStatus.PENDING, 0, 0, 0, 0, 1, release=True)
+                for claim in held
+            ],
+            [],
+            lambda refused, error: answered.set(),
+        )
+        if not answered.wait(_LONG):
+            raise AssertionError(f"a commit took longer than {_LONG:g} s")
+    return percentile(milliseconds, 99)
+
+
+def restart(tasks: int) -> dict[str, float]:
+    """Kill a service that works on a long queue, and start another: how long until a task runs, from its construction?"""
+    from rxtasks import StatusEvent, TaskService
+
+    path = os.path.join(tempfile.mkdtemp(), "tasks.db")
+    with subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.durable_backlog", path, str(tasks * _RESTART)], stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        try:
+            if process.stdout.readline() != b"works\n":
+                raise AssertionError("the service that is to be killed did not come to work")
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+    running = threading.Event()
+
+    def observe(event: TaskEvent) -> None:
+        if isinstance(event, StatusEvent) and event.status == "running":
+            running.set()
+
+    began = time.perf_counter()
+    with TaskService(WORKERS, store=f"sqlite:///{path}", on_exit="force") as service:
+        service.events.subscribe(observe)
+        service.start()
+        if not running.wait(_LONG):
+            raise AssertionError(f"no task ran within {_LONG:g} s")
+        first = time.perf_counter() - began
+    return {"first_ms": first * 1000}
+
+
+def main(path: str, count: str) -> None:
+    """Fill the file, work on it, and say so when some have ended; never end."""
+    from rxtasks import StatusEvent, TaskService
+    from rxtasks.stores.sqlite.store import SqliteStore
+
+    store = SqliteStore(path)
+    fill(store, int(count))
+    ended = threading.Semaphore(0)
+
+    def observe(event: TaskEvent) -> None:
+        if isinstance(event, StatusEvent) and event.status.terminal:
+            ended.release()
+
+    service = TaskService(WORKERS, store=store)
+    service.events.subscribe(observe)
+    service.start()
+    for _ in range(20):
+        ended.acquire()
+    os.write(1, b"works\n")
+    threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
