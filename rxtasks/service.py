@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rxtasks.observe.tracker import TaskTracker
     from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
     from rxtasks.pool.pool import WorkerPool
-    from rxtasks.stores.base import Store
+    from rxtasks.stores.base import Damaged, DurableStore, Store
     from rxtasks.wire.handle import Handle
 
 __all__ = ["ServiceView", "TaskService"]
@@ -385,6 +385,33 @@ class TaskService(ServiceView):
                 f"task {task_id} is {record.status}: only an ended task can be deleted; cancel it first"
             )
 
+    def damaged(self, limit: int = 100) -> builtins.list[Damaged]:
+        """Return tasks of a durable store whose records cannot be read (damaged, or of a later version): they were set aside,
+        and everything else goes on.
+        """
+        durable = self._durable
+        return [] if durable is None else durable.damaged(limit)
+
+    def readmit(self, task_id: str) -> None:
+        """Put a task that was set aside back into the queue, now that it can be read.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: it is not set aside.
+            StoreError: it still cannot be read.
+        """
+        record = self.get(task_id)
+        durable = self._durable
+        if durable is None or not durable.readmit(task_id):
+            raise SettingsError(f"task {task_id} is {record.status} and not set aside: there is nothing to put back")
+        engine = self._engine
+        if engine is not None and engine.started:
+            engine.driver.arrived()
+
+    @property
+    def _durable(self) -> DurableStore | None:
+        return cast("DurableStore", self._store) if self._store.durable else None
+
     def cancel(self, task_id: str, reason: str | None = None) -> bool:
         """Ask for a task to be cancelled; False when it has ended already.
 
@@ -436,14 +463,22 @@ class TaskService(ServiceView):
         return self._engine_now().pool_status()
 
     def health(self) -> dict[str, Any]:
-        """Return {"ok": bool, ...}: whether the engine runs, with the pool's counts. Never waits."""
+        """Return {"ok": bool, ...}: whether the engine runs and its store can keep tasks (`store`: None, or what is wrong with
+        it), with the pool's counts. Never waits for a disk that does not answer.
+        """
         engine = self._engine_now()
         status = engine.pool_status()
         alive = engine.driver.thread.is_alive()
+        trouble = None if engine.durable is None else engine.durable.trouble
         return {
-            "ok": status.running and alive and (status.active + status.starting > 0 or not self._specs),
+            "ok": status.running
+            and alive
+            and trouble is None
+            and (status.active + status.starting > 0 or not self._specs),
             "running": status.running,
             "core_alive": alive,
+            "store": trouble,
+            "damaged": 0 if engine.durable is None else engine.durable.count_damaged(),
             "delivery_behind": engine.delivery.congested,
             "recovery": None if engine.following is None else attrs.asdict(engine.following.recovery),
             **attrs.asdict(status),

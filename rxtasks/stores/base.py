@@ -18,6 +18,7 @@ Rules for every store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -37,6 +38,7 @@ __all__ = [
     "Change",
     "Claim",
     "Counts",
+    "Damaged",
     "DurableStore",
     "Ending",
     "Envelope",
@@ -193,6 +195,17 @@ class Ending:
     error: TaskErrorInfo | None = None
 
 
+@attrs.frozen
+class Damaged:
+    """A task whose record cannot be read (damaged, or of a later version), and that was set aside for it."""
+
+    task_id: str
+    name: str
+    reason: str
+    #: When it was found.
+    time: datetime
+
+
 class Asked(Enum):
     """What a store found when a task was to be cancelled."""
 
@@ -310,6 +323,14 @@ class Store(Protocol):
 class DurableStore(Store, Protocol):
     """What an engine needs of a store that outlives it: nothing on the engine's own thread may wait for a disk."""
 
+    #: Called with each sentence on a fault, or on the end of one, from any thread; the engine sets it.
+    report: Callable[[str], None]
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the store from taking and keeping tasks; None: nothing does."""
+        ...
+
     def join(self, *, lease: float, max_interruptions: int) -> Membership:
         """Register one more service that has the store open; waits for the disk. `release` ends it.
 
@@ -343,6 +364,22 @@ class DurableStore(Store, Protocol):
         error or None).
 
         With `unbegun`, a task that an engine has is left alone, and what was found is told.
+        """
+        ...
+
+    def damaged(self, limit: int = 100) -> list[Damaged]:
+        """Return the tasks that cannot be read and were set aside."""
+        ...
+
+    def count_damaged(self) -> int:
+        """Return how many there are, or were when that could be read."""
+        ...
+
+    def readmit(self, task_id: str) -> bool:
+        """Put a task that was set aside back into the queue; False: it was not.
+
+        Raises:
+            StoreError: it still cannot be read.
         """
         ...
 

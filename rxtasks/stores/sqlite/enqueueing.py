@@ -53,6 +53,8 @@ class Brought:
 class EnqueueWork(Work[None]):
     """Takes in everything that has been brought by the time when it is done."""
 
+    brings = True
+
     def __init__(self, enqueueing: Enqueueing) -> None:
         super().__init__(self._insert, self._settle)
         self._enqueueing = enqueueing
@@ -83,12 +85,12 @@ class EnqueueWork(Work[None]):
         self._enqueueing.insert(db, self._everything)
 
     def _settle(self, _: None, error: BaseException | None) -> None:
+        self.prepare()  # it may have failed before that
         for brought in self._everything:
             brought.settle(error)
 
     def fail(self, error: BaseException) -> None:
         """It cannot be done at all."""
-        self.prepare()
         self._settle(None, error)
 
 
