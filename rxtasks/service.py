@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import threading
 import warnings
 import weakref
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rxtasks.engine.corethread import CoreThread
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
+    from rxtasks.lifecycle.history import Transition
     from rxtasks.observe.bus import TaskEventBus
     from rxtasks.observe.ledger import LedgerReport
     from rxtasks.observe.tracker import TaskTracker
@@ -96,7 +98,9 @@ class TaskService(ServiceView):
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
-        self._store = make_store(store, retain=retain, max_queue=self._settings.max_queue)
+        self._store = make_store(
+            store, retain=retain, max_queue=self._settings.max_queue, retention=self._settings.retention
+        )
         self._puts = make_puts(self._specs, self._settings.max_payload)
         # Without workers nothing here would finish.
         self._on_exit = on_exit or ("finish" if self._specs and not self._store.durable else "drain")
@@ -385,6 +389,17 @@ class TaskService(ServiceView):
                 f"task {task_id} is {record.status}: only an ended task can be deleted; cancel it first"
             )
 
+    def history(self, task_id: str) -> builtins.list[Transition]:
+        """Return how the task came to where it is: each transition, and what else was done to it, with who, why and when.
+
+        In a durable store all of it, for as long as the task is kept; with the memory store of tasks that nobody follows any
+        more only the first and the last of it.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        return self._engine_now().history(_checked(task_id))
+
     def damaged(self, limit: int = 100) -> builtins.list[Damaged]:
         """Return tasks of a durable store whose records cannot be read (damaged, or of a later version): they were set aside,
         and everything else goes on.
@@ -411,6 +426,41 @@ class TaskService(ServiceView):
     @property
     def _durable(self) -> DurableStore | None:
         return cast("DurableStore", self._store) if self._store.durable else None
+
+    # -- upkeep of the store -------------------------------------------------------------------------------------------
+
+    def prune(self, older_than: float | timedelta, *, limit: int | None = None) -> int:
+        """Forget tasks that ended at least `older_than` ago (seconds or a timedelta), with their events and results; return how
+        many. In batches, the oldest first, at most `limit` of them. A durable store does so by itself after `retention` days.
+
+        Raises:
+            SettingsError: an argument is out of its range.
+            StoreError: the store failed; what was pruned before is.
+        """
+        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        _check_seconds("prune: older_than", seconds)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise SettingsError(f"prune: limit is a whole number from 0 or None, not {limit!r}")
+        before_us = self._clock.wall_us() - int(seconds * 1e6)
+        return self._store.prune(before_us, 2**62 if limit is None else limit)
+
+    def backup(self, path: str | os.PathLike[str]) -> int:
+        """Copy a durable store into a new file, while it is in use, and return its size in bytes. The copy is a store of its
+        own: open it with store="sqlite:///path", or put it in the place of a lost one while no service uses that.
+
+        Raises:
+            SettingsError: there is something at `path`, or the store is in memory.
+            StoreError: it could not be read or written.
+        """
+        durable = self._durable
+        if durable is None:
+            raise SettingsError("backup: the memory store has nothing to copy; use store='sqlite:///path'")
+        return durable.backup(os.path.abspath(os.fspath(path)))
+
+    def check(self) -> builtins.list[str]:
+        """Return what is wrong with the file of a durable store, one sentence each; [] = nothing was found. Reads all of it."""
+        durable = self._durable
+        return [] if durable is None else [*durable.check()]
 
     def cancel(self, task_id: str, reason: str | None = None) -> bool:
         """Ask for a task to be cancelled; False when it has ended already.

@@ -26,6 +26,7 @@ import attrs
 
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, TaskEvent
+from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -315,6 +316,16 @@ class Store(Protocol):
         """Change a waiting task; False if it does not wait."""
         ...
 
+    def notes(self, task_id: str) -> Sequence[Note]:
+        """Return what happened to the task and none of its events tells of, in order (see rxtasks.lifecycle.history)."""
+        ...
+
+    def prune(self, finished_before_us: int, limit: int) -> int:
+        """Forget at most `limit` tasks that ended before then, the oldest first, with all that was kept of them; return how
+        many. Not those whose end others still wait for.
+        """
+        ...
+
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
         ...
@@ -369,6 +380,19 @@ class DurableStore(Store, Protocol):
 
     def damaged(self, limit: int = 100) -> list[Damaged]:
         """Return the tasks that cannot be read and were set aside."""
+        ...
+
+    def backup(self, path: str) -> int:
+        """Copy the store into a new file at the absolute `path`, while it is in use; return its size in bytes.
+
+        Raises:
+            SettingsError: there is something at `path`.
+            StoreError: it could not be read or written.
+        """
+        ...
+
+    def check(self) -> Sequence[str]:
+        """Return what is wrong with the store, one sentence each."""
         ...
 
     def count_damaged(self) -> int:

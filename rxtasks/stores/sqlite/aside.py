@@ -74,7 +74,7 @@ class Aside:
         """Set a task aside and report it."""
         db.run("set_aside", number, reason, self._clock.wall_us())
         db.run("out_of_hands", number)
-        db.run("note_of", number, "store", f"set aside: {reason}", self._clock.wall_us())
+        self.note(db, number, "store", f"set aside: {reason}")
         task_id = db.one("id_of", number).decode("utf-8", "backslashreplace")
         self.report(
             f"task {task_id} cannot be read and was set aside ({reason}); the queue goes on."
@@ -101,8 +101,12 @@ class Aside:
             ) from error
         db.run("into_hands", number)
         db.run("not_aside", number)
-        db.run("note_of", number, "operator", "readmitted", self._clock.wall_us())
+        self.note(db, number, "operator", "readmitted")
         return True
+
+    def note(self, db: Database, number: int, actor: str, reason: str) -> None:
+        """Note something that does not change a task's status."""
+        db.run("note_of", number, actor, reason, self._clock.wall_us())
 
 
 def damaged_from(rows: Sequence[Any]) -> list[Damaged]:

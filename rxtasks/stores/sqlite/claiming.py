@@ -88,6 +88,7 @@ class Claiming:
             return [], None  # taken for dead by others: what it claimed would be nobody's
         due_us, bucket, last, rows, _ = self._look(db, limit)
         if due_us is not None and due_us <= now_us:
+            db.run("note_ripe", now_us)
             db.run("ripen", now_us)
             due_us, bucket, last, rows, _ = self._look(db, limit)
         if bucket is None or not limit:
@@ -132,7 +133,7 @@ class Claiming:
         if ended:
             return Asked.ENDED, None
         if not token:
-            db.run("ask_cancel", number, reason or "")
+            self._ask_cancel(db, number, reason)
             claims = self._hold(db, service, self.aside.read(db, [number]))
             if not claims:
                 raise StoreError(
@@ -142,8 +143,13 @@ class Claiming:
         if token < 0:
             raise StoreError(f"task {task_id} cannot be read and was set aside: delete() it, or see service.damaged()")
         if not unbegun:
-            db.run("ask_cancel", number, reason or "")
+            self._ask_cancel(db, number, reason)
         return (Asked.HELD if holder == service else Asked.ELSEWHERE), None
+
+    def _ask_cancel(self, db: Database, number: int, reason: str | None) -> None:
+        db.run("ask_cancel", number, reason or "")
+        if db.changes:
+            self.aside.note(db, number, "client", "cancel asked for" + (f": {reason}" if reason else ""))
 
     def _hold(self, db: Database, service: int, rows: Sequence[Any]) -> list[Claim]:
         rows = self.aside.sound(db, rows)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from rxtasks.clock import us_from_utc
 from rxtasks.errors import QueueFull
 from rxtasks.stores.base import Envelope
 from rxtasks.stores.sqlite.connection import Database
@@ -169,6 +171,15 @@ class Enqueueing:
             answers[at] = task_id
             if status == "created" and not token and not tasks[at].hold:
                 db.run("queue_created", task_id)
+                db.run(
+                    "note",
+                    task_id,
+                    "created",
+                    db.one("status", task_id),
+                    "client",
+                    "pushed",
+                    us_from_utc(datetime.now(UTC)),
+                )
         for at, task_id in keys:
             if task_id != rows[at][0]:
                 answers[at] = task_id

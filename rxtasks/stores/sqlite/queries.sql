@@ -161,10 +161,19 @@ delete from arguments where number in (select number from tasks where id = ?1 an
 delete from tasks where id = ?1 and (finished_us is not null or token = -1)
 
 -- name: note
-insert into notes (number, source, target, actor, reason, time_us) select number, ?2, ?3, ?4, ?5, ?6 from tasks where id = ?1
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, ?2, ?3, ?4, ?5, ?6 from tasks where id = ?1
+
+-- name: note_ripe
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, status, 'pending', 'engine', 'its time has come', ?1 from tasks
+where due_us > 0 and due_us <= ?1 and token = 0 and finished_us is null and status <> 'created'
+
+-- name: status
+select status from tasks where id = ?1
 
 -- name: history
-select source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)
+select seq, source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)
 order by position
 
 -- name: join
@@ -262,3 +271,60 @@ delete from aside where number in (select number from tasks where id = ?1)
 
 -- name: last_event
 select status, next_seq, attempt, finished_us from tasks where id = ?1
+
+-- name: old
+select number, id from tasks indexed by ended where finished_us is not null and finished_us < ?1 order by finished_us limit ?2
+
+-- name: prune_events
+delete from events where position in (select position from events where number = ?1 limit ?2)
+
+-- name: prune_notes
+delete from notes where number = ?1
+
+-- name: prune_arguments
+delete from arguments where number = ?1
+
+-- name: prune_tasks
+delete from tasks where number = ?1
+
+-- name: check_unknown_services
+select cast(id as blob) from tasks indexed by held
+where token > 0 and service <> 0 and service not in (select number from services) limit ?1
+
+-- name: check_ended_claims
+select cast(id as blob) from tasks where finished_us is not null and token <> 0 limit ?1
+
+-- name: check_gaps
+select cast(t.id as blob) from (
+    select number, first, lag(last) over (partition by number order by first) as before from events
+) e join tasks t on t.number = e.number
+where e.first <> coalesce(e.before + 1, 1) group by t.number limit ?1
+
+-- name: check_last_seq
+select cast(t.id as blob) from tasks t
+where t.next_seq <> 1 + coalesce((select max(last) from events e where e.number = t.number), 0) limit ?1
+
+-- name: check_terminal
+select cast(id as blob) from tasks where (status in ('succeeded', 'failed', 'cancelled')) <> (finished_us is not null) limit ?1
+
+-- name: check_lost_arguments
+select cast(id as blob) from tasks t
+where payload is null and finished_us is null and not exists (select 1 from arguments a where a.number = t.number) limit ?1
+
+-- name: check_orphan_events
+select count(*) from events where number not in (select number from tasks)
+
+-- name: check_orphan_notes
+select count(*) from notes where number not in (select number from tasks)
+
+-- name: check_orphan_arguments
+select count(*) from arguments where number not in (select number from tasks)
+
+-- name: check_events
+select e.position, cast(t.id as blob), e.first, e.last, cast(e.data as blob)
+from events e join tasks t on t.number = e.number where e.position > ?1 order by e.position limit ?2
+
+-- name: check_tasks
+select number, cast(id as blob), cast(iif(form = 't', payload, null) as blob), cast(options as blob), cast(value as blob),
+       cast(error as blob), cast(progress as blob)
+from tasks where number > ?1 order by number limit ?2

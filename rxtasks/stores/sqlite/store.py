@@ -9,25 +9,31 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+import apsw
 import orjson
 
-from rxtasks.clock import Clock, SystemClock
+from rxtasks.clock import Clock, SystemClock, utc_from_us
 from rxtasks.errors import ServiceStopped, StoreError
 from rxtasks.forking import put_right
 from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Asked, Change, Claim, Counts, Damaged, Ending, Envelope, Lane, Successes
 from rxtasks.stores.sqlite.aside import Aside, damaged_from
+from rxtasks.stores.sqlite.backup import backup
+from rxtasks.stores.sqlite.checking import check
 from rxtasks.stores.sqlite.claiming import Claiming, ClaimWork
 from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
+from rxtasks.stores.sqlite.faults import store_error
 from rxtasks.stores.sqlite.keeper import Keeper
 from rxtasks.stores.sqlite.listing import listing, record_of
 from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
 from rxtasks.stores.sqlite.membership import SqliteMembership
 from rxtasks.stores.sqlite.migrations import migrate
+from rxtasks.stores.sqlite.pruning import Pruner, prune
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events
 from rxtasks.stores.sqlite.reader import Reader
@@ -53,11 +59,14 @@ class SqliteStore:
     Args:
         path: absolute path of the file; its directory exists.
         max_queue: tasks that may wait; None = no bound.
+        retention: days for which ended tasks are kept; None = for ever.
     """
 
     durable = True
 
-    def __init__(self, path: str, *, max_queue: int | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: str, *, max_queue: int | None = None, retention: float | None = None, clock: Clock | None = None
+    ) -> None:
         self.path = path
         self._max_queue = max_queue
         self._clock = clock or SystemClock()
@@ -74,6 +83,8 @@ class SqliteStore:
         self._service = 0
         self._membership: SqliteMembership | None = None
         self._members = 0
+        self._retention = retention
+        self._pruner: Pruner | None = None
         #: Commits that failed, by the identity of their changes: they may be in the file all the same.
         self._unsettled: dict[int, CommitWork] = {}
         #: Told of faults; any thread.
@@ -154,6 +165,9 @@ class SqliteStore:
                 self._members -= 1
                 return
             membership, self._membership, self._members = self._membership, None, 0
+            pruner, self._pruner = self._pruner, None
+        if pruner is not None:
+            pruner.end()
         try:
             if membership is not None:
                 membership.leave()
@@ -179,6 +193,8 @@ class SqliteStore:
                     most=max_interruptions,
                 )
             self._members += 1
+            if self._pruner is None and self._retention is not None:
+                self._pruner = Pruner(self._retention, self._clock, self._prune, self.tell)
             return self._membership
 
     def _known_as(self, number: int) -> None:
@@ -194,6 +210,7 @@ class SqliteStore:
         if membership is not None:
             membership.after_fork()
         self._service = 0
+        self._pruner = None
         self._joining = threading.Lock()
         self._life = threading.Lock()
         _kept.append(self._writer)
@@ -372,16 +389,57 @@ class SqliteStore:
         found = readable_events(task_id, rows, lambda seq: last_event(db, task_id, seq), self.tell)
         return [event for event in found if event.seq >= from_seq]
 
+    def notes(self, task_id: str) -> builtins.list[Note]:
+        """Return what happened to the task and none of its events tells of, in order."""
+        rows = self._reader.rows("history", task_id)
+        return [
+            Note(seq, source, target, actor, reason, utc_from_us(at)) for seq, source, target, actor, reason, at in rows
+        ]
+
     # -- changing ------------------------------------------------------------------------------------------------------
 
     def update(self, task_id: str, *, priority: int | None = None, due_us: int | None = None) -> bool:
         """Change a waiting task; False if it does not wait."""
 
         def run(db: Database) -> bool:
+            before = db.one("status", task_id)
             db.run("update_waiting", task_id, priority, due_us)
-            return db.changes > 0
+            if not db.changes:
+                return False
+            what = [] if priority is None else [f"priority {priority}"]
+            what += [] if due_us is None else [f"run_at {utc_from_us(due_us).isoformat()}"]
+            now_us = self._clock.wall_us()
+            db.run("note", task_id, before, db.one("status", task_id), "client", f"updated: {', '.join(what)}", now_us)
+            return True
 
         return self._writer.ask(run)
+
+    def prune(self, finished_before_us: int, limit: int) -> int:
+        """Forget at most `limit` tasks that ended before then, the oldest first; return how many."""
+        gone = 0
+        more = True
+        while more and gone < limit:
+            count, more = self._prune(finished_before_us, limit - gone)
+            gone += count
+        return gone
+
+    def _prune(self, finished_before_us: int, limit: int) -> tuple[int, bool]:
+        gone, more = self._writer.ask(lambda db: prune(db, finished_before_us, limit))
+        return len(gone), more
+
+    def backup(self, path: str) -> int:
+        """Copy the store into a new file at `path`, while it is in use; return its size in bytes."""
+        return backup(lambda: self._open(_READ_WAIT, read_only=True), path)
+
+    def check(self) -> builtins.list[str]:
+        """Return what is wrong with the file, one sentence each; [] = nothing was found."""
+        database = self._open(_READ_WAIT, read_only=True)
+        try:
+            return check(database)
+        except apsw.Error as error:
+            return [str(store_error(self.path, error))]
+        finally:
+            database.close()
 
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
