@@ -55,6 +55,8 @@ class Settings:
     max_pending: int = attrs.field(default=10_000, validator=_number(1, whole=True))
     #: Tasks that may wait in all; at this bound submit and push raise QueueFull. None = no bound.
     max_queue: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
+    #: Days for which a durable store keeps tasks that have ended, with their events and results; None = for ever.
+    retention: float | None = attrs.field(default=30.0, validator=_number(0, none=True, unit=" of days"))
     #: Bytes that the arguments of one task, a result, an output, a checkpoint or an object given to put() may take, pickled.
     max_payload: int = attrs.field(default=2**30, validator=_number(2**20, whole=True))
     #: Seconds of measured run time that a busy worker holds, sent ahead included.

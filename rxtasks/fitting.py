@@ -75,7 +75,7 @@ def _available(spec: WorkerSpec, fallback: tuple[str, ...]) -> WorkerSpec:
     raise SettingsError(f"worker processes do not exist on {sys.platform}, and fallback= allows nothing else")
 
 
-def make_store(store: str | Store, *, retain: int, max_queue: int | None) -> Store:
+def make_store(store: str | Store, *, retain: int, max_queue: int | None, retention: float | None = None) -> Store:
     """Return the store that `store` names, or itself.
 
     Raises:
@@ -89,7 +89,8 @@ def make_store(store: str | Store, *, retain: int, max_queue: int | None) -> Sto
         if store.startswith("sqlite:///") and len(store) > len("sqlite:///"):
             from rxtasks.stores.sqlite.store import SqliteStore
 
-            return SqliteStore(os.path.abspath(store.removeprefix("sqlite:///")), max_queue=max_queue)
+            path = os.path.abspath(store.removeprefix("sqlite:///"))
+            return SqliteStore(path, max_queue=max_queue, retention=retention)
         raise SettingsError(f"store is 'memory', 'sqlite:///path' or a store object, not {store!r}")
     if not all(hasattr(store, name) for name in ("durable", "enqueue", "claim", "commit")):
         raise SettingsError(f"store is 'memory' or a store object (rxtasks.stores.base.Store), not {store!r}")

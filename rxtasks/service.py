@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import builtins
+import os
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from rxtasks.engine.corethread import CoreThread
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
+    from rxtasks.lifecycle.history import Transition
     from rxtasks.observe.bus import TaskEventBus
     from rxtasks.observe.ledger import LedgerReport
     from rxtasks.observe.tracker import TaskTracker
     from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
     from rxtasks.pool.pool import WorkerPool
-    from rxtasks.stores.base import Store
+    from rxtasks.stores.base import Damaged, DurableStore, Store
     from rxtasks.wire.handle import Handle
 
 __all__ = ["ServiceView", "TaskService"]
@@ -96,7 +98,9 @@ class TaskService(ServiceView):
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
-        self._store = make_store(store, retain=retain, max_queue=self._settings.max_queue)
+        self._store = make_store(
+            store, retain=retain, max_queue=self._settings.max_queue, retention=self._settings.retention
+        )
         self._puts = make_puts(self._specs, self._settings.max_payload)
         # Without workers nothing here would finish.
         self._on_exit = on_exit or ("finish" if self._specs and not self._store.durable else "drain")
@@ -385,6 +389,79 @@ class TaskService(ServiceView):
                 f"task {task_id} is {record.status}: only an ended task can be deleted; cancel it first"
             )
 
+    def history(self, task_id: str) -> builtins.list[Transition]:
+        """Return how the task came to where it is: each transition, and what else was done to it, with who, why and when.
+
+        In a durable store all of it, for as long as the task is kept; with the memory store of tasks that nobody follows any
+        more only the first and the last of it.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        return self._engine_now().history(_checked(task_id))
+
+    def damaged(self, limit: int = 100) -> builtins.list[Damaged]:
+        """Return tasks of a durable store whose records cannot be read (damaged, or of a later version): they were set aside,
+        and everything else goes on.
+        """
+        durable = self._durable
+        return [] if durable is None else durable.damaged(limit)
+
+    def readmit(self, task_id: str) -> None:
+        """Put a task that was set aside back into the queue, now that it can be read.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: it is not set aside.
+            StoreError: it still cannot be read.
+        """
+        record = self.get(task_id)
+        durable = self._durable
+        if durable is None or not durable.readmit(task_id):
+            raise SettingsError(f"task {task_id} is {record.status} and not set aside: there is nothing to put back")
+        engine = self._engine
+        if engine is not None and engine.started:
+            engine.driver.arrived()
+
+    @property
+    def _durable(self) -> DurableStore | None:
+        return cast("DurableStore", self._store) if self._store.durable else None
+
+    # -- upkeep of the store -------------------------------------------------------------------------------------------
+
+    def prune(self, older_than: float | timedelta, *, limit: int | None = None) -> int:
+        """Forget tasks that ended at least `older_than` ago (seconds or a timedelta), with their events and results; return how
+        many. In batches, the oldest first, at most `limit` of them. A durable store does so by itself after `retention` days.
+
+        Raises:
+            SettingsError: an argument is out of its range.
+            StoreError: the store failed; what was pruned before is.
+        """
+        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
+        _check_seconds("prune: older_than", seconds)
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise SettingsError(f"prune: limit is a whole number from 0 or None, not {limit!r}")
+        before_us = self._clock.wall_us() - int(seconds * 1e6)
+        return self._store.prune(before_us, 2**62 if limit is None else limit)
+
+    def backup(self, path: str | os.PathLike[str]) -> int:
+        """Copy a durable store into a new file, while it is in use, and return its size in bytes. The copy is a store of its
+        own: open it with store="sqlite:///path", or put it in the place of a lost one while no service uses that.
+
+        Raises:
+            SettingsError: there is something at `path`, or the store is in memory.
+            StoreError: it could not be read or written.
+        """
+        durable = self._durable
+        if durable is None:
+            raise SettingsError("backup: the memory store has nothing to copy; use store='sqlite:///path'")
+        return durable.backup(os.path.abspath(os.fspath(path)))
+
+    def check(self) -> builtins.list[str]:
+        """Return what is wrong with the file of a durable store, one sentence each; [] = nothing was found. Reads all of it."""
+        durable = self._durable
+        return [] if durable is None else [*durable.check()]
+
     def cancel(self, task_id: str, reason: str | None = None) -> bool:
         """Ask for a task to be cancelled; False when it has ended already.
 
@@ -436,14 +513,22 @@ class TaskService(ServiceView):
         return self._engine_now().pool_status()
 
     def health(self) -> dict[str, Any]:
-        """Return {"ok": bool, ...}: whether the engine runs, with the pool's counts. Never waits."""
+        """Return {"ok": bool, ...}: whether the engine runs and its store can keep tasks (`store`: None, or what is wrong with
+        it), with the pool's counts. Never waits for a disk that does not answer.
+        """
         engine = self._engine_now()
         status = engine.pool_status()
         alive = engine.driver.thread.is_alive()
+        trouble = None if engine.durable is None else engine.durable.trouble
         return {
-            "ok": status.running and alive and (status.active + status.starting > 0 or not self._specs),
+            "ok": status.running
+            and alive
+            and trouble is None
+            and (status.active + status.starting > 0 or not self._specs),
             "running": status.running,
             "core_alive": alive,
+            "store": trouble,
+            "damaged": 0 if engine.durable is None else engine.durable.count_damaged(),
             "delivery_behind": engine.delivery.congested,
             "recovery": None if engine.following is None else attrs.asdict(engine.following.recovery),
             **attrs.asdict(status),

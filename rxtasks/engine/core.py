@@ -96,7 +96,8 @@ class Core(Losses):
         self._written: dict[int, list[int]] = {}
         #: Cancels, by worker, that wait for what it has not begun to be taken back.
         self._crossing: dict[str, list[CancelAsked]] = {}
-        self._commit_failures = 0
+        #: How often each of what is asked of the store has failed since it last succeeded.
+        self._failures: dict[str, int] = {}
         #: Tasks of other engines now that workers here may still run.
         self._taken_over = 0
         #: Tasks that have ended, with large arguments. Giving back 100 MB takes the kernel 15 ms, so whoever drives this lets
@@ -185,6 +186,7 @@ class Core(Losses):
         self.dispatcher.arrived()
 
     def _claimed(self, stimulus: Claimed) -> None:
+        self._failures.pop("claim", None)
         claims, asked = stimulus.claims, stimulus.asked
         self.recorder.hold_all(claims)
         unwanted = [claim for claim in claims if claim.asked is not None]
@@ -203,14 +205,15 @@ class Core(Losses):
         self._store_trouble("claim", stimulus.error, "arrived", 0)
 
     def _store_trouble(self, what: str, error: str, kind: str, key: int) -> None:
-        delay = min(60.0, 2.0 ** min(self._commit_failures, 6))
-        self._commit_failures += 1
+        failures = self._failures.get(what, 0)
+        delay = min(60.0, 2.0 ** min(failures, 6))
+        self._failures[what] = failures + 1
         message = f"the store failed at {what}: {error}; tried again in {delay:g} s"
         self._out.append(self.pool.announce("warning", None, self._now, message))
         self.timers.at(self._now.mono_ns + int(delay * SECOND), kind, key)
 
     def _committed(self, stimulus: Committed) -> None:
-        self._commit_failures = 0
+        self._failures.pop("commit", None)
         lost, requeued = self.recorder.on_committed(stimulus.batch, stimulus.refused, self._out)
         for claim in lost:
             self._fenced(claim)

@@ -31,6 +31,7 @@ from rxtasks.errors import (
     RxTasksError,
     ServiceStopped,
     SettingsError,
+    StoreError,
     WorkerStartError,
 )
 from rxtasks.isolation.base import Worker
@@ -253,7 +254,10 @@ class TaskEngine(Displayed, Admission):
         return report
 
     def _was_cut(self, task_id: str) -> bool:
-        record = self.store.get(task_id)
+        try:
+            record = self.store.get(task_id)
+        except StoreError:  # it cannot be told
+            return True
         if record is None:
             return False
         return not record.status.terminal or (

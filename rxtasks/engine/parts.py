@@ -81,6 +81,8 @@ class Parts(RxSubject[Any]):
         self.pool = WorkerPool(self)
         self.pool._flow = self.delivery
         self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
+        if self.durable is not None:
+            self.durable.report = self._store_said
         self.core = Core(specs, settings)
         self.core.recorder.durable = store.durable
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
@@ -151,6 +153,9 @@ class Parts(RxSubject[Any]):
         log_problem(what, error)
         kind = "subscriber_stalled" if type(error).__name__ == "SubscriberStalled" else "subscriber_failed"
         self.outlet.tell(kind, None, what)
+
+    def _store_said(self, message: str) -> None:
+        self.outlet.tell("warning", None, message)
 
     def _gone(self, key: str) -> None:
         if self._started and not (self.driver.forked or self.outlet.over.is_set()):

@@ -12,6 +12,7 @@ from rxtasks.engine.cancelling import Cancelling
 from rxtasks.engine.parts import ANSWER
 from rxtasks.errors import UnknownTask
 from rxtasks.lifecycle.events import StatusEvent
+from rxtasks.lifecycle.history import Transition, history_of
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.observe.stored import StoredTracker
@@ -63,6 +64,52 @@ class Tracking(Cancelling):
         made.observe(ended, batches=-1)  # published long ago: it comes with none of the batches to come
         made.settle(Outcome(record.status, ["j", record.result], None, record.error))
         return made
+
+    def history(self, task_id: str) -> list[Transition]:
+        """Return all transitions of a task, in order.
+
+        Raises:
+            UnknownTask: there is no such task.
+        """
+        record = self.store.get(task_id)
+        if record is None:
+            raise UnknownTask(task_id)
+        return history_of(record.created_at, record.options, self.store.notes(task_id), self._told(record))
+
+    def _told(self, record: TaskRecord) -> list[StatusEvent]:
+        """Return the status events of a task; of one in memory that nobody follows any more, what its record knows."""
+        task_id = record.task_id
+        found: list[StatusEvent] = []
+        if self.durable is not None:
+            seq = 1
+            while page := self.durable.events(task_id, seq):
+                found += [event for event in page if isinstance(event, StatusEvent)]
+                seq = page[-1].seq + 1
+            return found
+        tracker = self.outlet.trackers.get(task_id)
+        if tracker is None:
+            reference = self.outlet.ended.get(task_id)
+            tracker = None if reference is None else reference()
+        if tracker is not None:
+            return tracker.statuses_so_far
+        if record.started_at is not None:
+            found.append(
+                StatusEvent(task_id, 1, record.attempt, record.worker_id, record.started_at, TaskStatus.RUNNING)
+            )
+        if record.finished_at is not None:
+            found.append(
+                StatusEvent(
+                    task_id,
+                    len(found) + 1,
+                    max(1, record.attempt),
+                    record.worker_id,
+                    record.finished_at,
+                    record.status,
+                    record.result,
+                    record.error,
+                )
+            )
+        return found
 
     def _new_tracker(self, task_id: str, name: str) -> TaskTracker:
         durable = self.durable

@@ -41,8 +41,14 @@ def options_to_json(options: TaskOptions) -> str | None:
 
 
 def options_from_json(text: str) -> TaskOptions:
-    """Return the options that `options_to_json` wrote. Fields that are not known (of a later version) are left out."""
+    """Return the options that `options_to_json` wrote. Fields that are not known (of a later version) are left out.
+
+    Raises:
+        ValueError, TypeError, KeyError: it has not written this.
+    """
     found = orjson.loads(text)
+    if type(found) is not dict:
+        raise ValueError("options are no JSON object")
     values: dict[str, Any] = {}
     for field in attrs.fields(TaskOptions):
         if field.name not in found:

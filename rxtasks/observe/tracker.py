@@ -307,6 +307,11 @@ class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
             self._between.append(last)
 
     @property
+    def statuses_so_far(self) -> list[StatusEvent]:
+        """All status events up to now."""
+        return list(self._statuses)
+
+    @property
     def _statuses(self) -> list[StatusEvent]:
         """The status events so far, in order; for any thread."""
         last, between, first = self._last, self._between, self._first

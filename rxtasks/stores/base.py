@@ -18,6 +18,7 @@ Rules for every store
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, final
 
@@ -25,6 +26,7 @@ import attrs
 
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, TaskEvent
+from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -37,6 +39,7 @@ __all__ = [
     "Change",
     "Claim",
     "Counts",
+    "Damaged",
     "DurableStore",
     "Ending",
     "Envelope",
@@ -193,6 +196,17 @@ class Ending:
     error: TaskErrorInfo | None = None
 
 
+@attrs.frozen
+class Damaged:
+    """A task whose record cannot be read (damaged, or of a later version), and that was set aside for it."""
+
+    task_id: str
+    name: str
+    reason: str
+    #: When it was found.
+    time: datetime
+
+
 class Asked(Enum):
     """What a store found when a task was to be cancelled."""
 
@@ -302,6 +316,16 @@ class Store(Protocol):
         """Change a waiting task; False if it does not wait."""
         ...
 
+    def notes(self, task_id: str) -> Sequence[Note]:
+        """Return what happened to the task and none of its events tells of, in order (see rxtasks.lifecycle.history)."""
+        ...
+
+    def prune(self, finished_before_us: int, limit: int) -> int:
+        """Forget at most `limit` tasks that ended before then, the oldest first, with all that was kept of them; return how
+        many. Not those whose end others still wait for.
+        """
+        ...
+
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
         ...
@@ -309,6 +333,14 @@ class Store(Protocol):
 
 class DurableStore(Store, Protocol):
     """What an engine needs of a store that outlives it: nothing on the engine's own thread may wait for a disk."""
+
+    #: Called with each sentence on a fault, or on the end of one, from any thread; the engine sets it.
+    report: Callable[[str], None]
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the store from taking and keeping tasks; None: nothing does."""
+        ...
 
     def join(self, *, lease: float, max_interruptions: int) -> Membership:
         """Register one more service that has the store open; waits for the disk. `release` ends it.
@@ -343,6 +375,35 @@ class DurableStore(Store, Protocol):
         error or None).
 
         With `unbegun`, a task that an engine has is left alone, and what was found is told.
+        """
+        ...
+
+    def damaged(self, limit: int = 100) -> list[Damaged]:
+        """Return the tasks that cannot be read and were set aside."""
+        ...
+
+    def backup(self, path: str) -> int:
+        """Copy the store into a new file at the absolute `path`, while it is in use; return its size in bytes.
+
+        Raises:
+            SettingsError: there is something at `path`.
+            StoreError: it could not be read or written.
+        """
+        ...
+
+    def check(self) -> Sequence[str]:
+        """Return what is wrong with the store, one sentence each."""
+        ...
+
+    def count_damaged(self) -> int:
+        """Return how many there are, or were when that could be read."""
+        ...
+
+    def readmit(self, task_id: str) -> bool:
+        """Put a task that was set aside back into the queue; False: it was not.
+
+        Raises:
+            StoreError: it still cannot be read.
         """
         ...
 

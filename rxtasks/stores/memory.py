@@ -19,14 +19,18 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 import attrs
 
+from rxtasks.clock import utc_from_us
 from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -36,6 +40,9 @@ from rxtasks.stores.rows import ATOMS, Kept, Row, Waiting, ended_of, record_of, 
 __all__ = ["MemoryStore"]
 
 _PENDING = TaskStatus.PENDING
+#: Notes kept of a task, and tasks of which notes are kept.
+_NOTES = 100
+_NOTED = 10_000
 _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.BLOCKED, TaskStatus.RETRYING})
 
 _Bucket = tuple[str | None, str | None, int]
@@ -59,6 +66,8 @@ class MemoryStore:
         self._timed: list[tuple[int, int, int, Row]] = []
         #: Ids of ended tasks, oldest first.
         self._ended: deque[str] = deque()
+        #: What was done to tasks and none of their events tells of: the last _NOTES of each, of the last _NOTED tasks.
+        self._notes: OrderedDict[str, deque[Note]] = OrderedDict()
         self._pending = 0
         self._scheduled = 0
         self._fence = 0
@@ -88,6 +97,7 @@ class MemoryStore:
         if known is not None:
             if type(known) is Row and known.status is TaskStatus.CREATED and not task.hold and not known.token:
                 self._queue(known, known.due_us or (known.envelope or task).due_us, TaskStatus.SCHEDULED)
+                self._note(task_id, 1, TaskStatus.CREATED, known.status, "client", "pushed")
             return task_id
         options = task.options
         key = options.dedup_key
@@ -500,7 +510,9 @@ class MemoryStore:
             if priority is not None:
                 row.priority = priority
             held = row.status is TaskStatus.CREATED
+            before = row.status
             if held:
+                self._note(task_id, row.next_seq, before, before, "client", "updated")
                 if due_us is not None:
                     row.due_us = due_us
                 return True
@@ -511,7 +523,33 @@ class MemoryStore:
             else:
                 self._pending -= 1
             self._queue(row, due, timed)
+            self._note(task_id, row.next_seq, before, row.status, "client", "updated")
             return True
+
+    def _note(
+        self, task_id: str, seq: int, source: TaskStatus, target: TaskStatus, actor: str, reason: str | None
+    ) -> None:
+        notes = self._notes.setdefault(task_id, deque(maxlen=_NOTES))
+        notes.append(Note(seq, source, target, actor, reason, datetime.now(UTC)))
+        if len(self._notes) > _NOTED:
+            self._notes.popitem(last=False)
+
+    def notes(self, task_id: str) -> Sequence[Note]:
+        """Return what happened to the task and none of its events tells of: the last of it, for the last tasks."""
+        with self._lock:
+            return [*self._notes.get(task_id, ())]
+
+    def prune(self, finished_before_us: int, limit: int) -> int:
+        """Forget tasks that ended before then, the oldest first; return how many."""
+        before = utc_from_us(finished_before_us)
+        with self._lock:
+            old: list[str] = []
+            for task_id in islice(self._ended, limit):
+                record = self.get(task_id)
+                if record is None or record.finished_at is None or record.finished_at >= before:
+                    break
+                old.append(task_id)
+            return sum([self.delete(task_id) for task_id in old])
 
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
@@ -520,6 +558,7 @@ class MemoryStore:
                 return False
             del self._tasks[task_id]
             self._ended.remove(task_id)
+            self._notes.pop(task_id, None)
             return True
 
 

@@ -12,9 +12,11 @@ from typing import Any
 
 import orjson
 
+from rxtasks.errors import StoreError
 from rxtasks.stores.base import Asked, Claim, Lane
+from rxtasks.stores.sqlite.aside import UNREADABLE, Aside
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.rows import OptionTexts, claim_from, lane_takes
+from rxtasks.stores.sqlite.rows import lane_takes
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
 
@@ -23,6 +25,8 @@ __all__ = ["ClaimWork", "Claiming"]
 
 class ClaimWork(Work[tuple[list[Claim], int | None]]):
     """Claims for a lane."""
+
+    brings = True
 
     def __init__(
         self,
@@ -39,6 +43,7 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
         self._limit = max(0, limit)
         self._now_us = now_us
         self._rows: list[Any] = []
+        self._claims: list[Claim] | None = None
         self._fence = 0
         self._due_us: int | None = None
 
@@ -46,27 +51,33 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
         """Look for tasks, and claim them with the turn."""
         if turn.claims is not None or not self._limit:
             return False
-        self._due_us, bucket, last, self._rows, self._fence = orjson.loads(db.one("look", self._limit))
+        try:
+            self._due_us, bucket, last, self._rows, self._fence = orjson.loads(db.one("look", self._limit))
+        except UNREADABLE:
+            return False
         if self._due_us is not None and self._due_us <= self._now_us:
             return False
         if bucket is not None and (bucket != last or not lane_takes(self._lane, bucket)):
             return False
         self._claiming.told_before(db, self._rows)
+        self._claims = self._claiming.aside.claims(self._rows)
+        if self._claims is None:
+            return False
         turn.claims, turn.fence = [row[0] for row in self._rows], self._fence
         return True
 
     def result(self) -> tuple[list[Claim], int | None]:
         """Return the claims."""
-        return self._claiming.made(self._rows, self._fence), self._due_us
+        return self._claiming.made(self._rows, self._fence, self._claims or []), self._due_us
 
 
 class Claiming:
     """Claims tasks within a transaction. `numbers` gets the row of each claim, by its token."""
 
     def __init__(
-        self, texts: OptionTexts, numbers: dict[int, int], catch_up: Callable[[Database], None] = lambda db: None
+        self, aside: Aside, numbers: dict[int, int], catch_up: Callable[[Database], None] = lambda db: None
     ) -> None:
-        self._texts = texts
+        self.aside = aside
         self._numbers = numbers
         self._catch_up = catch_up
 
@@ -75,30 +86,41 @@ class Claiming:
         limit = max(0, limit)
         if service and db.one("present", service) is None:
             return [], None  # taken for dead by others: what it claimed would be nobody's
-        due_us, bucket, last, rows, _ = orjson.loads(db.one("look", limit))
+        due_us, bucket, last, rows, _ = self._look(db, limit)
         if due_us is not None and due_us <= now_us:
+            db.run("note_ripe", now_us)
             db.run("ripen", now_us)
-            due_us, bucket, last, rows, _ = orjson.loads(db.one("look", limit))
+            due_us, bucket, last, rows, _ = self._look(db, limit)
         if bucket is None or not limit:
             return [], due_us
         if bucket != last or not lane_takes(lane, bucket):
             rows = self._merged(db, lane, limit)
         return self._hold(db, service, rows), due_us
 
-    @staticmethod
-    def _merged(db: Database, lane: Lane, limit: int) -> list[Any]:
+    def _look(self, db: Database, limit: int) -> Any:
+        """Return what `look` finds; rows that are in its way are set aside."""
+        while True:
+            try:
+                return orjson.loads(db.one("look", limit))
+            except UNREADABLE:
+                numbers = [number for (number,) in db.rows("next_numbers", limit)]
+                if len(self.aside.read(db, numbers)) == len(numbers):
+                    raise
+
+    def _merged(self, db: Database, lane: Lane, limit: int) -> list[Any]:
         """Return the first rows of all buckets that the lane takes: by priority, the highest first, then by arrival."""
         firsts = [
             orjson.loads(db.one("first", bucket, limit))
             for bucket in orjson.loads(db.one("buckets"))
             if lane_takes(lane, bucket)
         ]
-        return _read(db, [number for _, number in islice(heapq.merge(*firsts), limit)])
+        return self.aside.read(db, [number for _, number in islice(heapq.merge(*firsts), limit)])
 
     def claim_one(self, db: Database, service: int, task_id: str) -> Claim | None:
         """Return the claim of this task if it waits, whatever for."""
         number = db.one("waiting_one", task_id)
-        return None if number is None else self._hold(db, service, _read(db, [number]))[0]
+        claims = [] if number is None else self._hold(db, service, self.aside.read(db, [number]))
+        return claims[0] if claims else None
 
     def cancel(
         self, db: Database, service: int, task_id: str, reason: str | None, unbegun: bool
@@ -111,13 +133,26 @@ class Claiming:
         if ended:
             return Asked.ENDED, None
         if not token:
-            db.run("ask_cancel", number, reason or "")
-            return Asked.CLAIMED, self._hold(db, service, _read(db, [number]))[0]
+            self._ask_cancel(db, number, reason)
+            claims = self._hold(db, service, self.aside.read(db, [number]))
+            if not claims:
+                raise StoreError(
+                    f"task {task_id} cannot be read and was set aside: delete() it, or see service.damaged()"
+                )
+            return Asked.CLAIMED, claims[0]
+        if token < 0:
+            raise StoreError(f"task {task_id} cannot be read and was set aside: delete() it, or see service.damaged()")
         if not unbegun:
-            db.run("ask_cancel", number, reason or "")
+            self._ask_cancel(db, number, reason)
         return (Asked.HELD if holder == service else Asked.ELSEWHERE), None
 
+    def _ask_cancel(self, db: Database, number: int, reason: str | None) -> None:
+        db.run("ask_cancel", number, reason or "")
+        if db.changes:
+            self.aside.note(db, number, "client", "cancel asked for" + (f": {reason}" if reason else ""))
+
     def _hold(self, db: Database, service: int, rows: Sequence[Any]) -> list[Claim]:
+        rows = self.aside.sound(db, rows)
         if not rows:
             return []
         self.told_before(db, rows)
@@ -130,16 +165,11 @@ class Claiming:
         if any([row[13] > 1 for row in rows]):
             self._catch_up(db)
 
-    def made(self, rows: Sequence[Any], base: int) -> list[Claim]:
+    def made(self, rows: Sequence[Any], base: int, claims: list[Claim] | None = None) -> list[Claim]:
         """Return the claims of rows that have been claimed under the tokens behind `base`."""
-        claims: list[Claim] = []
-        for at, row in enumerate(rows):
-            token = base + at + 1
-            claims.append(claim_from(row, token, self._texts))
-            self._numbers[token] = row[0]
+        if claims is None:
+            claims = self.aside.claims(rows) or []
+        for at, (row, claim) in enumerate(zip(rows, claims, strict=True)):
+            claim.token = claim.fence = base + at + 1
+            self._numbers[claim.token] = row[0]
         return claims
-
-
-def _read(db: Database, numbers: list[int]) -> list[Any]:
-    rows: list[Any] = orjson.loads(db.one("claimed", orjson.dumps(numbers).decode())) if numbers else []
-    return rows

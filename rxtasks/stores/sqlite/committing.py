@@ -43,13 +43,17 @@ class CommitWork(Work[list[int]]):
         changes: Sequence[Change | Successes],
         events: Sequence[TaskEvent],
         done: Callable[[list[int], BaseException | None], None],
+        unsettled: dict[int, CommitWork],
     ) -> None:
         super().__init__(self._apply, self._settle)
         self._numbers = numbers
         self._service = service
         self._changes = changes
         self._events = events
-        self._told = done
+        self.told = done
+        self._unsettled = unsettled
+        #: It has been tried: a commit that failed may be in the file all the same.
+        self._tried = False
         self._rows: list[list[Any]] = []
         self._log: list[list[Any]] = []
 
@@ -72,6 +76,9 @@ class CommitWork(Work[list[int]]):
 
     def offer(self, db: Database, turn: Turn) -> bool:
         """Add them to the turn."""
+        if self._tried:
+            return False
+        self._tried = True
         turn.changes += self._rows
         turn.events += self._log
         return True
@@ -81,7 +88,24 @@ class CommitWork(Work[list[int]]):
         return []
 
     def _apply(self, db: Database) -> list[int]:
+        if self._tried and self._log:
+            found = self._found(db)
+            if found is not None:
+                return found
+        self._tried = True
         return apply_changes(db, self._rows, self._log, self._service)
+
+    def _found(self, db: Database) -> list[int] | None:
+        """Return what was refused if the commit is in the file, though it was said to have failed; else None.
+
+        Its rows of the log are its mark: no other commit has the same events. So a repeat finds its own
+        effect, and does not take the claims that it gave up for lost to another service.
+        """
+        there: set[int] = set(orjson.loads(db.one("logged", orjson.dumps(self._log).decode())))
+        if not there:
+            return None
+        missing = {row[0] for at, row in enumerate(self._log) if at not in there}
+        return [row[0] for row in self._rows if row[1] in missing]
 
     def _settle(self, refused: list[int] | None, error: BaseException | None) -> None:
         if error is None:
@@ -91,4 +115,6 @@ class CommitWork(Work[list[int]]):
                     numbers.pop(row[0], None)
             for token in refused or ():
                 numbers.pop(token, None)
-        self._told(refused or [], error)
+        else:
+            self._unsettled[id(self._changes)] = self
+        self.told(refused or [], error)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from rxtasks.clock import us_from_utc
 from rxtasks.errors import QueueFull
 from rxtasks.stores.base import Envelope
 from rxtasks.stores.sqlite.connection import Database
@@ -53,6 +55,8 @@ class Brought:
 class EnqueueWork(Work[None]):
     """Takes in everything that has been brought by the time when it is done."""
 
+    brings = True
+
     def __init__(self, enqueueing: Enqueueing) -> None:
         super().__init__(self._insert, self._settle)
         self._enqueueing = enqueueing
@@ -83,12 +87,12 @@ class EnqueueWork(Work[None]):
         self._enqueueing.insert(db, self._everything)
 
     def _settle(self, _: None, error: BaseException | None) -> None:
+        self.prepare()  # it may have failed before that
         for brought in self._everything:
             brought.settle(error)
 
     def fail(self, error: BaseException) -> None:
         """It cannot be done at all."""
-        self.prepare()
         self._settle(None, error)
 
 
@@ -167,6 +171,15 @@ class Enqueueing:
             answers[at] = task_id
             if status == "created" and not token and not tasks[at].hold:
                 db.run("queue_created", task_id)
+                db.run(
+                    "note",
+                    task_id,
+                    "created",
+                    db.one("status", task_id),
+                    "client",
+                    "pushed",
+                    us_from_utc(datetime.now(UTC)),
+                )
         for at, task_id in keys:
             if answers[at] is None and task_id != rows[at][0]:  # its own id stands before its key
                 answers[at] = task_id

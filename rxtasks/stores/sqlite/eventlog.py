@@ -45,7 +45,7 @@ def event_rows(events: Iterable[TaskEvent]) -> list[tuple[str, int, int, str]]:
     return rows
 
 
-def events_from(task_id: str, document: str) -> list[TaskEvent]:
+def events_from(task_id: str, document: str | bytes) -> list[TaskEvent]:
     """Return the events of a document.
 
     Raises:
@@ -56,7 +56,7 @@ def events_from(task_id: str, document: str) -> list[TaskEvent]:
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise StoreError(
             f"events of task {task_id} cannot be read ({type(error).__name__}: {error});"
-            " run `rxtasks store check`, and restore a backup if it finds damage"
+            " run service.check(), and restore a backup if it finds damage"
         ) from error
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.stores.sqlite.connection import Database
+from rxtasks.stores.sqlite.readable import plain_texts, readable_record
 from rxtasks.stores.sqlite.reader import Reader
-from rxtasks.stores.sqlite.rows import OptionTexts, record_from
+from rxtasks.stores.sqlite.rows import OptionTexts
 
-__all__ = ["listing"]
+__all__ = ["listing", "record_of"]
 
 #: Records of one read.
 _PAGE = 500
@@ -18,6 +20,22 @@ _COLUMNS = (
     "number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,"
     " finished_us, value, error, options"
 )
+#: The same where one of them holds no Unicode: texts as blobs.
+_BLOBS = ", ".join(f"iif(typeof({name}) = 'text', cast({name} as blob), {name})" for name in _COLUMNS.split(", "))
+
+
+def record_of(reader: Reader, texts: OptionTexts, task_id: str) -> TaskRecord | None:
+    """Return the record of this task, or None."""
+    rows = reader.read(lambda db: _records(db, "id = ?", (task_id,)))
+    return readable_record(rows[0], texts) if rows else None
+
+
+def _records(db: Database, condition: str, values: tuple[Any, ...]) -> list[Any]:
+    try:
+        return db.db.execute(f"select {_COLUMNS} from tasks where {condition}", values).fetchall()
+    except UnicodeDecodeError:
+        rows = db.db.execute(f"select {_BLOBS} from tasks where {condition}", values).fetchall()
+        return [plain_texts(row) for row in rows]
 
 
 def listing(
@@ -43,18 +61,16 @@ def listing(
         ("name = ?", name),
         ("worker = ?", worker),
         ("created_us < ?", created_before_us),
-        ("exists (select 1 from json_each(options -> 'tags') where value = ?)", tag),
+        ("exists (select 1 from json_each(iif(json_valid(options), options -> 'tags', '[]')) where value = ?)", tag),
     ]
     conditions = [condition for condition, value in wanted if value is not None]
     values = [value for _, value in wanted if value is not None]
-    statement = (
-        f"select {_COLUMNS} from tasks where {' and '.join(['number > ?', *conditions])} order by number limit ?"
-    )
+    condition = f"{' and '.join(['number > ?', *conditions])} order by number limit ?"
     found: list[TaskRecord] = []
     while len(found) < limit:
         page = min(_PAGE, limit - len(found))
-        rows: list[Any] = reader.read(lambda db: db.db.execute(statement, (start, *values, page)).fetchall())  # noqa: B023
-        found += [record_from(row, texts) for row in rows]
+        rows = reader.read(lambda db: _records(db, condition, (start, *values, page)))  # noqa: B023
+        found += [readable_record(row, texts) for row in rows]
         if len(rows) < page:
             break
         start = rows[-1][0]

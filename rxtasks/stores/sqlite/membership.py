@@ -23,12 +23,14 @@ from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Ending
 from rxtasks.stores.membership import Interest, Looked, News, Recovery
 from rxtasks.stores.recovery import Held, Here, Member, Standing, recovered, standing
+from rxtasks.stores.sqlite.aside import UNREADABLE, Aside, why
 from rxtasks.stores.sqlite.bell import Bell
 from rxtasks.stores.sqlite.committing import apply_changes
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.eventlog import event_rows, events_from
+from rxtasks.stores.sqlite.eventlog import event_rows
 from rxtasks.stores.sqlite.lockfile import LockFile, dying, folder_of, lock_files, remove_free, started_at
-from rxtasks.stores.sqlite.rows import change_row, ending_from
+from rxtasks.stores.sqlite.readable import damage, last_event, readable_ending, readable_events
+from rxtasks.stores.sqlite.rows import change_row
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work, Writer
 
@@ -65,6 +67,7 @@ class SqliteMembership:
     Args:
         writer: gives the writer of this process.
         known_as: told the number under which this service claims, on the writer's thread.
+        aside: where tasks go that cannot be read.
         lease: seconds.
         most: interruptions after which a task fails.
 
@@ -79,9 +82,11 @@ class SqliteMembership:
         clock: Clock,
         known_as: Callable[[int], None],
         *,
+        aside: Aside,
         lease: float,
         most: int,
     ) -> None:
+        self._aside = aside
         self._folder = folder_of(path)
         self._writer = writer
         self._clock = clock
@@ -239,11 +244,11 @@ class SqliteMembership:
         total = 0
         now_us = self._clock.wall_us()
         for (service,) in db.rows("orphaned"):
-            rows = db.rows("orphans", service, _PAGE - total)
+            rows = self._held_by(db, service, _PAGE - total)
             changes: list[list[Any]] = []
             log: list[list[Any]] = []
-            for number, *rest in rows:
-                change, event = recovered(_held(rest), self._most, now_us)
+            for number, held in rows:
+                change, event = recovered(held, self._most, now_us)
                 changes.append(change_row(change, number))
                 if event is not None:
                     log += [[number, *row] for _, *row in event_rows([event])]
@@ -256,6 +261,21 @@ class SqliteMembership:
             if total >= _PAGE:
                 return total, True
         return total, False
+
+    def _held_by(self, db: Database, service: int, limit: int) -> list[tuple[int, Held]]:
+        """Return tasks that it held; those that cannot be read are set aside."""
+        try:
+            return [(number, _held(rest)) for number, *rest in db.rows("orphans", service, limit)]
+        except UNREADABLE:
+            pass
+        found: list[tuple[int, Held]] = []
+        for (number,) in db.rows("orphan_numbers", service, limit):
+            try:
+                ((_, *rest),) = db.rows("orphan", number)
+                found.append((number, _held(rest)))
+            except UNREADABLE as error:
+                self._aside.put(db, number, why(error))
+        return found
 
     # -- what the others do --------------------------------------------------------------------------------------------
 
@@ -318,16 +338,17 @@ class SqliteMembership:
         endings: dict[str, Ending] = {}
         size, last = 0, self._position
         with closing(db.each("events_of_others", last, until, self._number)) as rows:
-            for last, task_id, service, document in rows:  # noqa: B007 - the last one read
+            for last, task_id, service, first_seq, last_seq, document in rows:  # noqa: B007 - the last one read
                 mine = interest.of(task_id)
                 if service in self._numbers or not (mine or interest.everything):
                     continue
                 size += len(document)
-                found = events_from(task_id, document)
+                span = [(first_seq, last_seq, document)]
+                found = readable_events(task_id, span, lambda seq: last_event(db, task_id, seq), self._aside.report)  # noqa: B023
                 events += found
-                if mine and isinstance(found[-1], StatusEvent) and found[-1].status.terminal:
-                    ending = ending_from(db.rows("ending", task_id))
-                    endings[task_id] = ending or Ending(found[-1].status, None, None, found[-1].error)
+                end = found[-1]
+                if mine and isinstance(end, StatusEvent) and end.status.terminal:
+                    endings[task_id] = _ending(db, task_id, end)
                 if size >= _BYTES:
                     break
         return events, size, endings, last
@@ -389,6 +410,14 @@ class _Follow(Work[None]):
         """Read and tell."""
         self._membership.step(db)
         return True
+
+
+def _ending(db: Database, task_id: str, end: StatusEvent) -> Ending:
+    rows = db.rows("ending", task_id)
+    try:
+        return readable_ending(task_id, rows[0]) if rows else Ending(end.status, None, None, end.error)
+    except StoreError as error:
+        return Ending(TaskStatus.FAILED, None, None, damage(str(error)))
 
 
 def _member(row: tuple[Any, ...]) -> Member:

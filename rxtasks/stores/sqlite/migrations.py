@@ -5,6 +5,7 @@ The version is SQLite's `user_version`; `application_id` tells a file of ours fr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -12,40 +13,56 @@ import apsw
 from rxtasks.errors import StoreError
 from rxtasks.stores.sqlite.queries import load_schema
 
-__all__ = ["APPLICATION_ID", "migrate"]
+__all__ = ["APPLICATION_ID", "check_owner", "migrate"]
 
 #: "rxts" in ASCII.
 APPLICATION_ID = 0x72787473
 
 
-def migrate(db: apsw.Connection, path: str) -> None:
-    """Bring the schema up to date.
+def check_owner(db: apsw.Connection, path: str, steps: int | None = None) -> int:
+    """Return the version of the schema; 0 = a new file. `steps`: the newest version that is known here.
+
+    Raises:
+        StoreError: the file belongs to another program, or to a newer rxtasks. Nothing was changed.
+    """
+    version, owner = _read(db, "user_version"), _read(db, "application_id")
+    if owner != APPLICATION_ID:
+        tables = db.execute("select count(*) from sqlite_schema").fetchall()[0][0]
+        if owner or version or tables:
+            raise StoreError(f"{path} is a database of another program; give the store a file of its own")
+    known = len(load_schema()) if steps is None else steps
+    if version > known:
+        raise StoreError(
+            f"{path} has version {version} of the schema and this rxtasks knows up to {known}: upgrade rxtasks,"
+            " or restore a backup that was made before the upgrade"
+        )
+    return version
+
+
+def migrate(db: apsw.Connection, path: str, steps: Sequence[str] | None = None) -> None:
+    """Bring the schema up to date, or leave it as it was.
+
+    `steps`: the n-th makes version n of version n-1; None = those of this rxtasks.
 
     Raises:
         StoreError: the file belongs to another program, or to a newer rxtasks.
+        apsw.Error: a step failed.
     """
-    steps = load_schema()
-    if _read(db, "user_version") == len(steps) and _read(db, "application_id") == APPLICATION_ID:
+    steps = load_schema() if steps is None else steps
+    if check_owner(db, path, len(steps)) == len(steps):
         return
     db.execute("begin immediate")
     try:
-        version, owner = _read(db, "user_version"), _read(db, "application_id")
-        tables = db.execute("select count(*) from sqlite_schema").fetchall()[0][0]
-        if owner != APPLICATION_ID and (owner or version or tables):
-            raise StoreError(f"{path} is a database of another program; give the store a file of its own")
-        if version > len(steps):
-            raise StoreError(
-                f"{path} has version {version} of the schema and this rxtasks knows up to {len(steps)}: upgrade rxtasks,"
-                " or restore a backup that was made before the upgrade"
-            )
-        for step in steps[version:]:
+        # Another process may have done it while this one waited for the lock.
+        for step in steps[check_owner(db, path, len(steps)) :]:
             for _ in db.execute(step):  # drained, or only the first statement would run
                 pass
         db.execute(f"pragma user_version = {len(steps)}")
         db.execute(f"pragma application_id = {APPLICATION_ID}")
         db.execute("commit")
     except BaseException:
-        db.execute("rollback")
+        if db.in_transaction:  # a full disk, for one, has ended it already
+            db.execute("rollback")
         raise
 
 

@@ -41,7 +41,9 @@ select json_array(
     (select bucket from firsts),
     (select last from firsts),
     json((select json_group_array(json_array(
-        number, id, name, function, form, coalesce(payload, (select payload from arguments a where a.number = t.number)),
+        number, id, name, function, form,
+        (select iif(t.form <> 't' or json_valid(p), p, null)
+         from (select coalesce(t.payload, (select payload from arguments a where a.number = t.number)) as p)),
         options, created_us, trace, attempt, failures, crashes, interruptions, next_seq, status, checkpoint, cancel
     )) from (
         select * from tasks indexed by waiting where status = 'pending' and token = 0 and bucket = (select bucket from firsts)
@@ -69,7 +71,9 @@ update meta set value = value + ?1 where name = 'fence' returning value
 
 -- name: claimed
 select json_group_array(json_array(
-    t.number, t.id, t.name, t.function, t.form, coalesce(t.payload, (select payload from arguments a where a.number = t.number)),
+    t.number, t.id, t.name, t.function, t.form,
+    (select iif(t.form <> 't' or json_valid(p), p, null)
+     from (select coalesce(t.payload, (select payload from arguments a where a.number = t.number)) as p)),
     t.options, t.created_us, t.trace, t.attempt, t.failures, t.crashes, t.interruptions, t.next_seq, t.status, t.checkpoint, t.cancel
 )) from json_each(?1) c join tasks t on t.number = c.value
 
@@ -128,7 +132,7 @@ from tasks where id = ?1
 select status, value, stored, error from tasks where id = ?1 and finished_us is not null
 
 -- name: task_events
-select e.first, e.last, e.data from events e join tasks t on t.number = e.number
+select e.first, e.last, cast(e.data as blob) from events e join tasks t on t.number = e.number
 where t.id = ?1 and e.last >= ?2 order by e.first limit ?3
 
 -- name: events_after
@@ -145,22 +149,31 @@ update tasks set priority = coalesce(?2, priority), due_us = coalesce(?3, due_us
 where id = ?1 and token = 0 and status in ('created', 'pending', 'scheduled', 'blocked', 'retrying')
 
 -- name: delete_events
-delete from events where number in (select number from tasks where id = ?1 and finished_us is not null)
+delete from events where number in (select number from tasks where id = ?1 and (finished_us is not null or token = -1))
 
 -- name: delete_notes
-delete from notes where number in (select number from tasks where id = ?1 and finished_us is not null)
+delete from notes where number in (select number from tasks where id = ?1 and (finished_us is not null or token = -1))
 
 -- name: delete_arguments
-delete from arguments where number in (select number from tasks where id = ?1 and finished_us is not null)
+delete from arguments where number in (select number from tasks where id = ?1 and (finished_us is not null or token = -1))
 
 -- name: delete
-delete from tasks where id = ?1 and finished_us is not null
+delete from tasks where id = ?1 and (finished_us is not null or token = -1)
 
 -- name: note
-insert into notes (number, source, target, actor, reason, time_us) select number, ?2, ?3, ?4, ?5, ?6 from tasks where id = ?1
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, ?2, ?3, ?4, ?5, ?6 from tasks where id = ?1
+
+-- name: note_ripe
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, status, 'pending', 'engine', 'its time has come', ?1 from tasks
+where due_us > 0 and due_us <= ?1 and token = 0 and finished_us is null and status <> 'created'
+
+-- name: status
+select status from tasks where id = ?1
 
 -- name: history
-select source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)
+select seq, source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)
 order by position
 
 -- name: join
@@ -192,12 +205,126 @@ where service is not null and not exists (select 1 from services s where s.numbe
 select number, token, id, status, attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
 from tasks indexed by held where token > 0 and service = ?1 limit ?2
 
+-- name: orphan_numbers
+select number from tasks indexed by held where token > 0 and service = ?1 limit ?2
+
+-- name: orphan
+select number, token, id, status, attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
+from tasks where number = ?1
+
 -- name: asked
 select id, token, cancel from tasks indexed by asked where token > 0 and cancel is not null and service = ?1
 
 -- name: events_of_others
-select e.position, t.id, e.service, e.data from events e join tasks t on t.number = e.number
+select e.position, t.id, e.service, e.first, e.last, cast(e.data as blob)
+from events e join tasks t on t.number = e.number
 where e.position > ?1 and e.position <= ?2 and e.service <> ?3 order by e.position
 
 -- name: data_version
 pragma data_version
+
+-- name: give_back
+update tasks set token = 0, service = 0
+where service = ?1 and token > 0 and token not in (select value from json_each(?2))
+
+-- name: logged
+select json_group_array(c.key) from json_each(?1) c where exists (
+    select 1 from events e
+    where e.number = c.value ->> 0 and e.first = c.value ->> 1 and e.data = c.value ->> 3
+)
+
+-- name: next_numbers
+select number from tasks indexed by waiting where status = 'pending' and token = 0
+and bucket = (select min(bucket) from tasks indexed by waiting where status = 'pending' and token = 0)
+order by priority desc, number limit ?1
+
+-- name: set_aside
+insert or replace into aside (number, reason, time_us) values (?1, ?2, ?3)
+
+-- name: out_of_hands
+update tasks set token = -1, service = 0 where number = ?1
+
+-- name: into_hands
+update tasks set token = 0, service = 0 where number = ?1 and token = -1
+
+-- name: not_aside
+delete from aside where number = ?1
+
+-- name: aside_one
+select a.number from aside a join tasks t on t.number = a.number where t.id = ?1
+
+-- name: id_of
+select cast(id as blob) from tasks where number = ?1
+
+-- name: note_of
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, status, status, ?2, ?3, ?4 from tasks where number = ?1
+
+-- name: damaged
+select t.id, cast(t.name as blob), a.reason, a.time_us from aside a join tasks t on t.number = a.number order by a.number limit ?1
+
+-- name: count_damaged
+select count(*) from aside
+
+-- name: delete_aside
+delete from aside where number in (select number from tasks where id = ?1)
+
+-- name: last_event
+select status, next_seq, attempt, finished_us from tasks where id = ?1
+
+-- name: old
+select number, id from tasks indexed by ended where finished_us is not null and finished_us < ?1 order by finished_us limit ?2
+
+-- name: prune_events
+delete from events where position in (select position from events where number = ?1 limit ?2)
+
+-- name: prune_notes
+delete from notes where number = ?1
+
+-- name: prune_arguments
+delete from arguments where number = ?1
+
+-- name: prune_tasks
+delete from tasks where number = ?1
+
+-- name: check_unknown_services
+select cast(id as blob) from tasks indexed by held
+where token > 0 and service <> 0 and service not in (select number from services) limit ?1
+
+-- name: check_ended_claims
+select cast(id as blob) from tasks where finished_us is not null and token <> 0 limit ?1
+
+-- name: check_gaps
+select cast(t.id as blob) from (
+    select number, first, lag(last) over (partition by number order by first) as before from events
+) e join tasks t on t.number = e.number
+where e.first <> coalesce(e.before + 1, 1) group by t.number limit ?1
+
+-- name: check_last_seq
+select cast(t.id as blob) from tasks t
+where t.next_seq <> 1 + coalesce((select max(last) from events e where e.number = t.number), 0) limit ?1
+
+-- name: check_terminal
+select cast(id as blob) from tasks where (status in ('succeeded', 'failed', 'cancelled')) <> (finished_us is not null) limit ?1
+
+-- name: check_lost_arguments
+select cast(id as blob) from tasks t
+where payload is null and finished_us is null and not exists (select 1 from arguments a where a.number = t.number) limit ?1
+
+-- name: check_orphan_events
+select count(*) from events where number not in (select number from tasks)
+
+-- name: check_orphan_notes
+select count(*) from notes where number not in (select number from tasks)
+
+-- name: check_orphan_arguments
+select count(*) from arguments where number not in (select number from tasks)
+
+-- name: check_events
+select e.position, cast(t.id as blob), e.first, e.last, cast(e.data as blob)
+from events e join tasks t on t.number = e.number where e.position > ?1 order by e.position limit ?2
+
+-- name: check_tasks
+select number, cast(id as blob), cast(iif(form = 't', payload, null) as blob), cast(options as blob), cast(value as blob),
+       cast(error as blob), cast(progress as blob)
+from tasks where number > ?1 order by number limit ?2

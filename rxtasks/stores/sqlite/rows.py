@@ -18,7 +18,7 @@ from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Ending, Envelope, Lane, Successes
+from rxtasks.stores.base import Change, Claim, Envelope, Lane, Successes
 
 __all__ = [
     "LONG_PAYLOAD",
@@ -27,7 +27,6 @@ __all__ = [
     "bucket_of",
     "change_row",
     "claim_from",
-    "ending_from",
     "lane_takes",
     "record_from",
     "success_rows",
@@ -39,6 +38,9 @@ LONG_PAYLOAD = 1000
 
 #: Where a change's row says that its claim ends.
 RELEASED = 11
+
+#: Forms of arguments (wire.message.Assignment.form) that a stored task can have.
+_FORMS = frozenset({"t", "p"})
 
 #: Between queue and isolation in a bucket's name; refused in either.
 _BETWEEN = "\x1f"
@@ -129,6 +131,10 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
     """
     (_, task_id, name, function, form, payload, options, created_us, trace) = row[:9]
     (attempt, failures, crashes, interruptions, next_seq, status, checkpoint, asked) = row[9:]
+    if payload is None:
+        raise ValueError("its arguments are not there, or no JSON")
+    if form not in _FORMS:
+        raise ValueError(f"its arguments have the form {form!r}, which this rxtasks does not know")
     envelope = Envelope(
         task_id, name, function, None, None, form, payload.encode(), texts.options(options), created_us, trace
     )
@@ -215,19 +221,6 @@ def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
         error=None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
         options=found,
         tags=found.tags,
-    )
-
-
-def ending_from(rows: Sequence[Sequence[Any]]) -> Ending | None:
-    """Return how a task ended, from the rows of the query `ending`."""
-    if not rows:
-        return None
-    status, value, stored, error = rows[0]
-    return Ending(
-        TaskStatus(status),
-        None if value is None else orjson.loads(value),
-        None if stored is None else stored.encode(),
-        None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
     )
 
 

@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+import apsw
 import orjson
 
-from rxtasks.clock import Clock, SystemClock
+from rxtasks.clock import Clock, SystemClock, utc_from_us
 from rxtasks.errors import ServiceStopped, StoreError
 from rxtasks.forking import put_right
 from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Asked, Change, Claim, Counts, Ending, Envelope, Lane, Successes
+from rxtasks.stores.base import Asked, Change, Claim, Counts, Damaged, Ending, Envelope, Lane, Successes
+from rxtasks.stores.sqlite.aside import Aside, damaged_from
+from rxtasks.stores.sqlite.backup import backup
+from rxtasks.stores.sqlite.checking import check
 from rxtasks.stores.sqlite.claiming import Claiming, ClaimWork
 from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
-from rxtasks.stores.sqlite.eventlog import events_from
-from rxtasks.stores.sqlite.listing import listing
+from rxtasks.stores.sqlite.faults import store_error
+from rxtasks.stores.sqlite.keeper import Keeper
+from rxtasks.stores.sqlite.listing import listing, record_of
 from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
 from rxtasks.stores.sqlite.membership import SqliteMembership
 from rxtasks.stores.sqlite.migrations import migrate
+from rxtasks.stores.sqlite.pruning import Pruner, prune
 from rxtasks.stores.sqlite.queries import load_queries
+from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events
 from rxtasks.stores.sqlite.reader import Reader
-from rxtasks.stores.sqlite.rows import OptionTexts, ending_from, record_from
+from rxtasks.stores.sqlite.rows import OptionTexts
 from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteStore"]
@@ -49,11 +59,14 @@ class SqliteStore:
     Args:
         path: absolute path of the file; its directory exists.
         max_queue: tasks that may wait; None = no bound.
+        retention: days for which ended tasks are kept; None = for ever.
     """
 
     durable = True
 
-    def __init__(self, path: str, *, max_queue: int | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self, path: str, *, max_queue: int | None = None, retention: float | None = None, clock: Clock | None = None
+    ) -> None:
         self.path = path
         self._max_queue = max_queue
         self._clock = clock or SystemClock()
@@ -70,19 +83,34 @@ class SqliteStore:
         self._service = 0
         self._membership: SqliteMembership | None = None
         self._members = 0
+        self._retention = retention
+        self._pruner: Pruner | None = None
+        #: Commits that failed, by the identity of their changes: they may be in the file all the same.
+        self._unsettled: dict[int, CommitWork] = {}
+        #: Told of faults; any thread.
+        self.report: Callable[[str], None] = logging.getLogger("rxtasks").warning
+        self._damaged = 0
         self._counted = Counts(0, 0)
         self._counted_until = 0.0
         self._count_cost = 0.0
         self._reader = Reader(path, lambda: self._open(_READ_WAIT, read_only=True))
         self._writer = self._new_writer()
         self._enqueueing = Enqueueing(self._texts, max_queue)
-        self._claiming = Claiming(OptionTexts(), self._numbers, self._catch_up)
+        self._aside = Aside(OptionTexts(), self._clock, self.tell)
+        self._claiming = Claiming(self._aside, self._numbers, self._catch_up)
         put_right(self)
 
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def _new_writer(self) -> Writer:
-        writer = Writer(self.path, lambda: self._open(_WRITE_WAIT), on_commit=self._committed)
+        keeper = Keeper(
+            self.path,
+            lambda: self._open(_WRITE_WAIT),
+            report=self.tell,
+            give_back=self._give_back,
+            reopened=self._reopened,
+        )
+        writer = Writer(self.path, keeper, on_commit=self._committed)
         writer.service = self._service
         return writer
 
@@ -90,13 +118,34 @@ class SqliteStore:
         if not self._ready:
             with self._life:
                 if not self._ready:
-                    first = Database(self.path, self._queries, wait=wait)
+                    first = Database(self.path, self._queries, wait=wait, report=self.tell)
                     try:
                         migrate(first.db, self.path)
                     finally:
                         first.close()
                     self._ready = True
-        return Database(self.path, self._queries, wait=wait, read_only=read_only)
+        if read_only:
+            self._writer.keeper.check()
+        return Database(self.path, self._queries, wait=wait, read_only=read_only, report=self.tell)
+
+    def tell(self, message: str) -> None:
+        """Report a fault, or the end of one."""
+        self.report(message)
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the store from taking and keeping tasks, as the last transaction found it; None: nothing does."""
+        trouble = self._writer.trouble
+        return None if trouble is None else str(trouble)
+
+    def _reopened(self) -> None:
+        """The writer opens the file anew: what readers have open may be another one."""
+        self._ready = False
+        self._reader.close()
+
+    def _give_back(self, db: Database) -> None:
+        """Give back claims of this service that nobody here knows: the answer to their claim was lost."""
+        db.run("give_back", self._service, orjson.dumps(list(self._numbers)).decode())
 
     def _committed(self, lasting: bool) -> None:
         """A transaction has been committed; with `lasting`, it is on disk and others may care for it."""
@@ -116,6 +165,9 @@ class SqliteStore:
                 self._members -= 1
                 return
             membership, self._membership, self._members = self._membership, None, 0
+            pruner, self._pruner = self._pruner, None
+        if pruner is not None:
+            pruner.end()
         try:
             if membership is not None:
                 membership.leave()
@@ -124,6 +176,8 @@ class SqliteStore:
                 writer, self._writer = self._writer, self._new_writer()
             writer.close()
             self._reader.close()
+            self._unsettled.clear()
+            self._ready = False
 
     def join(self, *, lease: float, max_interruptions: int) -> SqliteMembership:
         """Register this process as one of the services that share the file; waits for the disk."""
@@ -134,10 +188,13 @@ class SqliteStore:
                     lambda: self._writer,
                     self._clock,
                     self._known_as,
+                    aside=self._aside,
                     lease=lease,
                     most=max_interruptions,
                 )
             self._members += 1
+            if self._pruner is None and self._retention is not None:
+                self._pruner = Pruner(self._retention, self._clock, self._prune, self.tell)
             return self._membership
 
     def _known_as(self, number: int) -> None:
@@ -153,8 +210,10 @@ class SqliteStore:
         if membership is not None:
             membership.after_fork()
         self._service = 0
+        self._pruner = None
         self._joining = threading.Lock()
         self._life = threading.Lock()
+        _kept.append(self._writer)
         self._writer = self._new_writer()
         self._reader.forget()
 
@@ -221,8 +280,16 @@ class SqliteStore:
         events: builtins.list[TaskEvent],
         done: Callable[[builtins.list[int], BaseException | None], None],
     ) -> None:
-        """Apply the changes and keep the events; call done when they are on disk, from another thread."""
-        self._writer.put(CommitWork(self._numbers, self._service, changes, events, done))
+        """Apply the changes and keep the events; call done when they are on disk, from another thread.
+
+        The same list of changes may be given again when that failed: what of it is in the file already is not done twice.
+        """
+        work = self._unsettled.pop(id(changes), None)
+        if work is None:
+            work = CommitWork(self._numbers, self._service, changes, events, done, self._unsettled)
+        else:
+            work.told = done
+        self._writer.put(work)
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -239,18 +306,28 @@ class SqliteStore:
     def close(self) -> list[str]:
         """Take nothing more and return the ids of all tasks that wait."""
         self._closed = True
-        return self.waiting()
+        try:
+            return self.waiting()
+        except StoreError as error:  # a stop does not fail of it
+            self.tell(str(error))
+            return []
 
     def reopen(self) -> None:
         """Take tasks again, after close()."""
         self._closed = False
 
     def counts(self) -> Counts:
-        """Return how many tasks wait, or waited a moment ago: with a million of them, counting takes 50 ms."""
+        """Return how many tasks wait, or waited a moment ago: with a million of them, counting takes 50 ms.
+
+        While the file cannot be read: how many did when it could.
+        """
         now = time.monotonic()
         if now < self._counted_until:
             return self._counted
-        self._counted = Counts(self._reader.one("pending", _COUNTED), self._reader.one("scheduled", _COUNTED))
+        try:
+            self._counted = Counts(self._reader.one("pending", _COUNTED), self._reader.one("scheduled", _COUNTED))
+        except StoreError:
+            return self._counted
         done = time.monotonic()
         self._count_cost = done - now
         self._counted_until = done + max(_FRESH, 20 * self._count_cost)
@@ -258,12 +335,26 @@ class SqliteStore:
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the record of this task, or None."""
-        rows = self._reader.rows("record", task_id)
-        return record_from(rows[0], self._seen_texts) if rows else None
+        return record_of(self._reader, self._seen_texts, task_id)
+
+    def damaged(self, limit: int = 100) -> builtins.list[Damaged]:
+        """Return the tasks that cannot be read and were set aside."""
+        return damaged_from(self._reader.rows("damaged", limit))
+
+    def count_damaged(self) -> int:
+        """Return how many there are, or were when that could be read."""
+        with contextlib.suppress(StoreError):
+            self._damaged = self._reader.one("count_damaged")
+        return self._damaged
+
+    def readmit(self, task_id: str) -> bool:
+        """Put a task that was set aside back into the queue; False: it was not."""
+        return self._writer.ask(lambda db: self._aside.readmit(db, task_id))
 
     def ending(self, task_id: str) -> Ending | None:
         """Return how the task ended; None: it has not, or there is none."""
-        return ending_from(self._reader.rows("ending", task_id))
+        rows = self._reader.rows("ending", task_id)
+        return readable_ending(task_id, rows[0]) if rows else None
 
     def list(
         self,
@@ -291,10 +382,19 @@ class SqliteStore:
 
     def events(self, task_id: str, from_seq: int = 1) -> builtins.list[TaskEvent]:
         """Return the task's events from `from_seq` on, at least one if there is any, and at most _PAGE rows of the log."""
-        found: builtins.list[TaskEvent] = []
-        for _, _, document in self._reader.rows("task_events", task_id, from_seq, _PAGE):
-            found += [event for event in events_from(task_id, document) if event.seq >= from_seq]
-        return found
+        return self._reader.read(lambda db: self._events(db, task_id, from_seq))
+
+    def _events(self, db: Database, task_id: str, from_seq: int) -> builtins.list[TaskEvent]:
+        rows = db.rows("task_events", task_id, from_seq, _PAGE)
+        found = readable_events(task_id, rows, lambda seq: last_event(db, task_id, seq), self.tell)
+        return [event for event in found if event.seq >= from_seq]
+
+    def notes(self, task_id: str) -> builtins.list[Note]:
+        """Return what happened to the task and none of its events tells of, in order."""
+        rows = self._reader.rows("history", task_id)
+        return [
+            Note(seq, source, target, actor, reason, utc_from_us(at)) for seq, source, target, actor, reason, at in rows
+        ]
 
     # -- changing ------------------------------------------------------------------------------------------------------
 
@@ -302,17 +402,55 @@ class SqliteStore:
         """Change a waiting task; False if it does not wait."""
 
         def run(db: Database) -> bool:
+            before = db.one("status", task_id)
             db.run("update_waiting", task_id, priority, due_us)
-            return db.changes > 0
+            if not db.changes:
+                return False
+            what = [] if priority is None else [f"priority {priority}"]
+            what += [] if due_us is None else [f"run_at {utc_from_us(due_us).isoformat()}"]
+            now_us = self._clock.wall_us()
+            db.run("note", task_id, before, db.one("status", task_id), "client", f"updated: {', '.join(what)}", now_us)
+            return True
 
         return self._writer.ask(run)
+
+    def prune(self, finished_before_us: int, limit: int) -> int:
+        """Forget at most `limit` tasks that ended before then, the oldest first; return how many."""
+        gone = 0
+        more = True
+        while more and gone < limit:
+            count, more = self._prune(finished_before_us, limit - gone)
+            gone += count
+        return gone
+
+    def _prune(self, finished_before_us: int, limit: int) -> tuple[int, bool]:
+        gone, more = self._writer.ask(lambda db: prune(db, finished_before_us, limit))
+        return len(gone), more
+
+    def backup(self, path: str) -> int:
+        """Copy the store into a new file at `path`, while it is in use; return its size in bytes."""
+        return backup(lambda: self._open(_READ_WAIT, read_only=True), path)
+
+    def check(self) -> builtins.list[str]:
+        """Return what is wrong with the file, one sentence each; [] = nothing was found."""
+        database = self._open(_READ_WAIT, read_only=True)
+        try:
+            return check(database)
+        except apsw.Error as error:
+            return [str(store_error(self.path, error))]
+        finally:
+            database.close()
 
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
 
         def run(db: Database) -> bool:
-            for name in ("delete_events", "delete_notes", "delete_arguments", "delete"):
+            for name in ("delete_events", "delete_notes", "delete_arguments", "delete_aside", "delete"):
                 db.run(name, task_id)
             return db.changes > 0
 
         return self._writer.ask(run)
+
+
+#: Writers of the parent in a forked child: closing their connections there would take the parent's locks away.
+_kept: list[Writer] = []

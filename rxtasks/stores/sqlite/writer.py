@@ -29,7 +29,8 @@ import apsw
 
 from rxtasks.errors import RxTasksError, StoreError
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.faults import store_error
+from rxtasks.stores.sqlite.faults import Fault, store_error
+from rxtasks.stores.sqlite.keeper import Keeper
 from rxtasks.stores.sqlite.turn import Turn, Unusual
 
 __all__ = ["Work", "Writer"]
@@ -44,6 +45,9 @@ _LONGEST = 0.01
 
 class Work(Generic[T]):
     """Something to do in a transaction; `done` is told what came of it, on the writer's thread, after the commit."""
+
+    #: It brings new work, for which a full disk has no room.
+    brings = False
 
     def __init__(self, run: Callable[[Database], T], done: Callable[[T | None, BaseException | None], None]) -> None:
         self.run = run
@@ -65,9 +69,9 @@ class Work(Generic[T]):
 class Writer:
     """Runs works in transactions, in the order in which they came."""
 
-    def __init__(self, path: str, open_database: Callable[[], Database], *, on_commit: Callable[[bool], None]) -> None:
+    def __init__(self, path: str, keeper: Keeper, *, on_commit: Callable[[bool], None]) -> None:
         self._path = path
-        self._open = open_database
+        self.keeper = keeper
         self._on_commit = on_commit
         #: The number under which what is claimed here stands.
         self.service = 0
@@ -81,6 +85,8 @@ class Writer:
         self._spent = 0.0
         #: The last transaction has changed more than claims.
         self._lasting = False
+        #: What the last transaction failed of, None = it did not.
+        self.trouble: StoreError | None = None
 
     def put(self, work: Work[Any]) -> None:
         """Have the work done.
@@ -133,7 +139,6 @@ class Writer:
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        database: Database | None = None
         while True:
             with self._news:
                 while not self._queue and not self._closing:
@@ -147,33 +152,45 @@ class Writer:
                 time.sleep(self._spent / 2)
             with self._news:
                 works = [self._queue.popleft() for _ in range(min(_MOST, len(self._queue)))]
-            try:
-                if database is None:
-                    database = self._open()
-                    database.prepare_turns()
-            except BaseException as error:
-                self._answer(works, None, error)
-                continue
-            self._do(database, works)
-        if database is not None:
-            database.close()
+            self._do(works)
+        self.keeper.close()
 
-    def _do(self, database: Database, works: list[Work[Any]]) -> None:
-        """Do the works in one transaction; if that fails, each in one of its own."""
+    def _do(self, works: list[Work[Any]], *, again: bool = False) -> None:
+        """Do the works in one transaction; what one of them is to blame for costs the others nothing."""
         try:
+            database = self.keeper.ready()
+            if self.keeper.full and not self.keeper.room:
+                works = self._without_new(works)
+                if not works:
+                    return
             self._callers = sum([work.prepare() for work in works])
             self._lasting = True
             results = self._take_turn(database, works) or self._transact(database, works)
         except BaseException as error:
-            if len(works) == 1:
-                self._answer(works, None, error)
-                return
-            for work in works:
-                self._do(database, [work])
+            self._failed(works, error, again)
             return
+        self.trouble = self.keeper.no_room if self.keeper.full else None
         self._on_commit(self._lasting)
         for work, (value, failure) in zip(works, results, strict=True):
             _tell(work, value, failure)
+
+    def _failed(self, works: list[Work[Any]], error: BaseException, again: bool) -> None:
+        """A transaction failed: do it again if that may help, else say so."""
+        fault = self.keeper.met(error)
+        if fault is Fault.WORK and len(works) > 1:
+            for work in works:
+                self._do([work])
+        elif fault in (Fault.FULL, Fault.DISK) and not again:
+            self._do(works, again=True)
+        else:
+            said = self._answer(works, None, error)
+            if fault is not Fault.WORK and isinstance(said, StoreError):
+                self.trouble = said
+
+    def _without_new(self, works: list[Work[Any]]) -> list[Work[Any]]:
+        """Refuse those that bring something new; return the others."""
+        self._answer([work for work in works if work.brings], None, self.keeper.no_room)
+        return [work for work in works if not work.brings]
 
     def _take_turn(self, database: Database, works: list[Work[Any]]) -> list[tuple[Any, BaseException | None]] | None:
         """Do the works as one statement; None: they cannot be done so."""
@@ -209,11 +226,12 @@ class Writer:
             raise
         return results
 
-    def _answer(self, works: list[Work[Any]], value: Any, error: BaseException) -> None:
+    def _answer(self, works: list[Work[Any]], value: Any, error: BaseException) -> BaseException:
         if isinstance(error, apsw.Error):
-            error = store_error(self._path, error)
+            error = store_error(self._path, error, self.keeper.holder)
         for work in works:
             _tell(work, value, error)
+        return error
 
 
 def _tell(work: Work[Any], value: Any, error: BaseException | None) -> None:

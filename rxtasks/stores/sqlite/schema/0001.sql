@@ -86,6 +86,8 @@ create index of_task on events (number, first);
 create table notes (
     position integer primary key autoincrement,
     number integer not null,
+    -- Seq of the first event that comes behind it.
+    seq integer not null,
     source text,
     target text not null,
     actor text not null,
@@ -97,3 +99,10 @@ create index notes_of_task on notes (number);
 
 -- Tasks that are to be cancelled where they run.
 create index asked on tasks (service) where token > 0 and cancel is not null;
+
+-- Tasks whose rows cannot be read (token -1), and why.
+create table aside (
+    number integer primary key,
+    reason text not null,
+    time_us integer not null
+) strict;

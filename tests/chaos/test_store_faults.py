@@ -1,0 +1,68 @@
+"""Real faults under a running service on SQLite: a full disk, a disk that fails at fsync, a lock held for long (E-19)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rxtasks import TaskService
+from tests.chaos.support import ROOT
+
+SCENE = [sys.executable, "-W", "ignore", "-m", "tests.chaos.store_scenes"]
+
+
+def namespaces() -> bool:
+    return shutil.which("unshare") is not None and not subprocess.run(["unshare", "-rm", "true"]).returncode
+
+
+def played(command: list[str]) -> dict[str, Any]:
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert 0 == done.returncode, done.stderr
+    saw: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return saw
+
+
+@pytest.mark.skipif(not namespaces(), reason="no user and mount namespaces here: no small disk can be mounted")
+def test_on_a_full_disk_running_tasks_end_and_new_ones_are_refused_until_there_is_room(tmp_path: Path) -> None:
+    """E-19, fact 8: real ENOSPC on a tmpfs of 64 MiB."""
+    script = 'mount -t tmpfs -o size=64m none "$1" && shift && exec "$@"'
+    saw = played(["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), *SCENE, "full_disk", str(tmp_path)])
+    assert "is full: free some space. Nothing that was acknowledged is lost" in saw["refused"]
+    assert saw["reserve_given_up"] and saw["deleted"]
+    assert "ended" == saw["running"], "the task that ran has ended while the disk was full"
+    assert saw["results"], "everything that was acknowledged has run"
+    assert 42 == saw["after"] and 16 * 2**20 == saw["reserve_back"]
+
+
+def can_inject() -> bool:
+    if shutil.which("strace") is None:
+        return False
+    probe = ["strace", "-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=1", "true"]
+    return not subprocess.run(probe, capture_output=True).returncode
+
+
+@pytest.mark.skipif(not can_inject(), reason="strace is not here, or may not trace: no fsync can be made to fail")
+@pytest.mark.parametrize("when", ["5+7", "4..9", "6+2"])
+def test_what_is_acknowledged_is_on_disk_however_often_an_fsync_fails(tmp_path: Path, when: str) -> None:
+    """E-19, Q-04: fdatasync answers EIO in the middle of it all. The service lives, and says what it met."""
+    trace = tmp_path / "trace"
+    inject = ["-e", "trace=fdatasync", "-e", f"inject=fdatasync:error=EIO:when={when}"]
+    store = tmp_path / "store"
+    store.mkdir()
+    saw = played(["strace", "-f", "-qq", "-o", str(trace), *inject, *SCENE, "eio", str(store)])
+    assert "INJECTED" in trace.read_text()
+    assert saw["alive"] or not saw["acknowledged"]
+    assert 40 == len(saw["acknowledged"]) + saw["refused"]
+    assert len(saw["acknowledged"]) == saw["results"]
+    with TaskService(0, store=f"sqlite:///{store / 'tasks.db'}") as service:
+        records = {record.task_id: record.status for record in service.list(limit=1000)}
+        assert {"succeeded"} == {str(records[task_id]) for task_id in saw["acknowledged"]}
+        for task_id in saw["acknowledged"]:
+            seqs = [event.seq for event in service._store.events(task_id)]  # type: ignore[attr-defined]
+            assert list(range(1, len(seqs) + 1)) == seqs, "no event twice, none missing"

@@ -1,0 +1,154 @@
+"""A transaction that is said to have failed may be in the file all the same: nothing is done twice, nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+
+from rxtasks.clock import utc_from_us
+from rxtasks.lifecycle.events import StatusEvent
+from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.stores.base import Change
+from rxtasks.stores.sqlite.connection import Database
+from rxtasks.stores.sqlite.store import SqliteStore
+from tests.unit.stores.sqlite.parts import change, claim, envelope, store_at
+
+
+class Disk:
+    """Makes the next transactions fail: before they were written, or when they have been."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.before = self.after = 0
+        turn = Database.turn
+
+        def failing(database: Database, *values: Any, lasting: bool) -> None:
+            if self.before:
+                self.before -= 1
+                raise apsw.IOError("injected")
+            turn(database, *values, lasting=lasting)
+            if self.after:
+                self.after -= 1
+                raise apsw.IOError("injected")
+
+        monkeypatch.setattr(Database, "turn", failing)
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    return Disk(monkeypatch)
+
+
+def event(task_id: str, seq: int, status: str) -> StatusEvent:
+    return StatusEvent(task_id, seq, 1, "w", utc_from_us(1_000_000 + seq), TaskStatus(status))
+
+
+def commit(store: SqliteStore, changes: list[Change], events: list[Any]) -> tuple[list[int], BaseException | None]:
+    answered = threading.Event()
+    answers: list[tuple[list[int], BaseException | None]] = []
+
+    def done(refused: list[int], error: BaseException | None) -> None:
+        answers.append((refused, error))
+        answered.set()
+
+    store.commit(changes, events, done)
+    assert answered.wait(20)
+    return answers[0]
+
+
+def test_an_end_whose_answer_was_lost_is_not_taken_for_fenced_and_is_written_once(tmp_path: Path, disk: Disk) -> None:
+    """E-19, Q-02: the repeat finds its own effect."""
+    store, _ = store_at(tmp_path / "tasks.db")
+    store.enqueue([envelope(), envelope()])
+    first, second = claim(store)
+    changes = [
+        change(first, "succeeded", next_seq=3, finished_us=5, release=True),
+        change(second, "running", next_seq=2),
+    ]
+    events = [event(first.envelope.task_id, 1, "running"), event(first.envelope.task_id, 2, "succeeded")]
+    events.append(event(second.envelope.task_id, 1, "running"))
+    disk.after = 1
+    assert ([], None) == commit(store, changes, events)
+    assert [1, 2] == [found.seq for found in store.events(first.envelope.task_id)]
+    assert [1] == [found.seq for found in store.events(second.envelope.task_id)]
+    record = store.get(first.envelope.task_id)
+    assert record is not None and record.status is TaskStatus.SUCCEEDED
+    store.release()
+
+
+def test_a_commit_that_fails_twice_is_given_again_by_the_engine_and_written_once(tmp_path: Path, disk: Disk) -> None:
+    store, _ = store_at(tmp_path / "tasks.db")
+    store.enqueue([envelope()])
+    (held,) = claim(store)
+    changes = [change(held, "succeeded", next_seq=2, finished_us=5, release=True)]
+    events = [event(held.envelope.task_id, 1, "succeeded")]
+    disk.before, disk.after = 0, 1
+    transact = store._writer._transact
+
+    def fail(*_: Any) -> Any:
+        store._writer._transact = transact  # type: ignore[method-assign]
+        raise apsw.IOError("injected")
+
+    store._writer._transact = fail  # type: ignore[method-assign]
+    refused, error = commit(store, changes, events)
+    assert error is not None and [] == refused
+    assert "IOError" in (store.trouble or "")
+    assert ([], None) == commit(store, changes, events), "the same batch again, as the engine does"
+    assert store.trouble is None
+    assert [1] == [found.seq for found in store.events(held.envelope.task_id)]
+    store.release()
+
+
+def test_of_a_commit_whose_answer_was_lost_what_was_refused_is_still_refused(tmp_path: Path, disk: Disk) -> None:
+    """Another service had taken one of the tasks over: its events are not published by the repeat."""
+    store, _ = store_at(tmp_path / "tasks.db")
+    store.enqueue([envelope(), envelope()])
+    mine, lost = claim(store)
+    store._writer.ask(lambda db: db.db.execute("update tasks set token = 999 where id = ?", (lost.envelope.task_id,)))
+    changes = [change(task, "succeeded", next_seq=2, finished_us=5, release=True) for task in (mine, lost)]
+    events = [event(task.envelope.task_id, 1, "succeeded") for task in (mine, lost)]
+    transact = store._writer._transact
+
+    def fail(*given: Any) -> Any:
+        store._writer._transact = transact  # type: ignore[method-assign]
+        transact(*given)
+        raise apsw.IOError("injected")
+
+    store._writer._transact = fail  # type: ignore[method-assign]
+    assert ([lost.token], None) == commit(store, changes, events)
+    assert [] == store.events(lost.envelope.task_id)
+    store.release()
+
+
+def test_claims_whose_answer_was_lost_are_claimed_again(tmp_path: Path, disk: Disk) -> None:
+    store, _ = store_at(tmp_path / "tasks.db")
+    store.enqueue([envelope(), envelope()])
+    answered = threading.Event()
+    found: list[Any] = []
+
+    def done(*answer: Any) -> None:
+        found.append(answer)
+        answered.set()
+
+    from tests.unit.stores.sqlite.parts import LANE
+
+    disk.after = 1
+    store.claim_later(LANE, 10, 1, done)
+    assert answered.wait(20)
+    claims, _, error = found[0]
+    if error is not None:
+        claims = claim(store)
+    assert 2 == len(claims), "they do not stay with a service that does not know of them"
+    store.release()
+
+
+def test_tasks_whose_answer_was_lost_are_there_once(tmp_path: Path, disk: Disk) -> None:
+    store, _ = store_at(tmp_path / "tasks.db")
+    task = envelope()
+    disk.after = 1
+    store.enqueue([task])
+    assert [task.task_id] == [record.task_id for record in store.list()]
+    store.release()
