@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from rxtasks import ServiceStopped, StatusEvent, TaskCancelled, TaskFailed, TaskService, WorkerEvent, iterate
 from rxtasks.worker.children import children, descendants
 from tests.chaos import durable
-from tests.chaos.durable import Other, here, lock_files, look, wait_output
+from tests.chaos.durable import Other, here, lock_files, look, wait_output, wait_until
 from tests.chaos.support import LONG, Watched, kill, service
 
 
@@ -181,3 +182,31 @@ def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path)
         assert ["running", "failed"] == statuses(made, unlucky)
         assert ["running", "cancelled"] == statuses(made, doomed)
         assert not file.exists()
+
+
+def test_workers_that_are_about_to_end_are_waited_for_at_the_start(tmp_path: Path) -> None:
+    """Q-03: their service is dead, they hold its lock for a moment more; nothing begins before their tasks are back."""
+    with here(tmp_path, 0) as watcher, Other(tmp_path, workers=1) as other:
+        tracker = watcher.submit(durable.stays_once, str(tmp_path / "journal"))
+        wait_output(tracker)
+        ((_, _, _, worker),) = durable.Journal(tmp_path).lines()
+        stop(worker)
+        kill(other.process.pid)
+        other.process.wait()
+    made = here(tmp_path, 1)
+    reports: list[WorkerEvent] = []
+    made.pool.subscribe(reports.append)
+
+    def let_it_end() -> None:
+        wait_until(lambda: len(lock_files(tmp_path)) == 2)  # the new one has come, and is about to look
+        kill(worker, signal.SIGCONT)
+
+    thread = threading.Thread(target=let_it_end)
+    thread.start()
+    with made:
+        made.start()
+        thread.join()
+        assert made.flush(LONG)
+        kinds = [event.kind for event in reports]
+        assert kinds.index("recovered") < kinds.index("ready")
+        assert 2 == made.track(tracker.task_id).result(LONG)
