@@ -198,7 +198,8 @@ def test_workers_that_are_about_to_end_are_waited_for_at_the_start(tmp_path: Pat
     made.pool.subscribe(reports.append)
 
     def let_it_end() -> None:
-        wait_until(lambda: len(lock_files(tmp_path)) == 2)  # the new one has come, and is about to look
+        wait_until(lambda: len(look(tmp_path, "select 1 from services")) == 2)  # the new one has come, and looks
+        threading.Event().wait(0.2)  # it would have begun by now
         kill(worker, signal.SIGCONT)
 
     thread = threading.Thread(target=let_it_end)
