@@ -26,6 +26,7 @@ __all__ = [
     "OptionTexts",
     "bucket_of",
     "change_row",
+    "check_text",
     "claim_from",
     "lane_takes",
     "record_from",
@@ -104,6 +105,9 @@ def task_row(task: Envelope, texts: OptionTexts) -> list[Any]:
     payload = task.payload
     if type(payload) is not bytes:
         raise PayloadError(f"arguments of the form {task.form!r} are not stored", "args")
+    for what, text in (("task_id", task.task_id), ("name", task.name), ("trace", task.trace)):
+        if text is not None and not text.isascii():
+            check_text(what, text)
     options = task.options
     status = "created" if task.hold else "scheduled" if task.due_us else "pending"
     return [
@@ -121,6 +125,16 @@ def task_row(task: Envelope, texts: OptionTexts) -> list[Any]:
         task.trace,
         options.dedup_key,
     ]
+
+
+def check_text(what: str, text: str) -> None:
+    """Raise SettingsError for text that no store can hold exactly."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"{what} cannot be stored: {text[:60]!r} has a lone surrogate at {error.start}, which is no Unicode text"
+        ) from None
 
 
 def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:

@@ -37,7 +37,7 @@ from rxtasks.stores.sqlite.pruning import Pruner, prune
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events
 from rxtasks.stores.sqlite.reader import Reader
-from rxtasks.stores.sqlite.rows import OptionTexts
+from rxtasks.stores.sqlite.rows import OptionTexts, check_text
 from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteStore"]
@@ -271,6 +271,9 @@ class SqliteStore:
         def answer(found: tuple[Asked | None, Claim | None] | None, error: BaseException | None) -> None:
             asked, claim = found or (None, None)
             done(asked, claim, error)
+
+        if reason is not None:
+            check_text("cancel: reason", reason)
 
         self._writer.put(Work(lambda db: self._claiming.cancel(db, self._service, task_id, reason, unbegun), answer))
 
