@@ -130,7 +130,7 @@ class StoredIntake(Intake):
 
 
 def _leads_to(name: str, function: Callable[..., Any]) -> bool:
-    """Say whether "module:qualname" is the name of this very function: no partial, closure, bound method or instance has one."""
+    """Say whether "module:qualname" is the name of this very function. No partial, closure or bound method has one."""
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):

@@ -80,8 +80,8 @@ class TagWriter:
             _refuse(
                 value,
                 path,
-                "what was given to put() lives only as long as this service, and a stored task may outlive it; give the task the"
-                " value itself, or the path of a file that holds it",
+                "what was given to put() lives only as long as this service, and a stored task may outlive it; give the task"
+                " the value itself, or the path of a file that holds it",
             )
         if names is None:
             _refuse(value, path)

@@ -28,6 +28,7 @@ __all__ = [
     "change_row",
     "check_text",
     "claim_from",
+    "is_unstored",
     "lane_takes",
     "record_from",
     "success_rows",
@@ -167,6 +168,11 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
     )
 
 
+def is_unstored(change: Change) -> bool:
+    """Say whether the change brings a result that cannot be stored: a pickle, with the failure that says so."""
+    return change.blob is not None and change.error is not None and change.value is not None and change.value[0] == "p"
+
+
 def change_row(change: Change, number: int) -> list[Any]:
     """Return a change as the query `commit` takes it."""
     value, blob, error, progress, checkpoint = (
@@ -176,6 +182,8 @@ def change_row(change: Change, number: int) -> list[Any]:
         change.progress,
         change.checkpoint,
     )
+    if is_unstored(change):
+        value = blob = None
     return [
         change.token,
         number,
