@@ -58,6 +58,7 @@ class Doing(Host):
         self._tickets: dict[int, Callable[[Any], None]] = {}
         self._receiver = Receiver(256 * 1024)
         self.durable = store.durable
+        self.kept = getattr(store, "kept", "")
         #: Puts the functions of stored tasks into their envelopes.
         self.resolve: Callable[[list[Claim]], None] | None = None
 

@@ -7,6 +7,7 @@ registry that `modules=` filled there, and fails the task with UnknownHandler if
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -113,7 +114,7 @@ class StoredIntake(Intake):
             name = registration.name
         else:
             name = default_name(function)
-            if not getattr(function, "__module__", None) or "<" in name:
+            if not _leads_to(name, function):
                 raise SettingsError(
                     f"{function!r} cannot be stored: a durable store keeps tasks by the name of their function;"
                     " define it at the top of a module (with @task(...), to give it a name of its own)"
@@ -126,3 +127,12 @@ class StoredIntake(Intake):
                     stacklevel=2,
                 )
         return name, plan.name, plan.options
+
+
+def _leads_to(name: str, function: Callable[..., Any]) -> bool:
+    """Say whether "module:qualname" is the name of this very function. No partial, closure or bound method has one."""
+    module, _, path = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found is not None and found is function

@@ -134,7 +134,7 @@ class EventAssembler:
                     worker_id,
                     utc_from_us(time_us),
                     _ENDS[word],
-                    None if value is None else shown_value(value),
+                    None if value is None or info is not None else shown_value(value),
                     info,
                 )
                 add((token, event, _end((value, blob, error_blob, error_object, delay, ran_us)), time_us))

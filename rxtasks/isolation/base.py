@@ -51,6 +51,8 @@ class Host:
     full: bool = False
     #: The store outlives this process.
     durable: bool = False
+    #: Directory for results that such a store cannot hold, '' = there is none.
+    kept: str = ""
     #: Functions of tasks that have not ended, by key, for workers in this process.
     live: weakref.WeakValueDictionary[str, Any]
     #: Gives the object that was put under a key, to workers in this process.
@@ -166,5 +168,6 @@ def configure(worker: Worker, host: Host, **more: Any) -> Configure:
         max_payload=settings.max_payload,
         max_memory=settings.max_memory or 0,
         durable=host.durable,
+        kept=host.kept,
         **more,
     )

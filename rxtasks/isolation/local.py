@@ -100,6 +100,7 @@ class LocalWorker(Worker):
             keep_temp=settings.keep_temp,
             problem=lambda text: self._host.log(self.worker_id, "WARNING", text, "log"),
             durable=self._host.durable,
+            kept=self._host.kept,
             objects=self._host.find_object,
         )
 

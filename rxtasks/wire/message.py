@@ -121,6 +121,8 @@ class Configure:
     max_memory: int = 0
     #: The store outlives this process: results, outputs and checkpoints are JSON, tagged where needed.
     durable: bool = False
+    #: Directory in which the engine keeps results that such a store cannot hold, '' = there is none.
+    kept: str = ""
 
 
 @attrs.frozen

@@ -82,7 +82,9 @@ def load_tagged_args(data: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
 def _write(tree: Any, what: str, limit: int) -> bytes:
     data = orjson.dumps(tree)
     if len(data) > limit:
-        raise PayloadError(f"{what} takes {len(data)} bytes as JSON; allowed are {limit}", what)
+        raise PayloadError(
+            f"{what}: {len(data)} bytes as JSON; allowed are {limit}. Give the task the path of a file instead", what
+        )
     return data
 
 

@@ -13,6 +13,7 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from rxtasks.errors import PayloadError
+from rxtasks.lifecycle.secret import Secret
 from rxtasks.wire.culprit import short
 from rxtasks.wire.remote_errors import find_class
 from rxtasks.wire.tags import TAG, cut, field_names
@@ -114,6 +115,7 @@ _READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "date": lambda tree, path: date.fromisoformat(tree["v"]),
     "timedelta": lambda tree, path: timedelta(*tree["v"]),
     "decimal": lambda tree, path: Decimal(tree["v"]),
+    "secret": lambda tree, path: Secret(tree["v"]),
     "uuid": lambda tree, path: UUID(tree["v"]),
     "path": lambda tree, path: _PATHS[tree["c"]](rebuild(tree["v"], path)),
     "dict": lambda tree, path: {rebuild(key, path): rebuild(item, path) for key, item in tree["v"]},

@@ -17,7 +17,9 @@ from zoneinfo import ZoneInfo
 import orjson
 
 from rxtasks.errors import PayloadError
+from rxtasks.lifecycle.secret import Secret
 from rxtasks.wire.culprit import short
+from rxtasks.wire.handle import Handle
 from rxtasks.wire.jsondepth import MAX_DEPTH
 from rxtasks.wire.payload import type_name
 from rxtasks.wire.remote_errors import find_class
@@ -71,7 +73,16 @@ class TagWriter:
         kind = type(value)
         if isinstance(value, enum.Enum):
             return {TAG: "enum", "c": _ref(kind, path), "v": _member(value, path)}
+        if kind is Secret:
+            return {TAG: "secret", "v": value.source}
         names = field_names(kind)
+        if kind is Handle:
+            _refuse(
+                value,
+                path,
+                "what was given to put() lives only as long as this service, and a stored task may outlive it; give the task"
+                " the value itself, or the path of a file that holds it",
+            )
         if names is None:
             _refuse(value, path)
         for name in _attribute_names(value):

@@ -62,6 +62,7 @@ class Executor(Surroundings):
         problem: told what could not be cleaned up.
         max_payload: bytes that what goes to another process may take, pickled.
         durable: the store outlives this process.
+        kept: directory for results that it cannot hold, '' = there is none.
         objects: finds what was put, by key.
     """
 
@@ -80,11 +81,13 @@ class Executor(Surroundings):
         problem: Callable[[str], None] | None = None,
         max_payload: int = PAYLOAD_LIMIT,
         durable: bool = False,
+        kept: str = "",
         objects: Callable[[str], Any] | None = None,
     ) -> None:
         super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap)
         self.max_payload = outbox.max_payload = max_payload
         self.durable = outbox.durable = durable
+        self._kept = kept
         self._files = SealedFiles()
         self._objects = Objects()
         self._find_object = self._objects.find if objects is None else objects
@@ -258,14 +261,22 @@ class Executor(Surroundings):
         return self._loop.run(attempt, coroutine)
 
     def _encode(self, attempt: Attempt, value: Any) -> Ending:
-        form, blob, _ = encode_value(
-            value,
-            "result",
-            in_process=self._in_process,
-            limit=self.max_payload,
-            make=self._files.make,
-            durable=self.durable,
-        )
+        try:
+            form, blob, _ = encode_value(
+                value,
+                "result",
+                in_process=self._in_process,
+                limit=self.max_payload,
+                make=self._files.make,
+                durable=self.durable,
+            )
+        except PayloadError as error:
+            if not self._kept:
+                raise
+            from rxtasks.worker.unstored import unstored
+
+            task_id = attempt.assignment.task_id
+            return unstored(value, error, self._kept, task_id, in_process=self._in_process, limit=self.max_payload)
         return Ending("succeeded", form, blob)
 
     def _raised(self, attempt: Attempt, error: BaseException, final: bool) -> Ending:

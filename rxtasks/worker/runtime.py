@@ -98,6 +98,7 @@ class Runtime:
             problem=self._unrestored,
             max_payload=configure.max_payload,
             durable=configure.durable,
+            kept=configure.kept,
         )
         self.inbox = Inbox(self.executor, channel.send, self.control.memory_bytes)
         self._gauge: Gauge | None = None

@@ -11,7 +11,7 @@ from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.stores.base import Change, Successes
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.eventlog import event_rows
-from rxtasks.stores.sqlite.rows import RELEASED, change_row, success_rows
+from rxtasks.stores.sqlite.rows import RELEASED, change_row, is_unstored, success_rows
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
 
@@ -44,6 +44,7 @@ class CommitWork(Work[list[int]]):
         events: Sequence[TaskEvent],
         done: Callable[[list[int], BaseException | None], None],
         unsettled: dict[int, CommitWork],
+        keep: Callable[[str, bytes], None],
     ) -> None:
         super().__init__(self._apply, self._settle)
         self._numbers = numbers
@@ -52,13 +53,20 @@ class CommitWork(Work[list[int]]):
         self._events = events
         self.told = done
         self._unsettled = unsettled
+        self._keep = keep
+        self._kept = False
         #: It has been tried: a commit that failed may be in the file all the same.
         self._tried = False
         self._rows: list[list[Any]] = []
         self._log: list[list[Any]] = []
 
     def prepare(self) -> int:
-        """Make the rows."""
+        """Make the rows, and keep results that cannot be stored."""
+        if not self._kept:
+            for change in self._changes:
+                if isinstance(change, Change) and is_unstored(change):
+                    self._keep(change.task_id, bytes(change.blob or b""))
+            self._kept = True
         if self._rows or self._log:
             return 1
         numbers = self._numbers

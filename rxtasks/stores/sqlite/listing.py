@@ -36,6 +36,8 @@ def _records(db: Database, condition: str, values: tuple[Any, ...]) -> list[Any]
     except UnicodeDecodeError:
         rows = db.db.execute(f"select {_BLOBS} from tasks where {condition}", values).fetchall()
         return [plain_texts(row) for row in rows]
+    except UnicodeEncodeError:  # asked for what is no Unicode text: nothing stored is
+        return []
 
 
 def listing(

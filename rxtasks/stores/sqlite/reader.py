@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import apsw
 
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.faults import store_error
+from rxtasks.stores.sqlite.faults import Fault, fault_of, store_error
 
 __all__ = ["Reader"]
 
@@ -37,15 +38,25 @@ class Reader:
                     self._database = self._open()
                 return look(self._database)
             except apsw.Error as error:
+                if self._database is not None and fault_of(error) is Fault.DISK:
+                    # Opened anew by the next read: what this one believes of the file may be wrong.
+                    database, self._database = self._database, None
+                    with contextlib.suppress(apsw.Error):
+                        database.close()
                 raise store_error(self._path, error) from error
 
     def rows(self, name: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return all rows of a statement."""
-        return self.read(lambda database: database.rows(name, *values))
+        """Return all rows of a statement; none where a value is no Unicode text, which nothing stored is."""
+        try:
+            return self.read(lambda database: database.rows(name, *values))
+        except UnicodeEncodeError:
+            return []
 
     def one(self, name: str, *values: Any) -> Any:
         """Return the first value of the first row, or None."""
-        return self.read(lambda database: database.one(name, *values))
+        for row in self.rows(name, *values):
+            return row[0]
+        return None
 
     def close(self) -> None:
         """Close the connection; the next read opens it again."""

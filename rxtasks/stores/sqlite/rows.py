@@ -26,7 +26,9 @@ __all__ = [
     "OptionTexts",
     "bucket_of",
     "change_row",
+    "check_text",
     "claim_from",
+    "is_unstored",
     "lane_takes",
     "record_from",
     "success_rows",
@@ -104,6 +106,9 @@ def task_row(task: Envelope, texts: OptionTexts) -> list[Any]:
     payload = task.payload
     if type(payload) is not bytes:
         raise PayloadError(f"arguments of the form {task.form!r} are not stored", "args")
+    for what, text in (("task_id", task.task_id), ("name", task.name), ("trace", task.trace)):
+        if text is not None and not text.isascii():
+            check_text(what, text)
     options = task.options
     status = "created" if task.hold else "scheduled" if task.due_us else "pending"
     return [
@@ -121,6 +126,16 @@ def task_row(task: Envelope, texts: OptionTexts) -> list[Any]:
         task.trace,
         options.dedup_key,
     ]
+
+
+def check_text(what: str, text: str) -> None:
+    """Raise SettingsError for text that no store can hold exactly."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsError(
+            f"{what} cannot be stored: {text[:60]!r} has a lone surrogate at {error.start}, which is no Unicode text"
+        ) from None
 
 
 def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
@@ -153,6 +168,11 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
     )
 
 
+def is_unstored(change: Change) -> bool:
+    """Say whether the change brings a result that cannot be stored: a pickle, with the failure that says so."""
+    return change.blob is not None and change.error is not None and change.value is not None and change.value[0] == "p"
+
+
 def change_row(change: Change, number: int) -> list[Any]:
     """Return a change as the query `commit` takes it."""
     value, blob, error, progress, checkpoint = (
@@ -162,6 +182,8 @@ def change_row(change: Change, number: int) -> list[Any]:
         change.progress,
         change.checkpoint,
     )
+    if is_unstored(change):
+        value = blob = None
     return [
         change.token,
         number,

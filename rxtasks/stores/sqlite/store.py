@@ -29,6 +29,7 @@ from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
 from rxtasks.stores.sqlite.faults import store_error
 from rxtasks.stores.sqlite.keeper import Keeper
+from rxtasks.stores.sqlite.keeping import KeptResults
 from rxtasks.stores.sqlite.listing import listing, record_of
 from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
 from rxtasks.stores.sqlite.membership import SqliteMembership
@@ -37,7 +38,7 @@ from rxtasks.stores.sqlite.pruning import Pruner, prune
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events
 from rxtasks.stores.sqlite.reader import Reader
-from rxtasks.stores.sqlite.rows import OptionTexts
+from rxtasks.stores.sqlite.rows import OptionTexts, check_text
 from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteStore"]
@@ -96,6 +97,9 @@ class SqliteStore:
         self._reader = Reader(path, lambda: self._open(_READ_WAIT, read_only=True))
         self._writer = self._new_writer()
         self._enqueueing = Enqueueing(self._texts, max_queue)
+        self._results = KeptResults(path, self.tell)
+        #: Directory of results that cannot be stored.
+        self.kept = self._results.folder
         self._aside = Aside(OptionTexts(), self._clock, self.tell)
         self._claiming = Claiming(self._aside, self._numbers, self._catch_up)
         put_right(self)
@@ -272,6 +276,9 @@ class SqliteStore:
             asked, claim = found or (None, None)
             done(asked, claim, error)
 
+        if reason is not None:
+            check_text("cancel: reason", reason)
+
         self._writer.put(Work(lambda db: self._claiming.cancel(db, self._service, task_id, reason, unbegun), answer))
 
     def commit(
@@ -286,7 +293,7 @@ class SqliteStore:
         """
         work = self._unsettled.pop(id(changes), None)
         if work is None:
-            work = CommitWork(self._numbers, self._service, changes, events, done, self._unsettled)
+            work = CommitWork(self._numbers, self._service, changes, events, done, self._unsettled, self._results.keep)
         else:
             work.told = done
         self._writer.put(work)
@@ -425,6 +432,7 @@ class SqliteStore:
 
     def _prune(self, finished_before_us: int, limit: int) -> tuple[int, bool]:
         gone, more = self._writer.ask(lambda db: prune(db, finished_before_us, limit))
+        self._results.remove(gone)
         return len(gone), more
 
     def backup(self, path: str) -> int:
@@ -449,7 +457,10 @@ class SqliteStore:
                 db.run(name, task_id)
             return db.changes > 0
 
-        return self._writer.ask(run)
+        deleted = self._writer.ask(run)
+        if deleted:
+            self._results.remove([task_id])
+        return deleted
 
 
 #: Writers of the parent in a forked child: closing their connections there would take the parent's locks away.

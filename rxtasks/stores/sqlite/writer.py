@@ -227,7 +227,7 @@ class Writer:
         return results
 
     def _answer(self, works: list[Work[Any]], value: Any, error: BaseException) -> BaseException:
-        if isinstance(error, apsw.Error):
+        if isinstance(error, apsw.Error | OSError):
             error = store_error(self._path, error, self.keeper.holder)
         for work in works:
             _tell(work, value, error)
