@@ -15,7 +15,6 @@ import time
 from typing import TYPE_CHECKING
 
 from benchmarks.figures import percentile
-from benchmarks.handlers import noop
 from benchmarks.queues import WORKERS
 
 if TYPE_CHECKING:
@@ -40,7 +39,8 @@ _LONG = 120.0
 
 def backlog(tasks: int, queued: float) -> dict[str, float]:
     """Claim, and run tasks, while so many are queued."""
-    from rxtasks import StatusEvent, TaskService
+    from benchmarks.durable_tasks import MODULE, stored_noop
+    from rxtasks import StatusEvent, TaskRequest, TaskService
     from rxtasks.stores.sqlite.store import SqliteStore
 
     length = max(_AT_LEAST, int(tasks * queued))
@@ -52,10 +52,10 @@ def backlog(tasks: int, queued: float) -> dict[str, float]:
     ended = threading.Semaphore(0)
 
     def observe(event: TaskEvent) -> None:
-        if isinstance(event, StatusEvent) and event.status.terminal:
+        if isinstance(event, StatusEvent) and event.status == "succeeded":
             ended.release()
 
-    with TaskService(WORKERS, store=store, on_exit="force") as service:
+    with TaskService(WORKERS, store=store, modules=[MODULE], on_exit="force") as service:
         service.events.subscribe(observe)
         service.start()
         warm = max(_REFILL, tasks // 10)
@@ -65,19 +65,20 @@ def backlog(tasks: int, queued: float) -> dict[str, float]:
             if not ended.acquire(timeout=_LONG):
                 raise AssertionError(f"no task ended within {_LONG:g} s")
             if number % _REFILL == 0:
-                fill(store, _REFILL)
+                service.push_all([TaskRequest(stored_noop, (number,)) for number in range(_REFILL)])
         return found | {"tasks_per_s": tasks / (time.perf_counter() - began)}
 
 
 def fill(store: DurableStore, count: int) -> None:
     """Put so many tasks into the store."""
+    from benchmarks.durable_tasks import stored_noop
     from rxtasks.clock import SystemClock
     from rxtasks.engine.stored_intake import StoredIntake
 
     intake = StoredIntake([], [], SystemClock())
     while count:
         size = min(count, _BATCH)
-        store.enqueue([intake.envelope(noop, (number,), {}) for number in range(size)])
+        store.enqueue([intake.envelope(stored_noop, (number,), {}) for number in range(size)])
         count -= size
 
 
@@ -110,6 +111,7 @@ def _claims(store: DurableStore, claims: int) -> float:
 
 def restart(tasks: int) -> dict[str, float]:
     """Kill a service that works on a long queue, and start another: how long until a task runs, from its construction?"""
+    from benchmarks.durable_tasks import MODULE
     from rxtasks import StatusEvent, TaskService
 
     path = os.path.join(tempfile.mkdtemp(), "tasks.db")
@@ -129,7 +131,7 @@ def restart(tasks: int) -> dict[str, float]:
             running.set()
 
     began = time.perf_counter()
-    with TaskService(WORKERS, store=f"sqlite:///{path}", on_exit="force") as service:
+    with TaskService(WORKERS, store=f"sqlite:///{path}", modules=[MODULE], on_exit="force") as service:
         service.events.subscribe(observe)
         service.start()
         if not running.wait(_LONG):
@@ -140,6 +142,7 @@ def restart(tasks: int) -> dict[str, float]:
 
 def main(path: str, count: str) -> None:
     """Fill the file, work on it, and say so when some have ended; never end."""
+    from benchmarks.durable_tasks import MODULE
     from rxtasks import StatusEvent, TaskService
     from rxtasks.stores.sqlite.store import SqliteStore
 
@@ -148,10 +151,10 @@ def main(path: str, count: str) -> None:
     ended = threading.Semaphore(0)
 
     def observe(event: TaskEvent) -> None:
-        if isinstance(event, StatusEvent) and event.status.terminal:
+        if isinstance(event, StatusEvent) and event.status == "succeeded":
             ended.release()
 
-    service = TaskService(WORKERS, store=store)
+    service = TaskService(WORKERS, store=store, modules=[MODULE])
     service.events.subscribe(observe)
     service.start()
     for _ in range(20):

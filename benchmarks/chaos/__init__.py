@@ -10,7 +10,8 @@
     faults stop ──> everything ends ──> the services are stopped ──> checker (files and store only) ──> table
 
 A fault is drawn by the seed: SIGKILL or SIGSTOP/SIGCONT of a worker, a service, a service with all its processes, a pusher,
-an observer; a subscriber that is stuck; scale; drain. With `--power` all processes of the store can also lose power: what no
+an observer; a subscriber that is stuck; scale; drain; where strace may, writes that find no room and syncs that fail.
+With `--power` all processes of the store can also lose power: what no
 one had synced is undone (power.py). What is timed by the machine differs from run to run; the seed fixes what is done, to
 whom, when. A failed run is never repeated.
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.chaos.checker import Verdict, check, read_evidence, shown
-from benchmarks.chaos.driver import KINDS, POWER, Run
+from benchmarks.chaos.driver import Run, kinds_here
 from benchmarks.chaos.sabotage import SABOTAGES
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.table import align
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     facts = {**describe_machine(), **{name: versions[name] for name in ("python", "rxtasks", "apsw")}}
     for name, value in {**facts, "seed": str(options.seed)}.items():
         print(f"{name:15} {value}")
-    kinds = (*KINDS, POWER, POWER) if options.power else KINDS
+    kinds = kinds_here(powerless=options.power)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rxtasks-chaos-", ignore_cleanup_errors=True) as place:
         folder = Path(options.keep or place, "run").resolve()

@@ -25,7 +25,7 @@ from benchmarks.chaos.service import LEASE, STORE
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.sqlite.store import SqliteStore
 
-__all__ = ["DISK", "KINDS", "POWER", "Run", "can_inject"]
+__all__ = ["DISK", "KINDS", "POWER", "Run", "can_inject", "kinds_here"]
 
 #: Kinds of faults, as often as they stand here.
 KINDS = (
@@ -392,6 +392,12 @@ class Run:
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+
+def kinds_here(*, powerless: bool = False) -> tuple[str, ...]:
+    """Return the kinds of faults that can be done here; with `powerless`, losses of power too."""
+    disk = tuple(DISK) if can_inject() else ()
+    return (*KINDS, *disk, *([POWER] * 3 if powerless else []))
 
 
 def can_inject() -> bool:
