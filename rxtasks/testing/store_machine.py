@@ -150,7 +150,20 @@ class StoreMachine(RuleBasedStateMachine):
         options = TaskOptions(priority=priority, queue=queue, isolation=isolation, dedup_key=key, tags=tag)
         due = self.now + delay if delay else 0
         tasks = [
-            Envelope(name, function[2:], function, None, None, "t", b"x" * size, options, self.now, None, due, hold)
+            Envelope(
+                name,
+                function[2:],
+                function,
+                None,
+                None,
+                "t",
+                b'"' + b"x" * size + b'"',
+                options,
+                self.now,
+                None,
+                due,
+                hold,
+            )
             for name in names
         ]
         if self.closed:
@@ -431,7 +444,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _as_held(self, claim: Claim, record: TaskRecord) -> Held:
         counts = (claim.attempt, claim.failures, claim.crashes, claim.interruptions, claim.next_seq)
-        due_us = self.model._rows[record.task_id].due_us
+        due_us = getattr(self.model._tasks[record.task_id], "due_us", 0)
         wish = self.wishes.get(record.task_id)
         return Held(claim.token, record.task_id, record.status, *counts, record.worker_id, due_us, wish)
 
