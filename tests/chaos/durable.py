@@ -13,10 +13,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import apsw
-
 from rxtasks import OutputEvent, TaskContext, TaskService, task
 from rxtasks.clock import SystemClock
+from rxtasks.stores.sqlite.connection import Database
 from rxtasks.worker.children import descendants
 from tests.chaos.support import LONG, Script
 
@@ -68,12 +67,11 @@ def here(folder: Path, workers: int = 1, **settings: Any) -> TaskService:
 
 def look(folder: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Return the rows of a query."""
-    db = apsw.Connection(str(folder / "tasks.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    database = Database(str(folder / "tasks.db"), {"look": query}, wait=15.0)
     try:
-        db.set_busy_timeout(15_000)
-        return db.execute(query, values).fetchall()
+        return database.rows("look", *values)
     finally:
-        db.close()
+        database.close()
 
 
 def lock_files(folder: Path) -> list[Path]:

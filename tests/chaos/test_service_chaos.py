@@ -6,7 +6,6 @@ and the store.
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -14,9 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
 from rxtasks import StatusEvent, TaskEvent
+from rxtasks.stores.sqlite.connection import Database
 from tests.chaos import durable
 from tests.chaos.durable import Journal, Other, below, here, look
 from tests.chaos.support import LONG, Script, Witness, kill
@@ -27,6 +28,7 @@ PUSHER = """
 import os, select, sys
 from collections import deque
 from rxtasks import TaskService
+from rxtasks.stores.sqlite.connection import Database
 from tests.chaos import durable
 fd = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 service = TaskService(0, store=sys.argv[1], echo=None)
@@ -212,15 +214,12 @@ def test_services_that_stand_still_lose_no_task_and_complete_none_twice(tmp_path
 
 def locked(folder: Path) -> bool:
     """Say whether somebody holds the write lock of the file."""
-    import apsw
-
-    db = apsw.Connection(os.path.join(folder, "tasks.db"), flags=apsw.SQLITE_OPEN_READWRITE)
+    database = Database(str(folder / "tasks.db"), {}, wait=0.5)
     try:
-        db.set_busy_timeout(500)
-        db.execute("begin immediate")
-        db.execute("rollback")
+        database.db.execute("begin immediate")
+        database.db.execute("rollback")
     except apsw.BusyError:
         return True
     finally:
-        db.close()
+        database.close()
     return False

@@ -104,6 +104,8 @@ class SqliteMembership:
         self._position = 0
         self._version = -1
         self._behind = True
+        #: The connection whose version that is.
+        self._connection: Database | None = None
         self._told: set[tuple[str, int]] = set()
         self._interest: Callable[[], Interest | None] = lambda: None
         self._tell: Callable[[News], None] | None = None
@@ -173,10 +175,11 @@ class SqliteMembership:
         self._left = True
         try:
             self._writer().ask(lambda db: db.run("part", self._number))
-        finally:
-            self._known_as(_NOBODY)
-            self._bell.close()
-            self._file.remove()
+        except StoreError:
+            self._file.close()  # it cannot be written down: the free lock says it
+        self._known_as(_NOBODY)
+        self._bell.close()
+        self._file.remove()
 
     def after_fork(self) -> None:
         """In a forked child: close the copies."""
@@ -312,6 +315,8 @@ class SqliteMembership:
 
     def _read(self, db: Database) -> News:
         asked = self._read_asked(db)
+        if db is not self._connection:
+            self._connection, self._version = db, -1
         version: int = db.one("data_version")
         last: int = db.one("last_position")
         interest = self._interest()
