@@ -118,7 +118,7 @@ class Journal:
 
     def lines(self) -> Iterator[tuple[str, str, int, int]]:
         if os.path.exists(self.path):
-            for line in Path(self.path).read_text().splitlines():
+            for line in Path(self.path).read_text().rpartition("\n")[0].splitlines():
                 what, task_id, attempt, pid = line.split()
                 yield what, task_id, int(attempt), int(pid)
 

@@ -15,12 +15,13 @@ import struct
 import sys
 from typing import Any, Final
 
-from rxtasks.stores.sqlite.lockfile import SUFFIX
+from rxtasks.stores.sqlite.lockfile import BELL, SUFFIX
 
 __all__ = ["Bell"]
 
 _MODIFY: Final = 0x2
 _CLOSE_WRITE: Final = 0x8
+_MOVED_TO: Final = 0x80
 _CREATE: Final = 0x100
 _DELETE: Final = 0x200
 _OVERFLOW: Final = 0x4000
@@ -52,7 +53,7 @@ class Bell:
         self.fd = -1 if self._libc is None else self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         self._watched: dict[int, str] = {}
         if self.fd >= 0:
-            self._watch(folder, _CREATE | _DELETE)
+            self._watch(folder, _MOVED_TO | _CREATE | _DELETE)
         #: How many others there are, by their files.
         self.others = 0
         self.count()
@@ -69,7 +70,7 @@ class Bell:
         except OSError:
             names = []
         own = os.path.basename(self._own)
-        there = [os.path.join(self._folder, name) for name in names if name != own]
+        there = [os.path.join(self._folder, name) for name in names if name.endswith((SUFFIX, BELL)) and name != own]
         known = set(self._watched.values())
         new = [path for path in there if path not in known]
         if self.fd >= 0:
@@ -91,7 +92,7 @@ class Bell:
                 while at < len(data):
                     number, mask, _, length = _EVENT.unpack_from(data, at)
                     at += _EVENT.size + length
-                    moved |= bool(mask & (_CREATE | _DELETE | _OVERFLOW))
+                    moved |= bool(mask & (_MOVED_TO | _CREATE | _DELETE | _OVERFLOW))
                     if mask & (_CLOSE_WRITE | _OVERFLOW):
                         gone |= self._watched.get(number, "").endswith(SUFFIX) or bool(mask & _OVERFLOW)
                     if mask & _IGNORED:

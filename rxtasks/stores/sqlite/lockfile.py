@@ -10,7 +10,6 @@ the last copy of the descriptor is closed.
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import sys
@@ -20,12 +19,24 @@ import orjson
 
 from rxtasks.errors import StoreError
 
-__all__ = ["SUFFIX", "LockFile", "dying", "folder_of", "lock_files", "remove_free", "ring_by_name", "started_at"]
+__all__ = [
+    "BELL",
+    "SUFFIX",
+    "LockFile",
+    "dying",
+    "folder_of",
+    "lock_files",
+    "remove_free",
+    "ring_by_name",
+    "started_at",
+]
 
 #: Ends the name of each lock file; the name itself is the service's id.
 SUFFIX: Final = ".lock"
+#: Ends the name of one that is being made.
+_UNSEEN: Final = ".new"
 #: The file by which those ring who have no lock file.
-_BELL: Final = "bell"
+BELL: Final = "bell"
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -66,12 +77,12 @@ class LockFile:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
-            self.fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_FOLLOW, 0o600)
-            # Alone with it: somebody who looks whether it is free holds it for a moment.
-            fcntl.flock(self.fd, fcntl.LOCK_EX)
-            if os.fstat(self.fd).st_nlink == 0:
-                raise OSError(errno.EAGAIN, "it was removed while it was made")
+            # It gets its name when it is locked: nobody ever sees the file of a living service free.
+            unseen = os.path.join(folder, name + _UNSEEN)
+            self.fd = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_FOLLOW, 0o600)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.write(self.fd, orjson.dumps(facts))
+            os.rename(unseen, self.path)
         except OSError as error:
             self.close()
             raise StoreError(
@@ -106,7 +117,7 @@ def ring_by_name(folder: str) -> None:
     """Ring for a process that is no member, if there may be members."""
     with contextlib.suppress(OSError):
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | _NO_FOLLOW
-        fd = os.open(os.path.join(folder, _BELL), flags, 0o600)
+        fd = os.open(os.path.join(folder, BELL), flags, 0o600)
         try:
             os.pwrite(fd, b"\n", 0)
         finally:

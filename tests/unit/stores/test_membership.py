@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from rxtasks.lifecycle.events import LogEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Change, Claim, Lane
 from rxtasks.stores.membership import Interest, Looked, News
+from rxtasks.stores.sqlite.lockfile import LockFile
 from rxtasks.stores.sqlite.membership import SqliteMembership
 from rxtasks.stores.sqlite.store import SqliteStore
 from rxtasks.testing.store_suite import NOW, change_of, envelope
@@ -286,3 +288,19 @@ def test_a_wish_to_cancel_is_told_once_to_who_has_the_task(parties: Callable[[],
         second.store.cancel_later("t0", "enough", False, lambda asked, claim, error: answer(error))
     assert [("asked", "t0", "enough")] == [item for item in first.catch_up() if item[0] == "asked"]
     assert [] == first.catch_up() == second.catch_up()
+
+
+def test_the_lock_file_of_a_living_member_is_never_seen_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Q-03: it has its name only when it is locked; who looks in between would take its owner for dead."""
+    seen: list[list[str]] = []
+    lock = fcntl.flock
+
+    def flock(fd: int, how: int) -> None:
+        seen.append([path.name for path in tmp_path.glob("*/*.lock")])
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    file = LockFile(str(tmp_path / "folder"), "id", {})
+    assert [[]] == seen and [tmp_path / "folder" / "id.lock"] == list(tmp_path.glob("*/*"))
+    file.remove()
+    assert [] == list(tmp_path.glob("*/*"))
