@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from rxtasks import TaskService
+from rxtasks import TaskService, task
 from rxtasks.errors import StoreError
 
 SOON = 30.0
@@ -21,14 +21,24 @@ GATE = threading.Event()
 BEGUN = threading.Event()
 
 
+@task("scenes.double")
 def double(number: int) -> int:
     return 2 * number
 
 
+@task("scenes.size")
 def size(text: str) -> int:
     return len(text)
 
 
+@task("scenes.through")
+def through(gate: str) -> str:
+    """End when the gate, a FIFO, is opened."""
+    open(gate, encoding="utf-8").close()
+    return "through"
+
+
+@task("scenes.wait_for_gate")
 def wait_for_gate() -> str:
     BEGUN.set()
     assert GATE.wait(SOON)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from typing import Any
 import pytest
 
 from rxtasks import TaskService
+from rxtasks.errors import StoreError
+from tests.acceptance.support import Gate, Recorder
+from tests.chaos.store_scenes import size, through
 from tests.chaos.support import ROOT
 
 SCENE = [sys.executable, "-W", "ignore", "-m", "tests.chaos.store_scenes"]
@@ -66,3 +70,32 @@ def test_what_is_acknowledged_is_on_disk_however_often_an_fsync_fails(tmp_path: 
         for task_id in saw["acknowledged"]:
             seqs = [event.seq for event in service._store.events(task_id)]  # type: ignore[attr-defined]
             assert list(range(1, len(seqs) + 1)) == seqs, "no event twice, none missing"
+
+
+def test_a_store_that_fails_is_tried_again_with_delay_and_the_engine_lives_on(tmp_path: Path) -> None:
+    """E-19: the file is moved away while a task runs. Its end waits, is told of on the pool's stream, and is not lost."""
+    store, away = tmp_path / "store" / "tasks.db", tmp_path / "away.db"
+    store.parent.mkdir()
+    gate = Gate(tmp_path)
+    with TaskService(1, isolation="thread", store=f"sqlite:///{store}", echo=None) as service:
+        pool = Recorder()
+        service.pool.subscribe(pool.on_next)
+        started = Recorder()
+        service.events.subscribe(started.on_next)
+        tracker = service.submit(through, gate.path)
+        started.wait(lambda seen: bool(seen.values))
+        os.rename(store, away)
+        with pytest.raises(StoreError, match="was deleted or moved while it was open: put it back"):
+            service.submit(size, "x")
+        gate.open()
+        failed = "the store failed at commit: the store"
+        pool.wait(lambda seen: any((event.message or "").startswith(failed) for event in seen.values))
+        pool.wait(lambda seen: any("tried again in 1 s" in (event.message or "") for event in seen.values))
+        health = service.health()
+        assert not health["ok"] and "deleted or moved" in health["store"] and health["core_alive"]
+        assert not tracker.done
+        os.rename(away, store)
+        assert "through" == tracker.result(30)
+        assert 1 == service.submit(size, "x").result(30)
+        assert service.health()["ok"] and service.health()["store"] is None
+        assert [] == service.check()

@@ -15,6 +15,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
@@ -43,12 +44,8 @@ class _Watch:
         self.entries: dict[str, _Entry] = {}
         self.files: dict[tuple[int, int], _Entry] = {}
 
-    def hook(self, event: str, args: tuple[Any, ...]) -> None:
-        if (event == "open" or event == "sqlite3.connect") and self.files:
-            self.look(event, args[0])
-
     def look(self, event: str, target: Any) -> None:
-        if isinstance(target, int):
+        if isinstance(target, int) or not self.files:
             return
         try:
             name = os.fsdecode(target)
@@ -81,6 +78,12 @@ def _still(path: str, found: os.stat_result) -> bool:
 
 
 _watch: Final = _Watch()
+
+
+def _hook(event: str, args: tuple[Any, ...], look: Callable[[str, Any], None] = _watch.look) -> None:
+    # Called for every event that is audited, marshal's among them: nothing but this test.
+    if event == "open" or event == "sqlite3.connect":
+        look(event, args[0])
 
 
 class Guard:
@@ -121,7 +124,7 @@ class Guard:
             _watch.files.update(dict.fromkeys(entry.files, entry))
             if not _watch.hooked:
                 _watch.hooked = True
-                sys.addaudithook(_watch.hook)
+                sys.addaudithook(_hook)
 
     def leave(self) -> None:
         """A connection was closed."""

@@ -18,7 +18,7 @@ __all__ = ["Identity", "identity_of"]
 Identity = bytes | None
 
 
-def _plain(path: str) -> Identity:
+def _plain(path: bytes) -> Identity:
     try:
         found = os.stat(path)
     except OSError:
@@ -26,7 +26,7 @@ def _plain(path: str) -> Identity:
     return struct.pack("=QQ", found.st_dev, found.st_ino)
 
 
-def _quick() -> Callable[[str], Identity]:
+def _quick() -> Callable[[bytes], Identity]:
     if sys.platform != "linux" or struct.calcsize("P") != 8:
         return _plain
     try:
@@ -34,18 +34,18 @@ def _quick() -> Callable[[str], Identity]:
 
         libc = ctypes.PyDLL(None)
         stat = libc.stat
-        stat.argtypes = [ctypes.c_char_p, ctypes.c_void_p]
+        room = ctypes.c_char * 256
+        stat.argtypes = [ctypes.c_char_p, room]
         stat.restype = ctypes.c_int
-        room = ctypes.create_string_buffer(256)
-        if stat(b"/", room) or room.raw[:16] != _plain("/"):
+        found = room()
+        if stat(b"/", found) or found.raw[:16] != _plain(b"/"):
             return _plain
     except (ImportError, OSError, AttributeError):
         return _plain
 
-    def look(path: str) -> Identity:
-        # Made for each call: several threads may ask at once.
-        found = ctypes.create_string_buffer(256)
-        return None if stat(os.fsencode(path), found) else found.raw[:16]
+    def look(path: bytes) -> Identity:
+        found = room()  # for each call: several threads may ask at once
+        return None if stat(path, found) else found.raw[:16]
 
     return look
 

@@ -44,7 +44,7 @@ class Place:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.wal = path + "-wal"
+        self._path, self._wal = os.fsencode(path), os.fsencode(path + "-wal")
         self._file: Identity = None
         self._log: Identity = None
 
@@ -98,25 +98,25 @@ class Place:
 
     def remember(self) -> None:
         """It has just been opened: this is the file, and this its log."""
-        self._file, self._log = identity_of(self.path), identity_of(self.wal)
+        self._file, self._log = identity_of(self._path), identity_of(self._wal)
 
     def whole(self) -> bool:
         """Say whether both are still where they were."""
-        return identity_of(self.wal) == self._log and identity_of(self.path) == self._file
+        return identity_of(self._wal) == self._log and identity_of(self._path) == self._file
 
     @property
     def log_only_gone(self) -> bool:
         """The file is there, and its log was deleted, with none in its place: what was in it can still be saved."""
-        return identity_of(self.path) == self._file and identity_of(self.wal) is None
+        return identity_of(self._path) == self._file and identity_of(self._wal) is None
 
     @property
     def replaced(self) -> bool:
         """Another file is in its place, or none."""
-        return identity_of(self.path) != self._file
+        return identity_of(self._path) != self._file
 
     def error(self) -> StoreError:
         """Return what is to be said when it is not whole."""
-        now = identity_of(self.path)
+        now = identity_of(self._path)
         if now is None:
             what = "was deleted or moved while it was open: put it back"
         elif now != self._file:

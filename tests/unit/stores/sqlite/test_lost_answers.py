@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -152,3 +153,25 @@ def test_tasks_whose_answer_was_lost_are_there_once(tmp_path: Path, disk: Disk) 
     store.enqueue([task])
     assert [task.task_id] == [record.task_id for record in store.list()]
     store.release()
+
+
+def test_after_a_disk_error_all_that_was_acknowledged_is_moved_into_the_file_before_anything_else_is(
+    tmp_path: Path, disk: Disk
+) -> None:
+    """A failed fsync is reported once, and what it was for is forgotten: what stands in the log is not believed any more."""
+    path, copy = tmp_path / "tasks.db", tmp_path / "copy.db"
+    store, _ = store_at(path)
+    before = [envelope() for _ in range(20)]
+    store.enqueue(before)
+    beside, _ = store_at(path)
+    assert 20 == len(beside.list())  # so that nobody is the last one to close it, who moves the log
+    disk.before = 1
+    store.enqueue([envelope()])
+    subprocess.run(
+        ["cp", str(path), str(copy)], check=True
+    )  # without its log; another process's open() takes no lock away
+    store.release()
+    beside.release()
+    other, _ = store_at(copy)
+    assert [made.task_id for made in before] == [record.task_id for record in other.list(limit=20)]
+    other.release()

@@ -186,3 +186,56 @@ def test_a_read_only_file_system_is_named(tmp_path: Path) -> None:
     said = done.stdout.splitlines()
     assert f"the store {tmp_path}/tasks.db cannot be written" in said[0] and "how it is mounted" in said[0]
     assert f"the store {tmp_path}/new.db cannot be made" in said[1]
+
+
+FUSE = """
+import ctypes, os, struct, sys, threading
+from pathlib import Path
+from rxtasks.errors import StoreError
+from tests.unit.stores.sqlite.parts import envelope, store_at
+
+folder, kind = sys.argv[1:]
+try:
+    fd = os.open("/dev/fuse", os.O_RDWR)
+except OSError:
+    sys.exit(77)
+options = f"fd={fd},rootmode=40000,user_id=0,group_id=0".encode()
+if ctypes.CDLL(None, use_errno=True).mount(b"server:/export", folder.encode(), kind.encode(), 0, options):
+    sys.exit(77)
+
+
+def serve():
+    # A file system of one empty directory: INIT (26) and GETATTR (3) are answered, all else is not there.
+    while True:
+        message = os.read(fd, 1 << 17)
+        _, what, number = struct.unpack("<IIQ", message[:16])
+        body, error = b"", 0
+        if what == 26:
+            body = struct.pack("<IIIIHHIIHHI", 7, 31, 65536, 0, 12, 12, 65536, 1, 0, 0, 0) + bytes(24)
+        elif what == 3:
+            body = struct.pack("<QII", 1, 0, 0) + struct.pack("<QQQQQQ10I", 1, *[0] * 8, 0o40755, 2, 0, 0, 0, 4096, 0)
+        elif what in (2, 42):
+            continue
+        else:
+            error = -2
+        os.write(fd, struct.pack("<IiQ", 16 + len(body), error, number) + body)
+
+
+threading.Thread(target=serve, daemon=True).start()
+try:
+    store_at(Path(folder) / "tasks.db")[0].enqueue([envelope()])
+except StoreError as error:
+    print(error)
+sys.stdout.flush()
+os._exit(0)
+"""
+
+
+def test_a_store_on_a_real_mount_that_goes_over_the_network_is_refused(tmp_path: Path) -> None:
+    """Fact 8: mounted by the kernel as an sshfs is."""
+    done = in_namespace('"$1" -c "$2" "$3" fuse.sshfs', sys.executable, FUSE, str(tmp_path))
+    if done.returncode == 77:
+        pytest.skip("no FUSE here")
+    assert 0 == done.returncode, done.stderr
+    assert f"the store {tmp_path}/tasks.db is on a network file system (fuse.sshfs)" in done.stdout
+    assert "put it on a local disk" in done.stdout
