@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 import attrs
 
 from rxtasks.errors import SettingsError
 
 __all__ = ["Settings", "make_settings"]
+
+_NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def _number(least: float, *, whole: bool = False, none: bool = False, unit: str = "") -> Any:
@@ -35,6 +39,26 @@ def _path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         raise SettingsError(f"setting {attribute.name} is the path of a file or None, not {value!r}")
 
 
+def _bounds(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    whole = isinstance(value, Mapping) and all(
+        isinstance(name, str) and isinstance(most, int) and not isinstance(most, bool) and most > 0
+        for name, most in value.items()
+    )
+    if not whole:
+        raise SettingsError(
+            f'setting {attribute.name} holds whole numbers from 1 by name, as {{"mail": 4}}, not {value!r}'
+        )
+
+
+def _rates(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, Mapping) or not all(isinstance(word, str) for pair in value.items() for word in pair):
+        raise SettingsError(f'setting {attribute.name} holds rates by name, as {{"mail": "10/min"}}, not {value!r}')
+    from rxtasks.lifecycle.rate import parse_rate
+
+    for rate in value.values():
+        parse_rate(rate)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """The settings of a TaskService; all have defaults that suit one machine."""
@@ -57,6 +81,13 @@ class Settings:
     max_queue: int | None = attrs.field(default=None, validator=_number(1, whole=True, none=True))
     #: Days for which a durable store keeps tasks that have ended, with their events and results; None = for ever.
     retention: float | None = attrs.field(default=30.0, validator=_number(0, none=True, unit=" of days"))
+    #: Tasks of a name that run at once, over all services of the store: {"name": number}. For tasks that are pushed here, where
+    #: their own options say nothing.
+    max_running: Mapping[str, int] = attrs.field(default=_NONE, validator=_bounds)
+    #: The same by the name of the queue ("default": tasks without one).
+    queue_running: Mapping[str, int] = attrs.field(default=_NONE, validator=_bounds)
+    #: How often tasks of a name may begin: {"name": "100/s"}.
+    rates: Mapping[str, str] = attrs.field(default=_NONE, validator=_rates)
     #: Bytes that the arguments of one task, a result, an output, a checkpoint or an object given to put() may take, pickled.
     max_payload: int = attrs.field(default=2**30, validator=_number(2**20, whole=True))
     #: Seconds of measured run time that a busy worker holds, sent ahead included.

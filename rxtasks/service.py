@@ -170,6 +170,7 @@ class TaskService(ServiceView):
                 self._clock,
                 puts=self._puts,
                 max_payload=self._settings.max_payload,
+                settings=self._settings,
             ),
             clock=self._clock,
             thread=thread,
@@ -297,13 +298,23 @@ class TaskService(ServiceView):
     def track(self, task_id: str, *, from_seq: int = 1) -> TaskTracker:
         """Return the tracker of a task; its subscribers get its events from `from_seq` on.
 
+        The id of a schedule stands for its occurrence that runs or is due next, here and in get and cancel.
+
         Raises:
             UnknownTask: there is no such task.
             LogTruncated: the events from that seq are no longer held.
         """
         if isinstance(from_seq, bool) or not isinstance(from_seq, int) or from_seq < 1:
             raise SettingsError(f"from_seq is a whole number from 1, not {from_seq!r}")
-        return self._engine_now().track(_checked(task_id), from_seq)
+        engine = self._engine_now()
+        task_id = _checked(task_id)
+        try:
+            return engine.track(task_id, from_seq)
+        except UnknownTask:
+            occurrence = self._occurrence(task_id)
+            if occurrence is None:
+                raise
+            return engine.track(occurrence, from_seq)
 
     def get(self, task_id: str) -> TaskRecord:
         """Return the record of a task.
@@ -313,8 +324,15 @@ class TaskService(ServiceView):
         """
         record = self._store.get(_checked(task_id))
         if record is None:
+            occurrence = self._occurrence(task_id)
+            record = None if occurrence is None else self._store.get(occurrence)
+        if record is None:
             raise UnknownTask(task_id)
         return record
+
+    def _occurrence(self, schedule_id: str) -> str | None:
+        find = getattr(self._store, "occurrence", None)  # a store of one's own may have no schedules
+        return None if find is None else find(schedule_id)
 
     def list(
         self,
@@ -465,10 +483,19 @@ class TaskService(ServiceView):
     def cancel(self, task_id: str, reason: str | None = None) -> bool:
         """Ask for a task to be cancelled; False when it has ended already.
 
+        Of a schedule (its id): nothing follows the occurrence that runs or is due next, and that one is cancelled. An
+        occurrence that ends as cancelled ends its schedule too.
+
         Raises:
             UnknownTask: there is no such task.
         """
-        return self._engine_now().cancel(_checked(task_id), reason)
+        engine = self._engine_now()
+        if self._occurrence(_checked(task_id)) is not None:
+            occurrence = self._store.end_schedule(task_id)
+            if occurrence is not None:
+                engine.cancel(occurrence, reason)
+                return True
+        return engine.cancel(task_id, reason)
 
     def put(self, obj: Any) -> Handle:
         """Take an object in once, for many tasks, and return the handle that stands for it in their arguments.

@@ -102,17 +102,25 @@ class ServiceView(Displayed):
         *args: Any,
         at: datetime | timedelta | None = None,
         cron: str | None = None,
+        tz: str | None = None,
     ) -> TaskTracker:
-        """Run `fn(*args)` at a time (aware datetime, or timedelta from now).
+        """Run `fn(*args)` at a time (aware datetime, or timedelta from now), or again and again.
+
+        `cron` has five fields, "*/5 * * * *"; its times are those of the time zone `tz`, without one UTC. Each occurrence is a
+        task of its own, stored with the end of the one before it: so two never overlap, and of those that were missed
+        meanwhile (a long run, a service that was down) one runs. `get(id).schedule_id` names the schedule; `track`, `get`
+        and `cancel` take it for the occurrence that runs or is due next. The tracker is that of the first occurrence.
 
         Raises:
-            SettingsError: neither or both of at and cron, a naive time, or cron with a store that cannot repeat.
+            SettingsError: neither or both of at and cron, a naive time, an expression that cannot be read, or no such zone.
         """
         if (at is None) == (cron is None):
             raise SettingsError("schedule takes at= or cron=, and not both")
+        if tz is not None and cron is None:
+            raise SettingsError("schedule takes tz= with cron= only; a time at= has its own")
         if isinstance(at, timedelta):
             at = datetime.now(UTC) + at
-        when: dict[str, Any] = {"run_at": at} if at is not None else {"cron": cron}
+        when: dict[str, Any] = {"run_at": at} if at is not None else {"cron": cron, "tz": tz}
         return self.with_options(**when).submit(fn, *args)
 
     def defer(self, fn: Callable[..., Any] | str, /, *args: Any, **kwargs: Any) -> Observable[Any]:

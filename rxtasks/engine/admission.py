@@ -71,7 +71,7 @@ class Admission(Tracking):
                 self.outlet.created.add(task_id)
             elif envelope.due_us:
                 tracker.note_status(TaskStatus.SCHEDULED)
-        desk = None if envelope.hold or envelope.due_us else self._desk
+        desk = None if envelope.hold or envelope.due_us or envelope.related else self._desk
         if desk is not None:
             desk.expect(task_id)
         try:
@@ -94,6 +94,8 @@ class Admission(Tracking):
             return self.track(other)
         if not self._started and not envelope.hold:
             self._start_for([task_id])
+        if envelope.options.depends_on and fresh and not envelope.hold:
+            self._note_blocked(tracker)
         self.driver.arrived()
         if desk is not None:
             desk.work_for(tracker)
@@ -135,7 +137,7 @@ class Admission(Tracking):
             tracker = trackers[task_id] = made[task_id] = self._new_tracker(task_id, envelope.name)
             if envelope.due_us:
                 tracker.note_status(TaskStatus.SCHEDULED)
-            elif desk is not None:
+            elif desk is not None and not envelope.related:
                 desk.expect(task_id)
         try:
             others = self.store.enqueue(envelopes)
@@ -160,14 +162,22 @@ class Admission(Tracking):
             self._has_been_queued(other)
         if not self._started:
             self._start_for([envelope.task_id for envelope in envelopes])
+        for envelope, other in zip(envelopes, others, strict=True):
+            if other is None and envelope.options.depends_on and envelope.task_id in made:
+                self._note_blocked(made[envelope.task_id])
         self.driver.arrived()
         found = [self.track(other or envelope.task_id) for envelope, other in zip(envelopes, others, strict=True)]
         if desk is not None:
             for envelope, other, tracker in zip(envelopes, others, found, strict=True):
-                if other is None and not envelope.due_us:
+                if other is None and not (envelope.due_us or envelope.related):
                     desk.work_for(tracker)
         del alive
         return found
+
+    def _note_blocked(self, tracker: TaskTracker) -> None:
+        record = self.store.get(tracker.task_id)
+        if record is not None and record.status in (TaskStatus.BLOCKED, TaskStatus.SCHEDULED):
+            tracker.note_status(record.status)
 
     def _has_been_queued(self, task_id: str) -> None:
         """A task that was created is waited for from now on."""
@@ -213,6 +223,9 @@ class Admission(Tracking):
         self.driver.arrived()
         if desk is not None:
             for envelope in envelopes:
+                if envelope.related:
+                    desk.forget(envelope.task_id)
+                    continue
                 desk.run(envelope.task_id, lambda task_id=envelope.task_id: task_id not in sinks)  # type: ignore[misc]
 
     def _start_for(self, task_ids: Sequence[str]) -> None:

@@ -19,6 +19,7 @@ from rxtasks.config import Settings
 from rxtasks.engine.losses import Losses
 from rxtasks.engine.recorder import Ends
 from rxtasks.engine.staff import SECOND
+from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.state import WorkerState
@@ -70,6 +71,7 @@ from rxtasks.wire.message import (
     Stopping,
 )
 from rxtasks.wire.sealed import Sealed
+from rxtasks.wire.steps import split_step
 
 __all__ = ["Core"]
 
@@ -364,13 +366,21 @@ class Core(Losses):
 
     def _request(self, worker: WorkerState, request: Request) -> None:
         claim = self.recorder.claims.get(request.token)
-        if claim is None or claim.worker is not worker or request.op != "checkpoint":
+        if claim is None or claim.worker is not worker or request.op not in ("checkpoint", "step"):
             text = (
                 "the task is not held by this worker any more" if claim is None else f"unknown request {request.op!r}"
             )
             self._out.append(SendCommand(worker.worker_id, Reply(request.request_id, False, text)))
             return
-        batch = self.recorder.note(claim, request.blob)
+        try:
+            step = split_step(request.blob) if request.op == "step" else None
+        except ProtocolError as error:
+            self._fault(worker, str(error))
+            return
+        if step is None:
+            batch = self.recorder.note(claim, request.blob)
+        else:
+            batch = self.recorder.note_step(claim, *step)
         self._requests.setdefault(batch, []).append((worker.worker_id, request.request_id))
 
     # -- callers -------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from rxtasks.pool.state import PoolState, WorkerState
 from rxtasks.pool.words import ClaimTasks, Instruction, Now, SendAssign, TakeBack
 from rxtasks.stores.base import Claim, Lane
 from rxtasks.wire.message import Assignment, Assignments, Define, FirstAttempts
+from rxtasks.wire.steps import join_restored
 
 __all__ = ["Dispatcher"]
 
@@ -385,7 +386,7 @@ class Dispatcher:
             claim.failures,
             envelope.form,
             envelope.payload,
-            claim.restored,
+            claim.restored if claim.steps is None else join_restored(claim.restored, claim.steps),
             envelope.trace,
         )
 

@@ -10,12 +10,16 @@ from typing import Any
 import attrs
 
 from rxtasks.clock import Clock
+from rxtasks.config import Settings
 from rxtasks.engine.puts import Puts
 from rxtasks.errors import SettingsError, UnknownHandler
+from rxtasks.lifecycle.cron import check_cron, next_occurrence
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.rate import parse_rate
 from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.pool.info import ISOLATIONS, WorkerSpec
-from rxtasks.stores.base import Envelope
+from rxtasks.stores.base import Envelope, Related
+from rxtasks.stores.gates import gates_of
 from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.handle import Handle, Put
 from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args, pack_calls
@@ -27,8 +31,9 @@ __all__ = ["Intake", "Plan", "refused"]
 
 #: Functions whose plan is remembered.
 _MOST_PLANS = 1000
-#: Options that this version's stores do not act on yet: refused instead of ignored.
-_LATER = ("cron", "depends_on", "lock", "limits")
+#: Options that this version does not act on yet: refused instead of ignored.
+_LATER = ("limits",)
+_UNRELATED = (None, None, None, None, None)
 
 
 @attrs.frozen
@@ -55,7 +60,13 @@ class Intake:
         *,
         puts: Puts | None = None,
         max_payload: int = PAYLOAD_LIMIT,
+        settings: Settings | None = None,
     ) -> None:
+        self._settings = settings = settings or Settings()
+        #: The service bounds names or queues: each task has to be looked at.
+        self._bounded = bool(settings.max_running or settings.queue_running or settings.rates)
+        #: Options by which a task relates to others, by their id.
+        self._relating: dict[int, TaskOptions] = {}
         self._specs = specs
         self._modules = modules
         self._clock = clock
@@ -120,7 +131,7 @@ class Intake:
                 persist = puts.keys(found)
             payload = pack_args(args, kwargs, self._files.make, limit=self._max_payload, persist=persist)
             form = "h" if found else "p"
-        return Envelope(
+        made = Envelope(
             task_id or new_id(),
             options.name or plan.name,
             plan.key,
@@ -135,6 +146,9 @@ class Intake:
             hold,
             tuple(found.values()) if found else (),
         )
+        if self._bounded or self._relating:
+            self._relate(made)
+        return made
 
     def envelopes(
         self,
@@ -166,14 +180,37 @@ class Intake:
             form = "p"
             payloads = pack_calls(calls, self._files.make, limit=self._max_payload)
         name, key, ref, blob = options.name or plan.name, plan.key, plan.ref, plan.blob
+        first = len(made)
         for payload in payloads:
             made.append(
                 Envelope(new_id(), name, key, ref, blob, form, payload, options, now_us, None, due_us, False, ())
             )
+        if self._bounded or self._relating:
+            for each in made[first:]:
+                self._relate(each)
 
     def _planned(self, task: str | Callable[..., Any]) -> Plan:
         plan = self._plans.get(id(task))
         return self._plan(task) if plan is None or plan.function is not task else plan
+
+    def _relate(self, task: Envelope) -> None:
+        """Give a task what its options and the service's bounds say about others."""
+        options, settings = task.options, self._settings
+        if self._relating.get(id(options)) is not options and not self._bounded:
+            return
+        queue = options.queue or "default"
+        gates = gates_of(
+            options,
+            task.name,
+            settings.max_running.get(task.name),
+            settings.rates.get(task.name),
+            settings.queue_running.get(queue),
+        )
+        if options.cron is not None:
+            task.due_us = next_occurrence(options.cron, options.tz, task.created_us)
+            task.related = Related(gates, new_id())
+        elif gates or options.depends_on:
+            task.related = Related(gates)
 
     def _accept(self, options: TaskOptions) -> None:
         if self._checked.get(id(options)) is not options:
@@ -245,6 +282,7 @@ class Intake:
                 raise SettingsError(f"TaskOptions.{name} is not available with this store yet; leave it out")
         if options.delay is not None and options.run_at is not None:
             raise SettingsError("TaskOptions takes delay or run_at, not both")
+        _check_relations(options)
         if options.isolation not in (None, *ISOLATIONS):
             raise SettingsError(f"TaskOptions.isolation is one of {', '.join(ISOLATIONS)}, not {options.isolation!r}")
         if self._specs and not any(
@@ -260,7 +298,24 @@ class Intake:
             )
         if len(self._checked) > 1000:
             self._checked.clear()
+            self._relating.clear()
         self._checked[id(options)] = options
+        relates = (options.cron, options.lock, options.max_running, options.rate, options.depends_on or None)
+        if relates != _UNRELATED:
+            self._relating[id(options)] = options
+
+
+def _check_relations(options: TaskOptions) -> None:
+    if options.cron is not None:
+        if options.run_at is not None or options.delay:
+            raise SettingsError("TaskOptions takes cron or a time (delay, run_at), not both")
+        if options.depends_on:
+            raise SettingsError("TaskOptions takes cron or depends_on, not both: an occurrence waits for its time")
+        check_cron(options.cron, options.tz)
+    elif options.tz is not None:
+        raise SettingsError("TaskOptions.tz is the time zone of cron; without cron leave it out")
+    if options.rate is not None:
+        parse_rate(options.rate)
 
 
 def _due(options: TaskOptions, now_us: int) -> int:
@@ -273,7 +328,7 @@ def _due(options: TaskOptions, now_us: int) -> int:
 def refused(request: TaskRequest, now_us: int, durable: bool = False) -> Envelope:
     """Return the envelope of a request that was refused, for its record: it names the task and cannot be run."""
     name = request.task if isinstance(request.task, str) else default_name(request.task)
-    options = attrs.evolve(request.options or DEFAULT_OPTIONS, dedup_key=None, delay=None, run_at=None)
+    options = attrs.evolve(request.options or DEFAULT_OPTIONS, dedup_key=None, delay=None, run_at=None, depends_on=())
     return Envelope(
         request.task_id,
         options.name or name,

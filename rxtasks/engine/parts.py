@@ -107,6 +107,7 @@ class Parts(RxSubject[Any]):
         self._stopper = 0
         self._reported = threading.Event()
         self._room = threading.Condition()
+        store.listeners.listen(self._on_news)
         self._room_waiters = 0
 
     def start(self, *, wait: bool = True) -> None:
@@ -160,6 +161,17 @@ class Parts(RxSubject[Any]):
     def _gone(self, key: str) -> None:
         if self._started and not (self.driver.forked or self.outlet.over.is_set()):
             self.driver.post(Gone(key))
+
+    def _on_news(self, doomed: list[tuple[str, str]]) -> None:
+        """The store has tasks that nobody put in, and these (id, reason) are to be cancelled."""
+        if self._started and not self._stopping and not self.driver.forked:
+            self.driver.arrived()
+            for task_id, reason in doomed:
+                self.cancel_quietly(task_id, reason)
+
+    def cancel_quietly(self, task_id: str, reason: str | None = None) -> None:
+        """Ask for the task to be cancelled and wait for nothing."""
+        raise NotImplementedError
 
     def _relieved(self) -> None:
         self.driver.arrived()

@@ -421,6 +421,13 @@ class Recorder:
         claim.restored = checkpoint
         return self.next_batch
 
+    def note_step(self, claim: Claim, name: str, data: bytes) -> int:
+        """Keep the result of a step with the task; return the number of the batch after which it is durable."""
+        change = claim.change or self._change(claim)
+        change.steps = [*(change.steps or ()), (name, data)]
+        claim.steps = {**(claim.steps or {}), name: data}
+        return self.next_batch
+
     @property
     def requeueing(self) -> bool:
         """True while the store has not been told yet of tasks that are to be claimed again, in their order."""

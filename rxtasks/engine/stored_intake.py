@@ -55,7 +55,7 @@ class StoredIntake(Intake):
         self._accept(options)
         payload = dump_tagged_args(args, kwargs, limit=min(self._max_payload, STORED_LIMIT))
         now_us = self._clock.wall_us()
-        return Envelope(
+        made = Envelope(
             task_id or new_id(),
             options.name or shown,
             name,
@@ -69,6 +69,9 @@ class StoredIntake(Intake):
             self._due(options, now_us),
             hold,
         )
+        if self._bounded or self._relating:
+            self._relate(made)
+        return made
 
     def envelopes(
         self,

@@ -111,7 +111,11 @@ class TaskOptions:
     delay: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=True))
     #: The aware time before which it does not run.
     run_at: datetime | None = attrs.field(default=None, validator=_aware)
+    #: Run again and again: five fields (minute, hour, day of month, month, day of week). Each occurrence is a task of its
+    #: own; the next one is stored with the end of the one before. One that ends as cancelled ends the schedule.
     cron: str | None = attrs.field(default=None, validator=_text)
+    #: The time zone of `cron`, such as "Europe/Berlin"; None = UTC.
+    tz: str | None = attrs.field(default=None, validator=_text)
     #: Soft timeout of one attempt, seconds: the handler is asked to checkpoint.
     timeout: float | None = attrs.field(default=None, validator=_seconds("TaskOptions", zero=False))
     #: Seconds between asking (timeout, cancel) and killing the process tree.
@@ -121,9 +125,16 @@ class TaskOptions:
     max_crashes: int = attrs.field(default=3, validator=_whole(1))
     #: A repeat returns the existing task while it has not ended.
     dedup_key: str | None = attrs.field(default=None, validator=_text)
+    #: Ids of tasks that must have ended well before this one may run.
     depends_on: tuple[str, ...] = attrs.field(default=(), converter=_words, validator=_texts)
+    #: What becomes of it when one of them fails or is cancelled.
     on_dependency_failure: Literal["cancel", "run"] = attrs.field(default="cancel", validator=_one_of("cancel", "run"))
+    #: Of all tasks of the store with this lock one runs at a time. Free between two attempts.
     lock: str | None = attrs.field(default=None, validator=_text)
+    #: Tasks of this one's name that run at once, over all services of the store.
+    max_running: int | None = attrs.field(default=None, validator=attrs.validators.optional(_whole(1)))
+    #: How often tasks of this name may begin: "100/s", "10/min", "5/h"; spread evenly.
+    rate: str | None = attrs.field(default=None, validator=_text)
     queue: str | None = attrs.field(default=None, validator=_text)
     #: Run only in workers of this isolation (mixed pools); None = any.
     isolation: str | None = attrs.field(default=None, validator=_text)

@@ -95,6 +95,8 @@ class TaskRecord(Displayed):
     error: TaskErrorInfo | None
     options: TaskOptions = DEFAULT_OPTIONS
     tags: tuple[str, ...] = ()
+    #: The schedule (cron) that it is an occurrence of.
+    schedule_id: str | None = None
 
     @property
     def duration(self) -> float | None:

@@ -13,6 +13,8 @@ Rules for every store
 - `enqueue`, `get`, `list`, `update` and `delete` may be called from any thread; `claim`, `claim_one` and `commit` from one
   thread at a time.
 - Order is by priority (higher first), then by the store's own sequence.
+- What waits behind a gate (stores/gates.py) costs a claim nothing. What depends on a task is released, or to be cancelled
+  (Claim.asked), in the same step as that task's end, and so is the next occurrence of a schedule put in; `listeners` are told.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.stores.gates import Gate
+from rxtasks.stores.listeners import Listeners
 
 if TYPE_CHECKING:
     from rxtasks.stores.membership import Membership
@@ -44,10 +48,21 @@ __all__ = [
     "Ending",
     "Envelope",
     "Lane",
+    "Related",
     "Store",
     "Successes",
     "each_change",
 ]
+
+
+@attrs.frozen
+class Related:
+    """How a task relates to others; its dependencies are in its options."""
+
+    #: What holds it back though it is due, in the order in which it passes them.
+    gates: tuple[Gate, ...] = ()
+    #: Which schedule it is an occurrence of.
+    schedule_id: str | None = None
 
 
 @final
@@ -75,6 +90,8 @@ class Envelope:
     puts: tuple[Any, ...] = ()
     #: The store's own sequence of arrival, which a store may note here; nobody else reads it.
     number: int = 0
+    #: How it relates to other tasks; None = it has no dependencies, gates or schedule.
+    related: Related | None = None
 
 
 @final
@@ -98,6 +115,8 @@ class Claim:
     restored: bytes | None = None
     #: Its cancel has been asked for: '' or the reason.
     asked: str | None = None
+    #: Results of its steps, by name, in their stored form.
+    steps: dict[str, bytes] | None = None
     # -- the engine's notes; a store neither sets nor reads them --
     #: The worker that holds it (pool.state.WorkerState), None while none does.
     worker: Any = None
@@ -141,6 +160,8 @@ class Change:
     progress: ProgressEvent | None = None
     #: A checkpoint to keep for the next attempt.
     checkpoint: bytes | None = None
+    #: Results of steps to keep for the next attempt: (name, stored form).
+    steps: list[tuple[str, bytes]] | None = None
 
 
 @attrs.define(repr=False)
@@ -239,6 +260,8 @@ class Counts:
 
     pending: int
     scheduled: int
+    #: Those that wait for others to end.
+    blocked: int = 0
 
 
 class Store(Protocol):
@@ -246,6 +269,8 @@ class Store(Protocol):
 
     #: What is acknowledged survives the process.
     durable: bool
+    #: Told when a commit has made other tasks claimable.
+    listeners: Listeners
 
     def enqueue(self, tasks: Sequence[Envelope]) -> list[str | None]:
         """Take the tasks in; for each, None if it is new, or the id of the task that stands for it (same id, or same
@@ -254,6 +279,7 @@ class Store(Protocol):
         Raises:
             ServiceStopped: the store takes nothing any more.
             QueueFull: with a bound on waiting tasks, when it is reached; then none is taken.
+            SettingsError: a dependency is not there, or tasks depend on each other in a circle; then none is taken.
         """
         ...
 
@@ -324,6 +350,14 @@ class Store(Protocol):
         """Forget at most `limit` tasks that ended before then, the oldest first, with all that was kept of them; return how
         many. Not those whose end others still wait for.
         """
+        ...
+
+    def occurrence(self, schedule_id: str) -> str | None:
+        """Return the id of the schedule's occurrence that has not ended; None: there is none, or no such schedule."""
+        ...
+
+    def end_schedule(self, schedule_id: str) -> str | None:
+        """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
         ...
 
     def delete(self, task_id: str) -> bool:

@@ -35,6 +35,8 @@ from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Successes, each_change
+from rxtasks.stores.listeners import Listeners
+from rxtasks.stores.memory_relations import MemoryRelations
 from rxtasks.stores.rows import ATOMS, Kept, Row, Waiting, ended_of, record_of, row_of, short
 
 __all__ = ["MemoryStore"]
@@ -73,6 +75,10 @@ class MemoryStore:
         self._fence = 0
         self._number = 0
         self._closed = False
+        self.listeners = Listeners()
+        self._relations = MemoryRelations(self, self.listeners)
+        self._created, self._dependents = self._relations.created, self._relations.dependents
+        self._now_us = 0
 
     # -- in ------------------------------------------------------------------------------------------------------------
 
@@ -81,21 +87,29 @@ class MemoryStore:
         with self._lock:
             if self._closed:
                 raise ServiceStopped("the service is stopped and takes no more tasks; start() it again first")
-            if self._max_queue is not None and self._pending + self._scheduled + len(tasks) > self._max_queue:
-                raise QueueFull(
-                    f"{self._pending + self._scheduled} tasks wait and max_queue is {self._max_queue};"
-                    " submit later, or raise max_queue"
-                )
-            if len(tasks) == 1:
+            if self._max_queue is not None:
+                self._check_room(len(tasks), self._max_queue)
+            if len(tasks) == 1 and tasks[0].related is None and not self._created:
                 return [self._take(tasks[0])]
+            if self._relations.concern(tasks):
+                return self._relations.take(tasks)
             return self._take_many(tasks)
+
+    def _check_room(self, count: int, bound: int) -> None:
+        waiting = self._pending + self._scheduled + self._relations.blocked
+        if waiting + count > bound:
+            raise QueueFull(f"{waiting} tasks wait and max_queue is {bound}; submit later, or raise max_queue")
 
     def _take(self, task: Envelope) -> str | None:
         tasks = self._tasks
         task_id = task.task_id
         known = tasks.get(task_id)
         if known is not None:
-            if type(known) is Row and known.status is TaskStatus.CREATED and not task.hold and not known.token:
+            if (
+                type(known) is Row
+                and known.status is TaskStatus.CREATED
+                and not (task.hold or known.token or task_id in self._created)
+            ):
                 self._queue(known, known.due_us or (known.envelope or task).due_us, TaskStatus.SCHEDULED)
                 self._note(task_id, 1, TaskStatus.CREATED, known.status, "client", "pushed")
             return task_id
@@ -107,14 +121,16 @@ class MemoryStore:
                 return other
             self._dedup[key] = task_id
         self._number = task.number = self._number + 1
-        if not (task.due_us or task.hold):
+        if not (task.due_us or task.hold or task.related):
             bucket = (options.queue, options.isolation, options.priority)
             (self._queues.get(bucket) or self._queue_of(bucket)).append(task)
             tasks[task_id] = task
             self._pending += 1
             return None
         row = self._opened(task)
-        if task.hold:
+        if task.related:
+            self._relations.link(row, task)
+        elif task.hold:
             row.status = TaskStatus.CREATED
         else:
             self._queue(row, task.due_us, TaskStatus.SCHEDULED)
@@ -164,6 +180,11 @@ class MemoryStore:
             return
         row.status = _PENDING
         self._pending += 1
+        if row.links is None or not self._relations.holds_back(row):
+            self._line_up(row)
+
+    def _line_up(self, row: Row) -> None:
+        """Put a task that may run into its queue."""
         options = row.options
         queue = row.queue = self._queue_of((options.queue, options.isolation, row.priority))
         if queue and queue[-1].number > row.number:
@@ -171,6 +192,20 @@ class MemoryStore:
             self._insert(queue, row)
         else:
             queue.append(row)
+
+    def _set_aside(self, row: Row, due_us: int) -> None:
+        """Let a task that is pending wait until then; that is no change of its status."""
+        row.place = place = row.place + 1
+        row.queue, row.due_us = None, due_us
+        self._pending -= 1
+        self._scheduled += 1
+        heapq.heappush(self._timed, (due_us, row.number, place, row))
+
+    def _not_aside(self, row: Row) -> None:
+        row.place += 1
+        row.due_us = 0
+        self._pending += 1
+        self._scheduled -= 1
 
     @staticmethod
     def _insert(queue: deque[Waiting], row: Row) -> None:
@@ -192,6 +227,7 @@ class MemoryStore:
         """Hand over at most `limit` due tasks that the lane takes, in order."""
         claims: list[Claim] = []
         with self._lock:
+            self._now_us = now_us
             if self._timed:
                 self._ripen(now_us)
             if len(self._order) == 1:
@@ -229,7 +265,7 @@ class MemoryStore:
                 fence += 1
                 claim = tasks[task_id] = Claim(fence, fence, task)  # what _hold does
                 add(claim)
-            elif task.queue is queue:
+            elif task.queue is queue and (task.links is None or self._relations.admit(task, self._now_us)):
                 self._fence = fence
                 add(self._hold_again(task))
                 fence = self._fence
@@ -276,6 +312,8 @@ class MemoryStore:
             row.next_seq,
             row.status,
             row.checkpoint,
+            row.asked,
+            row.steps,
         )
 
     def _ripen(self, now_us: int) -> None:
@@ -299,6 +337,8 @@ class MemoryStore:
                 or (row.status not in _WAITING and row.status is not TaskStatus.CREATED)
             ):
                 return None
+            if row.links is not None:
+                self._relations.withdraw(row)
             if row.status is not TaskStatus.CREATED:
                 if row.due_us:
                     self._scheduled -= 1
@@ -322,6 +362,8 @@ class MemoryStore:
                     self._change(change, refused)
                 else:
                     self._succeed(change, refused)
+            if self._relations.woken:
+                self._relations.tell()
         done(refused, None)
 
     def _change(self, change: Change, refused: list[int]) -> None:
@@ -333,7 +375,10 @@ class MemoryStore:
             else:
                 self._apply(self._opened(task), change)
         elif type(row) is Row and row.token == change.token:
-            self._apply(row, change)
+            if row.links is None:
+                self._apply(row, change)
+            else:
+                self._relations.apply(row, change)
         else:
             refused.append(change.token)
 
@@ -369,13 +414,19 @@ class MemoryStore:
             )
             if options.dedup_key is not None:
                 self._dedup.pop(options.dedup_key, None)
+        if self._dependents:
+            for task_id in many.task_ids:
+                self._relations.ended(task_id, TaskStatus.SUCCEEDED)
         self._ended += many.task_ids
         self._forget_oldest()
 
     def _forget_oldest(self) -> None:
         ended, pop = self._ended, self._tasks.pop
         while len(ended) > self._retain:
-            pop(ended.popleft(), None)
+            task_id = ended.popleft()
+            pop(task_id, None)
+            if self._relations.occurrences:
+                self._relations.occurrences.pop(task_id, None)
 
     def _apply(self, row: Row, change: Change) -> None:
         if change.started_us is not None:
@@ -398,6 +449,8 @@ class MemoryStore:
         row.error = change.error or row.error
         if change.checkpoint is not None:
             row.checkpoint = change.checkpoint
+        if change.steps is not None:
+            row.steps = {**(row.steps or {}), **dict(change.steps)}
         if change.release:
             row.worker_id = None
             self._queue(row, change.due_us, change.status)
@@ -411,6 +464,8 @@ class MemoryStore:
         key = options.dedup_key
         if key is not None:
             self._dedup.pop(key, None)
+        if self._dependents:
+            self._relations.ended(task_id, change.status)
         self._ended.append(task_id)
         self._forget_oldest()
 
@@ -448,13 +503,13 @@ class MemoryStore:
 
     def counts(self) -> Counts:
         """Return how many tasks wait."""
-        return Counts(self._pending, self._scheduled)
+        return Counts(self._pending, self._scheduled, self._relations.blocked)
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the record of this task, or None."""
         with self._lock:
             kept = self._tasks.get(task_id)
-            return None if kept is None else record_of(row_of(kept, task_id))
+            return None if kept is None else record_of(self._relations.shown(row_of(kept, task_id)))
 
     def list(
         self,
@@ -489,7 +544,7 @@ class MemoryStore:
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yield each task's id and how it stands, in the order of arrival. To be looked at: most are made for this."""
         for task_id, kept in self._tasks.items():
-            yield task_id, row_of(kept, task_id)
+            yield task_id, self._relations.shown(row_of(kept, task_id))
 
     def seize(self, task_id: str, token: int) -> None:
         """Hold a claimed task under another token, as if another engine had taken it over; for tests of engines."""
@@ -507,6 +562,11 @@ class MemoryStore:
                 row = self._opened(_taken_out(row))
             if type(row) is not Row or row.token or row.status not in _WAITING | {TaskStatus.CREATED}:
                 return False
+            if row.links is not None and row.status is TaskStatus.BLOCKED:
+                self._relations.update(row, priority, due_us)
+                return True
+            if row.links is not None and row.status is not TaskStatus.CREATED:
+                self._relations.withdraw(row)
             if priority is not None:
                 row.priority = priority
             held = row.status is TaskStatus.CREATED
@@ -551,6 +611,16 @@ class MemoryStore:
                 old.append(task_id)
             return sum([self.delete(task_id) for task_id in old])
 
+    def occurrence(self, schedule_id: str) -> str | None:
+        """Return the id of the schedule's occurrence that has not ended."""
+        with self._lock:
+            return self._relations.schedules.get(schedule_id)
+
+    def end_schedule(self, schedule_id: str) -> str | None:
+        """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
+        with self._lock:
+            return self._relations.schedules.pop(schedule_id, None)
+
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
         with self._lock:
@@ -559,6 +629,7 @@ class MemoryStore:
             del self._tasks[task_id]
             self._ended.remove(task_id)
             self._notes.pop(task_id, None)
+            self._relations.occurrences.pop(task_id, None)
             return True
 
 

@@ -16,14 +16,36 @@ from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Envelope
+from rxtasks.stores.gates import Gate
 
-__all__ = ["ATOMS", "Ended", "Kept", "Row", "Waiting", "ended_of", "record_of", "row_of", "short"]
+__all__ = ["ATOMS", "Ended", "Kept", "Links", "Row", "Waiting", "ended_of", "record_of", "row_of", "short"]
 
 #: Bytes of JSON up to which the result of an ended task is kept when nobody holds its tracker.
 _KEPT_RESULT = 1024
 
 #: Types of results that take no room to speak of.
 ATOMS = frozenset({type(None), bool, int, float})
+
+
+@final
+@attrs.define(eq=False, repr=False)
+class Links:
+    """How a task relates to others (see memory_relations)."""
+
+    gates: tuple[Gate, ...] = ()
+    schedule_id: str | None = None
+    #: At which of its gates it waits; all passed: their number; -1: it is not among them.
+    level: int = -1
+    #: Its mark at each gate, 0 = none.
+    marks: list[int] = attrs.field(factory=list)
+    #: It has its places at all gates.
+    held: bool = False
+    #: It has passed all gates, and waits for its turn in a rate.
+    aside: bool = False
+    #: Unfinished tasks that it depends on.
+    needs: set[str] = attrs.field(factory=set)
+    #: When it is due once it is not blocked any more.
+    due_us: int = 0
 
 
 @final
@@ -59,6 +81,12 @@ class Row:
     error: TaskErrorInfo | None = None
     progress: ProgressEvent | None = None
     checkpoint: bytes | None = None
+    #: Why it is to be cancelled instead of run.
+    asked: str | None = None
+    #: Results of its steps, by name.
+    steps: dict[str, bytes] | None = None
+    #: How it relates to other tasks; None = not at all.
+    links: Links | None = None
 
 
 #: An ended task: number, name, status, attempt, crashes, interruptions, priority, worker_id, progress, created_us, started_us,
@@ -167,4 +195,5 @@ def record_of(row: Row) -> TaskRecord:
         error=row.error,
         options=row.options,
         tags=row.options.tags,
+        schedule_id=None if row.links is None else row.links.schedule_id,
     )

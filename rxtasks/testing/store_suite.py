@@ -18,52 +18,19 @@ from rxtasks.clock import utc_from_us
 from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
-from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Store, Successes, each_change
+from rxtasks.stores.base import Claim, Counts, Lane, Store, Successes, each_change
+from rxtasks.testing.relations_suite import RelationConformance
+from rxtasks.testing.store_calls import ANY, NOW, change_of, commit, envelope
 
-__all__ = ["StoreConformance", "change_of", "commit", "envelope"]
-
-#: The wall clock of these tests, microseconds.
-NOW = 1_700_000_000_000_000
-ANY = Lane("process")
-
-
-def envelope(task_id: str, *, due_us: int = 0, hold: bool = False, name: str = "f", **options: Any) -> Envelope:
-    """Return a task as the engine would put it into the store."""
-    return Envelope(task_id, name, "m:f", "m:f", None, "p", b"payload", TaskOptions(**options), NOW, None, due_us, hold)
-
-
-def change_of(claim: Claim, status: TaskStatus, **more: Any) -> Change:
-    """Return the change that gives the claimed task this status; `more` are fields of Change."""
-    counted = {"attempt": claim.attempt, "failures": claim.failures, "crashes": claim.crashes}
-    counted |= {"interruptions": claim.interruptions, "next_seq": claim.next_seq}
-    ended: dict[str, Any] = {"release": True, "finished_us": NOW} if status.terminal else {}
-    return Change(claim.token, claim.envelope.task_id, status, **(counted | ended | more))
-
-
-def commit(store: Store, *changes: Change | Successes) -> list[int]:
-    """Commit the changes, wait until they are durable, and return the tokens that were refused."""
-    answered = threading.Event()
-    found: list[tuple[list[int], BaseException | None]] = []
-
-    def done(refused: list[int], error: BaseException | None) -> None:
-        found.append((refused, error))
-        answered.set()
-
-    store.commit(list(changes), [], done)
-    assert answered.wait(10), "commit never answered"
-    refused, error = found[0]
-    if error is not None:
-        raise error
-    return refused
+__all__ = ["ANY", "NOW", "StoreConformance", "change_of", "commit", "envelope"]
 
 
 def _ids(claims: list[Claim]) -> list[str]:
     return [claim.envelope.task_id for claim in claims]
 
 
-class StoreConformance:
+class StoreConformance(RelationConformance):
     """The suite. `make_store` is the one hook."""
 
     def make_store(self, *, retain: int = 10_000, max_queue: int | None = None) -> Store:

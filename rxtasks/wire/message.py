@@ -167,7 +167,8 @@ class Assignment:
     form: str = "p"
     #: The arguments (bytes, or wire.sealed.Sealed where they are large; for "o" the tuple (args, kwargs) itself).
     payload: Any = b""
-    #: Last checkpoint of an earlier attempt (pickled; tagged JSON where the store is durable), or None.
+    #: Last checkpoint of an earlier attempt (pickled; tagged JSON where the store is durable), or None; with the results of
+    #: steps, if there are any (rxtasks.wire.steps).
     restored: bytes | None = None
     trace: str | None = None
 
@@ -337,7 +338,10 @@ class Dropped:
 
 @attrs.frozen
 class Request:
-    """A task asks for something durable and waits for the Reply: op "checkpoint" with the state (see Assignment.restored)."""
+    """A task asks for something durable and waits for the Reply.
+
+    op "checkpoint" with the state, or "step" with a step's result (rxtasks.wire.steps).
+    """
 
     request_id: int
     token: int

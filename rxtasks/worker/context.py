@@ -6,7 +6,7 @@ threads and coroutines that copied the context find it, and others do not.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
     from loguru import Logger
 
+    from rxtasks.lifecycle.retry import RetryPolicy
     from rxtasks.worker.hosting import Host, Way
+    from rxtasks.worker.steps import Steps
 
 __all__ = ["TaskContext", "current_task"]
 
@@ -57,6 +59,7 @@ class TaskContext:
     _temp: Path | None = None
     _restored: Any = None
     _has_restored: bool = False
+    _steps: Steps | None = None
     _last: tuple[float, float | None, str | None] = (0, None, None)
     #: Text written to stdout and stderr without a line end yet, by stream; kept by the capture.
     _partial: dict[str, list[str]] | None = None
@@ -224,6 +227,28 @@ class TaskContext:
             self._restored = self._host.restored(self)
             self._has_restored = True
         return self._restored
+
+    def step(
+        self, name: str, fn: Callable[..., Any], /, *args: Any, retry: RetryPolicy | None = None, **kwargs: Any
+    ) -> Any:
+        """Return `fn(*args, **kwargs)`, computed once: later attempts get the result that is kept under `name`.
+
+        It is kept, durably where the store is, before this returns. Where `fn` is async, this is to be awaited. `retry`: the
+        step's own, within the attempt; what it raises at last is the handler's to handle. Progress is said before and after,
+        with the step's name in the event's data.
+
+        Raises:
+            Cancelled: the task is cancelled.
+            SettingsError: the name was used before in this attempt.
+            PayloadError: the result cannot be kept.
+            StoreError: it could not be kept.
+        """
+        steps = self._steps
+        if steps is None:
+            from rxtasks.worker.steps import Steps
+
+            steps = self._steps = Steps(self)
+        return steps.run(name, fn, args, kwargs, retry)
 
     @property
     def temp_dir(self) -> Path:

@@ -61,6 +61,14 @@ class _Alone:
     def restored(self, context: TaskContext) -> Any:
         return self._state
 
+    def kept_steps(self, context: TaskContext) -> dict[str, bytes]:
+        return {}
+
+    def load_step(self, context: TaskContext, data: bytes) -> Any:
+        raise LookupError("a handler that is called as a plain function has no steps from before")
+
+    def save_step(self, context: TaskContext, name: str, value: Any) -> None: ...
+
     def resource(self, name: str) -> Any:
         raise LookupError(f"no resource {name!r}: the handler was called as a plain function, outside of a worker")
 

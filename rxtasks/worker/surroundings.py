@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rxtasks.clock import Clock
 from rxtasks.wire.payload import PAYLOAD_LIMIT, dump_value, loads
+from rxtasks.wire.steps import join_step, split_restored
 from rxtasks.worker import capture
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import TaskContext
@@ -63,26 +64,43 @@ class Surroundings:
 
     def save_checkpoint(self, context: TaskContext, state: Any) -> None:
         """Send a checkpoint up, and return when it is durable."""
-        if self.durable:
-            from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged
-
-            blob = dump_tagged(state, what="checkpoint", limit=min(self.max_payload, STORED_LIMIT))
-        else:
-            blob = dump_value(state, what="checkpoint", limit=self.max_payload)
-        lane = self.outbox.lanes.get(context._assignment.token)
-        if lane is not None:
-            self.outbox.request(lane, "checkpoint", blob)
+        self._keep(context, "checkpoint", self._dump(state, "checkpoint"))
 
     def restored(self, context: TaskContext) -> Any:
         """Return the checkpoint that came with the assignment."""
-        blob = context._assignment.restored
-        if blob is None:
-            return None
+        blob = split_restored(context._assignment.restored)[0]
+        return None if blob is None else self._load(blob, "checkpoint")
+
+    def kept_steps(self, context: TaskContext) -> dict[str, bytes]:
+        """Return the results of steps that came with the assignment, as they are kept."""
+        return split_restored(context._assignment.restored)[1]
+
+    def load_step(self, context: TaskContext, data: bytes) -> Any:
+        """Return the result of a step."""
+        return self._load(data, "result of a step")
+
+    def save_step(self, context: TaskContext, name: str, value: Any) -> None:
+        """Send the result of a step up, and return when it is durable."""
+        self._keep(context, "step", join_step(name, self._dump(value, f"result of step {name!r}")))
+
+    def _dump(self, value: Any, what: str) -> bytes:
+        if self.durable:
+            from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged
+
+            return dump_tagged(value, what=what, limit=min(self.max_payload, STORED_LIMIT))
+        return dump_value(value, what=what, limit=self.max_payload)
+
+    def _load(self, blob: bytes, what: str) -> Any:
         if self.durable:
             from rxtasks.wire.tagged import load_tagged
 
             return load_tagged(blob)
-        return loads(blob, what="checkpoint")
+        return loads(blob, what=what)
+
+    def _keep(self, context: TaskContext, what: str, blob: bytes) -> None:
+        lane = self.outbox.lanes.get(context._assignment.token)
+        if lane is not None:
+            self.outbox.request(lane, what, blob)
 
     def resource(self, name: str) -> Any:
         """Return a resource of the worker."""

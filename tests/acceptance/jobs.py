@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rxtasks import TaskContext, task
+from rxtasks import RetryPolicy, TaskContext, task
 
 
 def double(number: int) -> int:
@@ -154,3 +154,73 @@ def save_then_fail(path: str, ctx: TaskContext) -> Any:
         return ctx.restored
     ctx.checkpoint((1, {2, 3}))
     return fail_until(path, 1)
+
+
+def overlaps(path: str, seconds: float) -> bool:
+    """Say whether another one of these runs now; each is a file while it runs."""
+    here = Path(path)
+    mine = here / f"{os.getpid()}-{threading.get_ident()}"
+    mine.touch()
+    try:
+        threading.Event().wait(seconds)
+        return len(list(here.iterdir())) > 1
+    finally:
+        mine.unlink()
+
+
+def composite(notes: str, failing: str, ctx: TaskContext, kill: bool = False) -> list[Any]:
+    """Three steps, of which the second fails or is killed as long as the file is not there."""
+
+    def second(number: int) -> tuple[int, ...]:
+        note(notes, "two")
+        if not Path(failing).exists():
+            Path(failing).touch()
+            if kill:
+                os.kill(os.getpid(), signal.SIGKILL)
+            raise OSError("not yet")
+        return (number, number + 1)
+
+    one = ctx.step("one", note, notes, "one")
+    two = ctx.step("two", second, 4)
+    three = [ctx.step(f"three {number}", note, notes, f"three {number}") for number in two]
+    return [one, two, three]
+
+
+async def composite_async(notes: str, failing: str, ctx: TaskContext) -> list[Any]:
+    async def second(number: int) -> tuple[int, ...]:
+        note(notes, "two")
+        if not Path(failing).exists():
+            Path(failing).touch()
+            raise OSError("not yet")
+        return (number, number + 1)
+
+    one = ctx.step("one", note, notes, "one")
+    two = await ctx.step("two", second, number=4)
+    three = [ctx.step(f"three {number}", note, notes, f"three {number}") for number in two]
+    return [one, two, three]
+
+
+def stubborn_step(path: str, ctx: TaskContext) -> int:
+    return int(ctx.step("stubborn", fail_until, path, 2, retry=RetryPolicy(max_attempts=3, base=0.001)))
+
+
+async def stubborn_step_async(path: str, ctx: TaskContext) -> int:
+    async def attempt() -> int:
+        return fail_until(path, 2)
+
+    return int(await ctx.step("stubborn", attempt, retry=RetryPolicy(max_attempts=3, base=0.001)))
+
+
+def waiting_step(gate: str, notes: str, ctx: TaskContext) -> str:
+    ctx.step("before", note, notes, "before")
+    ctx.step("wait", wait_at, gate)
+    return str(ctx.step("after", note, notes, "after"))
+
+
+def same_step_twice(ctx: TaskContext) -> None:
+    ctx.step("x", double, 1)
+    ctx.step("x", double, 2)
+
+
+def step_that_cannot_be_kept(ctx: TaskContext) -> None:
+    ctx.step("lock", threading.Lock)

@@ -30,6 +30,10 @@ class TestSqliteStore(StoreConformance):
         settings.pop("retain", None)  # it keeps what has ended for days
         return SqliteStore(str(self._folder / f"{self._made}.db"), **settings)
 
+    def restarted(self, store: Store) -> Store:
+        assert isinstance(store, SqliteStore)
+        store.release()
+        return SqliteStore(store.path)
 
 class TestSqliteStoreEndures(DurableStoreConformance):
     opener = "rxtasks.stores.sqlite.store:SqliteStore"

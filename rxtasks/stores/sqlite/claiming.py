@@ -13,14 +13,20 @@ from typing import Any
 import orjson
 
 from rxtasks.errors import StoreError
+from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Asked, Claim, Lane
+from rxtasks.stores.sqlite import gating
 from rxtasks.stores.sqlite.aside import UNREADABLE, Aside
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.rows import lane_takes
+from rxtasks.stores.sqlite.relations import Relations
+from rxtasks.stores.sqlite.rows import GATES, OWN, STEPS, lane_takes
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
 
 __all__ = ["ClaimWork", "Claiming"]
+
+#: Places in a row of the query `claimed`.
+_CANCEL, _RELATED = 16, 17
 
 
 class ClaimWork(Work[tuple[list[Claim], int | None]]):
@@ -59,6 +65,8 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
             return False
         if bucket is not None and (bucket != last or not lane_takes(self._lane, bucket)):
             return False
+        if any([row[_RELATED] & OWN for row in self._rows]):
+            return False
         self._claiming.told_before(db, self._rows)
         self._claims = self._claiming.aside.claims(self._rows)
         if self._claims is None:
@@ -72,30 +80,61 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
 
 
 class Claiming:
-    """Claims tasks within a transaction. `numbers` gets the row of each claim, by its token."""
+    """Claims tasks within a transaction.
+
+    `numbers` gets the row of each claim, by its token; `related` the tokens of those that relate to others.
+    """
 
     def __init__(
-        self, aside: Aside, numbers: dict[int, int], catch_up: Callable[[Database], None] = lambda db: None
+        self,
+        aside: Aside,
+        numbers: dict[int, int],
+        related: set[int],
+        catch_up: Callable[[Database], None] = lambda db: None,
     ) -> None:
         self.aside = aside
         self._numbers = numbers
+        self._related = related
         self._catch_up = catch_up
 
     def claim(self, db: Database, service: int, lane: Lane, limit: int, now_us: int) -> tuple[list[Claim], int | None]:
         """Return at most `limit` claims in order, and when the next task that waits for its time is due."""
+        claims: list[Claim] = []
         limit = max(0, limit)
         if service and db.one("present", service) is None:
             return [], None  # taken for dead by others: what it claimed would be nobody's
         due_us, bucket, last, rows, _ = self._look(db, limit)
         if due_us is not None and due_us <= now_us:
-            db.run("note_ripe", now_us)
-            db.run("ripen", now_us)
+            self._ripen(db, now_us)
             due_us, bucket, last, rows, _ = self._look(db, limit)
-        if bucket is None or not limit:
-            return [], due_us
-        if bucket != last or not lane_takes(lane, bucket):
-            rows = self._merged(db, lane, limit)
-        return self._hold(db, service, rows), due_us
+        while bucket is not None and len(claims) < limit:
+            if bucket != last or not lane_takes(lane, bucket):
+                rows = self._merged(db, lane, limit - len(claims))
+            gated = {row[0] for row in rows if row[_RELATED] & GATES}
+            rows = self.aside.sound(db, rows)
+            fitting = [
+                row
+                for row in rows[: limit - len(claims)]
+                if row[0] not in gated or row[_CANCEL] is not None or gating.may_run(db, row[0], now_us)
+            ]
+            claims += self._hold(db, service, fitting)
+            if not gated:
+                return claims, due_us
+            for number in gated.difference([row[0] for row in rows]):
+                gating.withdraw(db, number)  # set aside
+            # Some of them wait again, and others have passed in their places.
+            due_us, bucket, last, rows, _ = self._look(db, limit - len(claims))
+        return claims, due_us
+
+    @staticmethod
+    def _ripen(db: Database, now_us: int) -> None:
+        db.run("note_ripe", now_us)
+        if db.one("any_gates"):
+            due: list[int] = orjson.loads(db.one("due_gated", now_us))
+            if due:
+                db.run("now_gated", gating.document(due))
+                gating.queue_due(db, due)
+        db.run("ripen", now_us)
 
     def _look(self, db: Database, limit: int) -> Any:
         """Return what `look` finds; rows that are in its way are set aside."""
@@ -119,8 +158,7 @@ class Claiming:
     def claim_one(self, db: Database, service: int, task_id: str) -> Claim | None:
         """Return the claim of this task if it waits, whatever for."""
         number = db.one("waiting_one", task_id)
-        claims = [] if number is None else self._hold(db, service, self.aside.read(db, [number]))
-        return claims[0] if claims else None
+        return None if number is None else self._take_out(db, service, number)
 
     def cancel(
         self, db: Database, service: int, task_id: str, reason: str | None, unbegun: bool
@@ -134,12 +172,12 @@ class Claiming:
             return Asked.ENDED, None
         if not token:
             self._ask_cancel(db, number, reason)
-            claims = self._hold(db, service, self.aside.read(db, [number]))
-            if not claims:
+            claim = self._take_out(db, service, number)
+            if claim is None:
                 raise StoreError(
                     f"task {task_id} cannot be read and was set aside: delete() it, or see service.damaged()"
                 )
-            return Asked.CLAIMED, claims[0]
+            return Asked.CLAIMED, claim
         if token < 0:
             raise StoreError(f"task {task_id} cannot be read and was set aside: delete() it, or see service.damaged()")
         if not unbegun:
@@ -151,6 +189,17 @@ class Claiming:
         if db.changes:
             self.aside.note(db, number, "client", "cancel asked for" + (f": {reason}" if reason else ""))
 
+    def _take_out(self, db: Database, service: int, number: int) -> Claim | None:
+        """Claim a task that waits, whatever for; None: it cannot be read."""
+        rows = self.aside.read(db, [number])
+        if rows and rows[0][_RELATED] & GATES:
+            gating.withdraw(db, number)
+        for claim in self._hold(db, service, rows):
+            if claim.status is TaskStatus.BLOCKED:
+                self._related.add(claim.token)  # nobody waits for the others any more
+            return claim
+        return None
+
     def _hold(self, db: Database, service: int, rows: Sequence[Any]) -> list[Claim]:
         rows = self.aside.sound(db, rows)
         if not rows:
@@ -158,7 +207,13 @@ class Claiming:
         self.told_before(db, rows)
         base: int = db.one("fence", len(rows)) - len(rows)
         db.run("hold", orjson.dumps([row[0] for row in rows]).decode(), base, service)
-        return self.made(rows, base)
+        claims = self.made(rows, base)
+        for row, claim in zip(rows, claims, strict=True):
+            if row[_RELATED] & OWN:
+                self._related.add(claim.token)
+                if row[_RELATED] & STEPS:
+                    claim.steps = Relations.steps(db, row[0])
+        return claims
 
     def told_before(self, db: Database, rows: Sequence[Any]) -> None:
         """See to it that what others did with these tasks is told before their claims are."""

@@ -1,4 +1,4 @@
-"""Writing down what has become of claimed tasks, together with their events."""
+"""Writing down what has become of claimed tasks, together with their events, and what follows from their ends."""
 
 from __future__ import annotations
 
@@ -9,36 +9,60 @@ import orjson
 
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.stores.base import Change, Successes
+from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.eventlog import event_rows
+from rxtasks.stores.sqlite.relations import Following, Relations
 from rxtasks.stores.sqlite.rows import RELEASED, change_row, is_unstored, success_rows
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
 
-__all__ = ["CommitWork", "apply_changes"]
+__all__ = ["CommitWork", "Committing"]
+
+#: Places in a row of the query `commit`.
+_TOKEN, _NUMBER, _ATTEMPT, _FINISHED = 0, 1, 3, 10
 
 
-def apply_changes(db: Database, rows: list[list[Any]], log: list[list[Any]], service: int) -> list[int]:
-    """Apply changes and keep events, within a transaction; return the tokens refused, whose events are dropped."""
-    refused: list[int] = []
-    lost: set[int] = set()
-    if rows:
-        document = orjson.dumps(rows).decode()
-        refused = orjson.loads(db.one("refused", document))
-        lost = {row[1] for row in rows if row[0] in refused}
-        db.run("commit", document)
-    kept = [row for row in log if row[0] not in lost]
-    if kept:
-        db.run("events", orjson.dumps(kept).decode(), service)
-    return refused
+class Committing:
+    """Applies changes within a transaction.
+
+    `numbers` has the row of each claim, by its token, and `related` the tokens of those that relate to others.
+    """
+
+    def __init__(self, numbers: dict[int, int], related: set[int], relations: Relations, listeners: Listeners) -> None:
+        self.numbers = numbers
+        self.related = related
+        self.relations = relations
+        self.listeners = listeners
+
+    def apply(
+        self, db: Database, rows: list[list[Any]], log: list[list[Any]], service: int
+    ) -> tuple[list[int], Following]:
+        """Apply changes and keep events; return the tokens refused, whose events are dropped, and what has followed."""
+        refused: list[int] = []
+        lost: set[int] = set()
+        following = Following()
+        if rows:
+            document = orjson.dumps(rows).decode()
+            refused = orjson.loads(db.one("refused", document))
+            lost = {row[_NUMBER] for row in rows if row[_TOKEN] in refused}
+            released = [row for row in rows if row[RELEASED] and row[_TOKEN] not in refused]
+            unbegun = self.relations.unbegun(db, {row[_NUMBER]: row[_ATTEMPT] for row in released})
+            db.run("commit", document)
+            ended = [row[_NUMBER] for row in released if row[_FINISHED] is not None]
+            self.relations.released(db, unbegun, ended, following)
+        kept = [row for row in log if row[0] not in lost]
+        if kept:
+            db.run("events", orjson.dumps(kept).decode(), service)
+        return refused, following
 
 
 class CommitWork(Work[list[int]]):
-    """Applies changes and keeps events. `numbers` has the row of each claim, by its token."""
+    """Applies changes and keeps events."""
 
     def __init__(
         self,
-        numbers: dict[int, int],
+        committing: Committing,
         service: int,
         changes: Sequence[Change | Successes],
         events: Sequence[TaskEvent],
@@ -47,7 +71,8 @@ class CommitWork(Work[list[int]]):
         keep: Callable[[str, bytes], None],
     ) -> None:
         super().__init__(self._apply, self._settle)
-        self._numbers = numbers
+        self._committing = committing
+        self._following = Following()
         self._service = service
         self._changes = changes
         self._events = events
@@ -69,7 +94,7 @@ class CommitWork(Work[list[int]]):
             self._kept = True
         if self._rows or self._log:
             return 1
-        numbers = self._numbers
+        numbers = self._committing.numbers
         by_id: dict[str, int] = {}
         for change in self._changes:
             if isinstance(change, Successes):
@@ -86,6 +111,13 @@ class CommitWork(Work[list[int]]):
         """Add them to the turn."""
         if self._tried:
             return False
+        related = self._committing.related
+        for change in self._changes:
+            if isinstance(change, Successes):
+                if related and not related.isdisjoint(change.tokens):
+                    return False
+            elif change.steps is not None or (related and change.release and change.token in related):
+                return False
         self._tried = True
         turn.changes += self._rows
         turn.events += self._log
@@ -99,9 +131,22 @@ class CommitWork(Work[list[int]]):
         if self._tried and self._log:
             found = self._found(db)
             if found is not None:
+                self._following = Following(woken=True)
                 return found
         self._tried = True
-        return apply_changes(db, self._rows, self._log, self._service)
+        committing = self._committing
+        refused, self._following = committing.apply(db, self._rows, self._log, self._service)
+        steps: list[tuple[int, str, str]] = []
+        for change in self._changes:
+            if isinstance(change, Successes) or not change.steps or change.token in refused:
+                continue
+            number = committing.numbers.get(change.token)
+            if number is not None and change.finished_us is None:
+                steps += [(number, name, bytes(data).decode()) for name, data in change.steps]
+                committing.related.add(change.token)
+        if steps:
+            committing.relations.keep_steps(db, steps)
+        return refused
 
     def _found(self, db: Database) -> list[int] | None:
         """Return what was refused if the commit is in the file, though it was said to have failed; else None.
@@ -116,13 +161,14 @@ class CommitWork(Work[list[int]]):
         return [row[0] for row in self._rows if row[1] in missing]
 
     def _settle(self, refused: list[int] | None, error: BaseException | None) -> None:
+        committing = self._committing
         if error is None:
-            numbers = self._numbers
-            for row in self._rows:
-                if row[RELEASED]:
-                    numbers.pop(row[0], None)
-            for token in refused or ():
-                numbers.pop(token, None)
+            over = [row[_TOKEN] for row in self._rows if row[RELEASED]]
+            for token in [*over, *(refused or ())]:
+                committing.numbers.pop(token, None)
+                committing.related.discard(token)
         else:
             self._unsettled[id(self._changes)] = self
         self.told(refused or [], error)
+        if error is None and (self._following.woken or self._following.doomed):
+            committing.listeners.tell(self._following.doomed)

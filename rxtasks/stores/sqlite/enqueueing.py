@@ -16,9 +16,11 @@ from typing import Any
 import orjson
 
 from rxtasks.clock import us_from_utc
-from rxtasks.errors import QueueFull
+from rxtasks.errors import QueueFull, SettingsError
 from rxtasks.stores.base import Envelope
+from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.sqlite.connection import Database
+from rxtasks.stores.sqlite.relations import Following, Relations
 from rxtasks.stores.sqlite.rows import LONG_PAYLOAD, OptionTexts, task_row
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work
@@ -29,11 +31,13 @@ __all__ = ["EnqueueWork", "Enqueueing"]
 class Brought:
     """The tasks of one call, and what came of them."""
 
-    __slots__ = ("_done", "answers", "error", "rows", "tasks")
+    __slots__ = ("_done", "answers", "error", "related", "rows", "tasks")
 
     def __init__(self, tasks: Sequence[Envelope], rows: list[list[Any]]) -> None:
         self.tasks = tasks
         self.rows = rows
+        #: Some relate to others: these are put in by themselves.
+        self.related = any([task.related is not None for task in tasks])
         self.answers: list[str | None] = []
         self.error: BaseException | None = None
         self._done = threading.Lock()
@@ -61,6 +65,7 @@ class EnqueueWork(Work[None]):
         super().__init__(self._insert, self._settle)
         self._enqueueing = enqueueing
         self._everything: list[Brought] = []
+        self._following = Following()
 
     def prepare(self) -> int:
         """Take it over."""
@@ -70,7 +75,7 @@ class EnqueueWork(Work[None]):
 
     def offer(self, db: Database, turn: Turn) -> bool:
         """Add the tasks to the turn."""
-        if self._enqueueing.bounded:
+        if self._enqueueing.bounded or any([brought.related for brought in self._everything]):
             return False
         for brought in self._everything:
             rows, long = _apart(brought.rows)
@@ -84,10 +89,13 @@ class EnqueueWork(Work[None]):
             brought.answers = [None] * len(brought.tasks)
 
     def _insert(self, db: Database) -> None:
-        self._enqueueing.insert(db, self._everything)
+        self._following = Following()
+        self._enqueueing.insert(db, self._everything, self._following)
 
     def _settle(self, _: None, error: BaseException | None) -> None:
         self.prepare()  # it may have failed before that
+        if error is None and (self._following.woken or self._following.doomed):
+            self._enqueueing.listeners.tell(self._following.doomed)
         for brought in self._everything:
             brought.settle(error)
 
@@ -99,8 +107,10 @@ class EnqueueWork(Work[None]):
 class Enqueueing:
     """Collects what is brought, and puts it into the file."""
 
-    def __init__(self, texts: OptionTexts, max_queue: int | None) -> None:
+    def __init__(self, texts: OptionTexts, max_queue: int | None, relations: Relations, listeners: Listeners) -> None:
         self._texts = texts
+        self._relations = relations
+        self.listeners = listeners
         self._max_queue = max_queue
         self._brought: list[Brought] = []
         self._lock = threading.Lock()
@@ -123,10 +133,17 @@ class Enqueueing:
             taken, self._brought = self._brought, []
         return taken
 
-    def insert(self, db: Database, everything: list[Brought]) -> None:
+    def insert(self, db: Database, everything: list[Brought], following: Following) -> None:
         """Insert, within a transaction."""
         if self._max_queue is not None:
             everything = self._fitting(db, everything)
+        plain = [brought for brought in everything if not brought.related]
+        self._insert(db, plain, following)
+        for brought in everything:
+            if brought.related:
+                self._insert_related(db, brought, following)
+
+    def _insert(self, db: Database, everything: list[Brought], following: Following) -> None:
         rows = [row for brought in everything for row in brought.rows]
         if not rows:
             return
@@ -137,12 +154,34 @@ class Enqueueing:
                 brought.answers = [None] * len(brought.tasks)
             self._insert_arguments(db, rows)
             return
-        self._find(db, everything, rows, before)
+        self._find(db, everything, rows, before, following)
+
+    def _insert_related(self, db: Database, brought: Brought, following: Following) -> None:
+        """Put in tasks that relate to others, all or none."""
+        brought.error = None
+        try:
+            self._relations.check(db, brought.tasks)
+        except SettingsError as error:
+            brought.error = error
+            return
+        self._insert(db, [brought], following)
+        fresh = [task for task, answer in zip(brought.tasks, brought.answers, strict=True) if answer is None]
+        self._relations.link(db, [task for task in fresh if task.related is not None])
+        wanted = [task.task_id for task in brought.tasks if not task.hold]
+        self._relations.queue(db, list(dict.fromkeys(wanted)), following)
+
+    def insert_one(self, db: Database, task: Envelope) -> None:
+        """Put in the next occurrence of a schedule."""
+        brought = Brought([task], [task_row(task, self._texts)])
+        following = Following()
+        self._insert(db, [brought], following)
+        self._relations.link(db, [task])
+        self._relations.queue(db, [task.task_id], following)
 
     def _fitting(self, db: Database, everything: list[Brought]) -> list[Brought]:
         bound = self._max_queue
         assert bound is not None
-        waiting = db.one("pending", bound + 1) + db.one("scheduled", bound + 1)
+        waiting = sum(db.one(what, bound + 1) for what in ("pending", "scheduled", "blocked"))
         fitting: list[Brought] = []
         for brought in everything:
             brought.error = None
@@ -155,31 +194,40 @@ class Enqueueing:
                 fitting.append(brought)
         return fitting
 
-    def _find(self, db: Database, everything: list[Brought], rows: list[list[Any]], before: int) -> None:
-        """Some were there already, or came twice: say which tasks stand for them."""
+    def _find(
+        self, db: Database, everything: list[Brought], rows: list[list[Any]], before: int, following: Following
+    ) -> None:
+        """Some were there already, or came twice: say which tasks stand for them.
+
+        Tasks that relate to others come alone, and are queued by who has asked for this.
+        """
         tasks = [task for brought in everything for task in brought.tasks]
         # What has just been inserted has a number above `before`.
         ids = orjson.loads(db.one("known_ids", orjson.dumps([row[0] for row in rows]).decode()))
         keys = orjson.loads(db.one("known_keys", orjson.dumps([row[12] for row in rows]).decode()))
         answers: list[str | None] = [None] * len(rows)
         fresh: set[str] = set()
-        for at, number, status, token in ids:
+        pushed: set[str] = set()
+        for at, number, status, token, related in ids:
             task_id = rows[at][0]
             if number > before and task_id not in fresh:
                 fresh.add(task_id)
                 continue
             answers[at] = task_id
-            if status == "created" and not token and not tasks[at].hold:
-                db.run("queue_created", task_id)
-                db.run(
-                    "note",
-                    task_id,
-                    "created",
-                    db.one("status", task_id),
-                    "client",
-                    "pushed",
-                    us_from_utc(datetime.now(UTC)),
-                )
+            if status == "created" and not token and not tasks[at].hold and not everything[0].related:
+                if related:
+                    pushed.add(task_id)
+                else:
+                    db.run("queue_created", task_id)
+                    db.run(
+                        "note",
+                        task_id,
+                        "created",
+                        db.one("status", task_id),
+                        "client",
+                        "pushed",
+                        us_from_utc(datetime.now(UTC)),
+                    )
         for at, task_id in keys:
             if answers[at] is None and task_id != rows[at][0]:  # its own id stands before its key
                 answers[at] = task_id
@@ -188,6 +236,16 @@ class Enqueueing:
         for brought in everything:
             brought.answers = answers[start : start + len(brought.tasks)]
             start += len(brought.tasks)
+            if pushed:
+                self._push(db, brought, [task for task in brought.tasks if task.task_id in pushed], following)
+
+    def _push(self, db: Database, brought: Brought, tasks: list[Envelope], following: Following) -> None:
+        """Queue created tasks that relate to others, for a caller who does not say so."""
+        try:
+            self._relations.check(db, tasks)
+            self._relations.queue(db, [task.task_id for task in tasks], following)
+        except SettingsError as error:
+            brought.error = error
 
     @staticmethod
     def _insert_arguments(db: Database, rows: list[list[Any]]) -> None:

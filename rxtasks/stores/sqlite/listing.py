@@ -18,7 +18,7 @@ _PAGE = 500
 
 _COLUMNS = (
     "number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,"
-    " finished_us, value, error, options"
+    " finished_us, value, error, options, schedule"
 )
 #: The same where one of them holds no Unicode: texts as blobs.
 _BLOBS = ", ".join(f"iif(typeof({name}) = 'text', cast({name} as blob), {name})" for name in _COLUMNS.split(", "))
@@ -40,6 +40,10 @@ def _records(db: Database, condition: str, values: tuple[Any, ...]) -> list[Any]
         return []
 
 
+#: What is held back at a gate is pending to everybody outside.
+_STATUS: dict[TaskStatus | None, str] = {TaskStatus.PENDING: "status in (?, 'gated')"}
+
+
 def listing(
     reader: Reader,
     texts: OptionTexts,
@@ -59,7 +63,7 @@ def listing(
             lambda db: _number(db.db.execute("select number from tasks where id = ?", (after,)).fetchall())
         )
     wanted: list[tuple[str, Any]] = [
-        ("status = ?", None if status is None else str(status)),
+        (_STATUS.get(status, "status = ?"), None if status is None else str(status)),
         ("name = ?", name),
         ("worker = ?", worker),
         ("created_us < ?", created_before_us),

@@ -25,12 +25,12 @@ from rxtasks.stores.membership import Interest, Looked, News, Recovery
 from rxtasks.stores.recovery import Held, Here, Member, Standing, recovered, standing
 from rxtasks.stores.sqlite.aside import UNREADABLE, Aside, why
 from rxtasks.stores.sqlite.bell import Bell
-from rxtasks.stores.sqlite.committing import apply_changes
+from rxtasks.stores.sqlite.committing import Committing
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.eventlog import event_rows
 from rxtasks.stores.sqlite.lockfile import LockFile, dying, folder_of, lock_files, remove_free, started_at
 from rxtasks.stores.sqlite.readable import damage, last_event, readable_ending, readable_events
-from rxtasks.stores.sqlite.rows import change_row
+from rxtasks.stores.sqlite.rows import change_row, status_from
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work, Writer
 
@@ -67,6 +67,7 @@ class SqliteMembership:
     Args:
         writer: gives the writer of this process.
         known_as: told the number under which this service claims, on the writer's thread.
+        committing: applies changes.
         aside: where tasks go that cannot be read.
         lease: seconds.
         most: interruptions after which a task fails.
@@ -81,6 +82,7 @@ class SqliteMembership:
         writer: Callable[[], Writer],
         clock: Clock,
         known_as: Callable[[int], None],
+        committing: Committing,
         *,
         aside: Aside,
         lease: float,
@@ -91,6 +93,7 @@ class SqliteMembership:
         self._writer = writer
         self._clock = clock
         self._known_as = known_as
+        self._committing = committing
         self._lease_ns = int(lease * 1e9)
         self._most = most
         self._id = new_id()
@@ -258,7 +261,7 @@ class SqliteMembership:
                 if change.status in counts and change.finished_us is not None:
                     counts[change.status] += 1
             if rows:
-                apply_changes(db, changes, log, _NOBODY)
+                self._committing.apply(db, changes, log, _NOBODY)
                 self._behind = True
             total += len(rows)
             if total >= _PAGE:
@@ -432,5 +435,5 @@ def _member(row: tuple[Any, ...]) -> Member:
 def _held(row: list[Any]) -> Held:
     token, task_id, status, attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel = row
     return Held(
-        token, task_id, TaskStatus(status), attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
+        token, task_id, status_from(status), attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
     )

@@ -1,4 +1,4 @@
-"""The statements of queries.sql, by name."""
+"""The statements of queries.sql and relations.sql, by name."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ _PACKAGE = "rxtasks.stores.sqlite"
 
 def load_queries() -> dict[str, str]:
     """Return each statement by the name that stands before it."""
-    text = resources.files(_PACKAGE).joinpath("queries.sql").read_text(encoding="utf-8")
     found: dict[str, str] = {}
-    for part in text.split("-- name: ")[1:]:
-        name, _, statement = part.partition("\n")
-        found[name.strip()] = statement.strip()
+    for file in ("queries.sql", "relations.sql"):
+        text = resources.files(_PACKAGE).joinpath(file).read_text(encoding="utf-8")
+        for part in text.split("-- name: ")[1:]:
+            name, _, statement = part.partition("\n")
+            found[name.strip()] = statement.strip()
     return found
 
 

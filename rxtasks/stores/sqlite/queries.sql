@@ -1,7 +1,7 @@
 -- Each takes a whole batch as one JSON document and is one step of SQLite's: the interpreter's lock is given away once a batch.
 
 -- name: known_ids
-select json_group_array(json_array(c.key, t.number, t.status, t.token)) from json_each(?1) c join tasks t on t.id = c.value
+select json_group_array(json_array(c.key, t.number, t.status, t.token, t.related)) from json_each(?1) c join tasks t on t.id = c.value
 
 -- name: newest
 select coalesce(max(number), 0) from tasks
@@ -46,7 +46,8 @@ select json_array(
         number, id, name, function, form,
         (select iif(t.form <> 't' or json_valid(p), p, null)
          from (select coalesce(t.payload, (select payload from arguments a where a.number = t.number)) as p)),
-        options, created_us, trace, attempt, failures, crashes, interruptions, next_seq, status, checkpoint, cancel
+        options, created_us, trace, attempt, failures, crashes, interruptions, next_seq, status, checkpoint, cancel,
+        related, schedule
     )) from (
         select * from tasks indexed by waiting where status = 'pending' and token = 0 and bucket = (select bucket from firsts)
         order by priority desc, number limit ?1
@@ -76,7 +77,8 @@ select json_group_array(json_array(
     t.number, t.id, t.name, t.function, t.form,
     (select iif(t.form <> 't' or json_valid(p), p, null)
      from (select coalesce(t.payload, (select payload from arguments a where a.number = t.number)) as p)),
-    t.options, t.created_us, t.trace, t.attempt, t.failures, t.crashes, t.interruptions, t.next_seq, t.status, t.checkpoint, t.cancel
+    t.options, t.created_us, t.trace, t.attempt, t.failures, t.crashes, t.interruptions, t.next_seq, t.status, t.checkpoint, t.cancel,
+    t.related, t.schedule
 )) from json_each(?1) c join tasks t on t.number = c.value
 
 -- name: hold
@@ -85,7 +87,7 @@ from json_each(?1) c where tasks.number = c.value
 
 -- name: waiting_one
 select number from tasks
-where id = ?1 and token = 0 and status in ('created', 'pending', 'scheduled', 'blocked', 'retrying')
+where id = ?1 and token = 0 and status in ('created', 'pending', 'scheduled', 'blocked', 'retrying', 'gated')
 
 -- name: standing
 select number, token, service, finished_us is not null from tasks where id = ?1
@@ -114,7 +116,11 @@ insert into events (number, first, last, service, data)
 select value ->> 0, value ->> 1, value ->> 2, ?2, value ->> 3 from json_each(?1)
 
 -- name: pending
-select count(*) from (select 1 from tasks indexed by waiting where status = 'pending' and token = 0 limit ?1)
+select (select count(*) from (select 1 from tasks indexed by waiting where status = 'pending' and token = 0 limit ?1))
+    + (select count(*) from (select 1 from gated indexed by waiting_at_gate where state = 1 limit ?1))
+
+-- name: blocked
+select count(*) from (select distinct target from edges limit ?1)
 
 -- name: scheduled
 select count(*) from (
@@ -123,11 +129,11 @@ select count(*) from (
 
 -- name: waiting
 select json_group_array(id) from tasks
-where token = 0 and finished_us is null and status in ('pending', 'scheduled', 'blocked', 'retrying')
+where token = 0 and finished_us is null and status in ('pending', 'scheduled', 'blocked', 'retrying', 'gated')
 
 -- name: record
 select number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,
-       finished_us, value, error, options
+       finished_us, value, error, options, schedule
 from tasks where id = ?1
 
 -- name: ending
@@ -169,10 +175,10 @@ select number, next_seq, ?2, ?3, ?4, ?5, ?6 from tasks where id = ?1
 -- name: note_ripe
 insert into notes (number, seq, source, target, actor, reason, time_us)
 select number, next_seq, status, 'pending', 'engine', 'its time has come', ?1 from tasks
-where due_us > 0 and due_us <= ?1 and token = 0 and finished_us is null and status <> 'created'
+where due_us > 0 and due_us <= ?1 and token = 0 and finished_us is null and status not in ('created', 'gated')
 
 -- name: status
-select status from tasks where id = ?1
+select iif(status = 'gated', 'pending', status) from tasks where id = ?1
 
 -- name: history
 select seq, source, target, actor, reason, time_us from notes where number = (select number from tasks where id = ?1)

@@ -18,11 +18,15 @@ from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Envelope, Lane, Successes
+from rxtasks.stores.base import Change, Claim, Envelope, Lane, Related, Successes
 
 __all__ = [
+    "GATES",
     "LONG_PAYLOAD",
+    "OWN",
     "RELEASED",
+    "SCHEDULE",
+    "STEPS",
     "OptionTexts",
     "bucket_of",
     "change_row",
@@ -31,9 +35,15 @@ __all__ = [
     "is_unstored",
     "lane_takes",
     "record_from",
+    "related_row",
+    "status_from",
     "success_rows",
     "task_row",
 ]
+
+#: What a row is marked with. The first three (OWN) have to be looked at more closely by a claim and by its end.
+GATES, STEPS, SCHEDULE, DEPENDS = 1, 2, 4, 8
+OWN = GATES | STEPS | SCHEDULE
 
 #: Characters of arguments up to which they stand in the task's own row.
 LONG_PAYLOAD = 1000
@@ -110,7 +120,7 @@ def task_row(task: Envelope, texts: OptionTexts) -> list[Any]:
         if text is not None and not text.isascii():
             check_text(what, text)
     options = task.options
-    status = "created" if task.hold else "scheduled" if task.due_us else "pending"
+    status = "created" if task.hold or task.related else "scheduled" if task.due_us else "pending"
     return [
         task.task_id,
         task.name,
@@ -138,6 +148,20 @@ def check_text(what: str, text: str) -> None:
         ) from None
 
 
+def related_row(task: Envelope) -> list[Any]:
+    """Return the relations of a new task, as the query `relate` takes them."""
+    related = task.related or Related()
+    marks = GATES if related.gates else 0
+    marks |= SCHEDULE if related.schedule_id is not None else 0
+    marks |= DEPENDS if task.options.depends_on else 0
+    return [task.task_id, marks, related.schedule_id]
+
+
+def status_from(word: str) -> TaskStatus:
+    """Return the status that a row shows."""
+    return TaskStatus.PENDING if word == "gated" else TaskStatus(word)
+
+
 def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
     """Return the claim of a row of the query `claimed`.
 
@@ -145,7 +169,7 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
         ValueError, KeyError, TypeError: the row cannot be read.
     """
     (_, task_id, name, function, form, payload, options, created_us, trace) = row[:9]
-    (attempt, failures, crashes, interruptions, next_seq, status, checkpoint, asked) = row[9:]
+    (attempt, failures, crashes, interruptions, next_seq, status, checkpoint, asked, _, schedule) = row[9:]
     if payload is None:
         raise ValueError("its arguments are not there, or no JSON")
     if form not in _FORMS:
@@ -153,6 +177,8 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
     envelope = Envelope(
         task_id, name, function, None, None, form, payload.encode(), texts.options(options), created_us, trace
     )
+    if schedule is not None:
+        envelope.related = Related((), schedule)
     return Claim(
         token,
         token,
@@ -162,7 +188,7 @@ def claim_from(row: Sequence[Any], token: int, texts: OptionTexts) -> Claim:
         crashes,
         interruptions,
         next_seq,
-        TaskStatus(status),
+        status_from(status),
         None if checkpoint is None else checkpoint.encode(),
         asked,
     )
@@ -223,13 +249,13 @@ def success_rows(successes: Successes, numbers: Mapping[int, int]) -> list[list[
 def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
     """Return the record of a row of the query `record`."""
     (_, task_id, name, status, attempt, crashes, interruptions, priority, worker, progress) = row[:10]
-    (created_us, started_us, finished_us, value, error, options) = row[10:]
+    (created_us, started_us, finished_us, value, error, options, schedule) = row[10:]
     found = texts.options(options)
     known: Any = None if progress is None else ProgressEvent.from_json(progress)
     return TaskRecord(
         task_id=task_id,
         name=name,
-        status=TaskStatus(status),
+        status=status_from(status),
         attempt=attempt,
         crashes=crashes,
         interruptions=interruptions,
@@ -243,6 +269,7 @@ def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
         error=None if error is None else TaskErrorInfo.from_dict(orjson.loads(error)),
         options=found,
         tags=found.tags,
+        schedule_id=schedule,
     )
 
 

@@ -20,11 +20,12 @@ from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Asked, Change, Claim, Counts, Damaged, Ending, Envelope, Lane, Successes
+from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.sqlite.aside import Aside, damaged_from
 from rxtasks.stores.sqlite.backup import backup
 from rxtasks.stores.sqlite.checking import check
 from rxtasks.stores.sqlite.claiming import Claiming, ClaimWork
-from rxtasks.stores.sqlite.committing import CommitWork
+from rxtasks.stores.sqlite.committing import Committing, CommitWork
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
 from rxtasks.stores.sqlite.faults import store_error
@@ -38,6 +39,7 @@ from rxtasks.stores.sqlite.pruning import Pruner, prune
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events
 from rxtasks.stores.sqlite.reader import Reader
+from rxtasks.stores.sqlite.relations import Relations
 from rxtasks.stores.sqlite.rows import OptionTexts, check_text
 from rxtasks.stores.sqlite.writer import Work, Writer
 
@@ -80,6 +82,10 @@ class SqliteStore:
         self._ready = False
         #: Number of the row of each claim held here, by token.
         self._numbers: dict[int, int] = {}
+        #: Tokens of those that relate to others.
+        self._related: set[int] = set()
+        self.listeners = Listeners()
+        self._relations = Relations(self._texts)
         #: The number under which this process claims; 0 = it is no member (see join), and what it claims is nobody's.
         self._service = 0
         self._membership: SqliteMembership | None = None
@@ -96,12 +102,14 @@ class SqliteStore:
         self._count_cost = 0.0
         self._reader = Reader(path, lambda: self._open(_READ_WAIT, read_only=True))
         self._writer = self._new_writer()
-        self._enqueueing = Enqueueing(self._texts, max_queue)
+        self._enqueueing = Enqueueing(self._texts, max_queue, self._relations, self.listeners)
+        self._relations.insert = self._enqueueing.insert_one
+        self._committing = Committing(self._numbers, self._related, self._relations, self.listeners)
         self._results = KeptResults(path, self.tell)
         #: Directory of results that cannot be stored.
         self.kept = self._results.folder
         self._aside = Aside(OptionTexts(), self._clock, self.tell)
-        self._claiming = Claiming(self._aside, self._numbers, self._catch_up)
+        self._claiming = Claiming(self._aside, self._numbers, self._related, self._catch_up)
         put_right(self)
 
     # -- life ----------------------------------------------------------------------------------------------------------
@@ -192,6 +200,7 @@ class SqliteStore:
                     lambda: self._writer,
                     self._clock,
                     self._known_as,
+                    self._committing,
                     aside=self._aside,
                     lease=lease,
                     most=max_interruptions,
@@ -261,7 +270,10 @@ class SqliteStore:
 
     def claim_one(self, task_id: str) -> Claim | None:
         """Hand over this task if it waits, else return None."""
-        return self._writer.ask(lambda db: self._claiming.claim_one(db, self._service, task_id))
+        claim = self._writer.ask(lambda db: self._claiming.claim_one(db, self._service, task_id))
+        if claim is not None and claim.token in self._related:
+            self.listeners.tell([])  # it may have stood in others' way
+        return claim
 
     def cancel_later(
         self,
@@ -275,6 +287,8 @@ class SqliteStore:
         def answer(found: tuple[Asked | None, Claim | None] | None, error: BaseException | None) -> None:
             asked, claim = found or (None, None)
             done(asked, claim, error)
+            if claim is not None and claim.token in self._related:
+                self.listeners.tell([])  # it may have stood in others' way
 
         if reason is not None:
             check_text("cancel: reason", reason)
@@ -293,7 +307,9 @@ class SqliteStore:
         """
         work = self._unsettled.pop(id(changes), None)
         if work is None:
-            work = CommitWork(self._numbers, self._service, changes, events, done, self._unsettled, self._results.keep)
+            work = CommitWork(
+                self._committing, self._service, changes, events, done, self._unsettled, self._results.keep
+            )
         else:
             work.told = done
         self._writer.put(work)
@@ -332,7 +348,7 @@ class SqliteStore:
         if now < self._counted_until:
             return self._counted
         try:
-            self._counted = Counts(self._reader.one("pending", _COUNTED), self._reader.one("scheduled", _COUNTED))
+            self._counted = Counts(*[self._reader.one(what, _COUNTED) for what in ("pending", "scheduled", "blocked")])
         except StoreError:
             return self._counted
         done = time.monotonic()
@@ -409,15 +425,36 @@ class SqliteStore:
         """Change a waiting task; False if it does not wait."""
 
         def run(db: Database) -> bool:
-            before = db.one("status", task_id)
-            db.run("update_waiting", task_id, priority, due_us)
-            if not db.changes:
+            number = db.one("waiting_one", task_id)
+            if number is None:
                 return False
+            before = db.one("status", task_id)
+            if db.one("plain_one", number):
+                db.run("update_waiting", task_id, priority, due_us)
+            else:
+                self._relations.update(db, number, priority, due_us)
             what = [] if priority is None else [f"priority {priority}"]
             what += [] if due_us is None else [f"run_at {utc_from_us(due_us).isoformat()}"]
             now_us = self._clock.wall_us()
             db.run("note", task_id, before, db.one("status", task_id), "client", f"updated: {', '.join(what)}", now_us)
             return True
+
+        changed = self._writer.ask(run)
+        self.listeners.tell([])
+        return changed
+
+    def occurrence(self, schedule_id: str) -> str | None:
+        """Return the id of the schedule's occurrence that has not ended."""
+        found: str | None = self._reader.one("occurrence_of", schedule_id)
+        return found
+
+    def end_schedule(self, schedule_id: str) -> str | None:
+        """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
+
+        def run(db: Database) -> str | None:
+            task_id: str | None = db.one("occurrence_of", schedule_id)
+            db.run("end_schedule", schedule_id)
+            return task_id
 
         return self._writer.ask(run)
 

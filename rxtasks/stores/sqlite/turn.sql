@@ -24,6 +24,10 @@ create temp trigger turning instead of insert on turn begin
         where not exists (select 1 from tasks t where t.number = c.value ->> 1 and t.token = c.value ->> 0)
     );
 
+    select raise(rollback, 'others depend on one that ends') where exists (select 1 from edges) and exists (
+        select 1 from json_each(new.changes) c join edges e on e.source = c.value ->> 1 where c.value ->> 10 is not null
+    );
+
     update tasks set
         status = c.value ->> 2, attempt = c.value ->> 3, failures = c.value ->> 4, crashes = c.value ->> 5,
         interruptions = c.value ->> 6, next_seq = c.value ->> 7, worker = c.value ->> 8,

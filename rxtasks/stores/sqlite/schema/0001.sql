@@ -54,8 +54,14 @@ create table tasks (
     error text,
     progress text,
     checkpoint text,
-    -- Asked to be cancelled while a service had it: '' or the reason.
-    cancel text
+    -- Asked to be cancelled while a service had it, or before it may run: '' or the reason.
+    cancel text,
+    -- What a claim or its end has to look at more closely: 1 gates, 2 results of steps, 4 a schedule;
+    -- 8: it depends on others.
+    related integer not null default 0,
+    schedule text,
+    -- When it is due once it is not blocked any more.
+    after_us integer not null default 0
 ) strict;
 
 create index waiting on tasks (bucket, priority desc, number) where status = 'pending' and token = 0;
@@ -106,3 +112,53 @@ create table aside (
     reason text not null,
     time_us integer not null
 ) strict;
+
+-- Status 'gated' is 'pending' to everybody outside: due, and held back at a gate. With a time it has passed all of them and
+-- waits for its turn in a rate. What relates tasks is in tables of its own: an index of tasks costs all of them.
+
+-- Who waits for whose end: only between tasks that have not ended.
+-- The occurrence of each schedule that has not ended.
+create table schedules (
+    id text primary key,
+    number integer not null
+) strict, without rowid;
+
+create table edges (
+    source integer not null,
+    target integer not null,
+    primary key (source, target)
+) strict, without rowid;
+
+create index edges_of on edges (target);
+
+create table gates (
+    key text primary key,
+    -- How many may be claimed at once, null = any number.
+    most integer,
+    -- Microseconds between two tasks, 0 = no rate; how many may come at once; when the next would be due.
+    interval_us integer not null,
+    burst integer not null,
+    tat_us integer not null default 0
+) strict, without rowid;
+
+-- Where each unfinished task stands at each of its gates, in order.
+create table gated (
+    number integer not null,
+    level integer not null,
+    gate text not null,
+    bucket text not null,
+    priority integer not null,
+    -- 0 not there yet, 1 waits here, 2 has passed, 3 is claimed.
+    state integer not null,
+    primary key (number, level)
+) strict, without rowid;
+
+create index waiting_at_gate on gated (number) where state = 1;
+create index at_gate on gated (gate, state, bucket, priority desc, number);
+
+create table steps (
+    number integer not null,
+    name text not null,
+    data text not null,
+    primary key (number, name)
+) strict, without rowid;
