@@ -35,6 +35,7 @@ class TestSqliteStore(StoreConformance):
         store.release()
         return SqliteStore(store.path)
 
+
 class TestSqliteStoreEndures(DurableStoreConformance):
     opener = "rxtasks.stores.sqlite.store:SqliteStore"
 
