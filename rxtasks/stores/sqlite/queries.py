@@ -22,7 +22,8 @@ def load_queries() -> dict[str, str]:
 
 def load_turn() -> str:
     """Return the statements that a writing connection begins with."""
-    return resources.files(_PACKAGE).joinpath("turn.sql").read_text(encoding="utf-8")
+    text = resources.files(_PACKAGE).joinpath("turn.sql").read_text(encoding="utf-8")
+    return text.replace("{commit}", load_queries()["commit"].replace("?1", "new.changes"))
 
 
 def load_schema() -> list[str]:

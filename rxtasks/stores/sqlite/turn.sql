@@ -4,7 +4,7 @@
 -- times as long as the statement. So the three that every task needs are one: an insert into a view whose trigger does them, in
 -- a transaction of its own. Each part is a JSON document, null where there is nothing of its kind. What is out of the
 -- ordinary (a task that is known already, a claim that was lost) fails the whole turn, and is done the long way
--- (queries.sql).
+-- (queries.sql). What stands in braces is the statement of that name there, reading its document from the turn.
 create temp view turn as select
     null as tasks, null as arguments, null as changes, null as events, null as claims, null as fence, null as service;
 
@@ -28,16 +28,7 @@ create temp trigger turning instead of insert on turn begin
         select 1 from json_each(new.changes) c join edges e on e.source = c.value ->> 1 where c.value ->> 10 is not null
     );
 
-    update tasks set
-        status = c.value ->> 2, attempt = c.value ->> 3, failures = c.value ->> 4, crashes = c.value ->> 5,
-        interruptions = c.value ->> 6, next_seq = c.value ->> 7, worker = c.value ->> 8,
-        started_us = coalesce(c.value ->> 9, started_us), finished_us = c.value ->> 10,
-        token = iif(c.value ->> 11, 0, token), service = iif(c.value ->> 11, 0, service), due_us = c.value ->> 12,
-        value = c.value ->> 13, stored = c.value ->> 14, error = coalesce(c.value ->> 15, iif(c.value ->> 10, null, error)),
-        progress = coalesce(c.value ->> 16, progress),
-        checkpoint = iif(c.value ->> 10, null, coalesce(c.value ->> 17, checkpoint))
-    from json_each(new.changes) c
-    where tasks.number = c.value ->> 1;
+    {commit};
 
     insert into events (number, first, last, service, data)
     select value ->> 0, value ->> 1, value ->> 2, new.service, value ->> 3 from json_each(new.events);
