@@ -211,3 +211,25 @@ def test_workers_that_are_about_to_end_are_waited_for_at_the_start(tmp_path: Pat
         kinds = [event.kind for event in reports]
         assert kinds.index("recovered") < kinds.index("ready")
         assert 2 == made.track(tracker.task_id).result(LONG)
+
+
+def test_what_relates_to_a_task_of_the_dead_hears_of_its_fate(tmp_path: Path) -> None:
+    """E-15 Q-03: a lock that it held is free again; what depends on one that has failed for it is cancelled."""
+    with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
+        made.pause()
+        with Other(tmp_path, workers=2) as other:
+            holder = made.with_options(lock="key").submit(durable.stays_once, str(tmp_path / "journal"))
+            unlucky = made.submit(durable.stays, str(tmp_path / "journal"))
+            for tracker in (holder, unlucky):
+                witness.wait_output(tracker.task_id, "here")
+            waits = made.with_options(lock="key").submit(durable.add, 1, 2)
+            depends = made.with_options(depends_on=[unlucky.task_id]).submit(durable.add, 1, 2)
+            look(tmp_path, "update tasks set interruptions = 19 where id = ?", unlucky.task_id)
+            other.process.kill()
+            made.resume()
+            assert (2, 3) == (holder.result(LONG), waits.result(LONG))
+            with pytest.raises(TaskCancelled):
+                depends.result(LONG)
+        assert made.flush(LONG)
+        assert ["running", "failed"] == witness.statuses(unlucky.task_id)
+        assert ["cancelled"] == witness.statuses(depends.task_id)

@@ -210,8 +210,8 @@ class SqliteMembership:
         """Renew the lease, look after the others, then call `done`."""
         self._writer().put(_Look(self, done))
 
-    def _look(self, db: Database, free: dict[str, bool], gone: set[str]) -> Looked:
-        """Do it; the ids of those that are no more are added to `gone`."""
+    def _look(self, db: Database, free: dict[str, bool], gone: set[str], doomed: list[tuple[str, str]]) -> Looked:
+        """Do it; the ids of members that are no more are added to `gone`, and what is to be cancelled to `doomed`."""
         began = time.perf_counter()
         now_ns = self._clock.monotonic_ns()
         late = now_ns - self._renewed_ns > self._lease_ns
@@ -232,7 +232,7 @@ class SqliteMembership:
         gone.update(free.keys() - {member.id for member in there.values()})
         self._seen = {number: seen for number, seen in self._seen.items() if number in there}
         counts = {TaskStatus.FAILED: 0, TaskStatus.CANCELLED: 0}
-        total, more = self._give_back(db, counts)
+        total, more = self._give_back(db, counts, doomed)
         failed, cancelled = counts.values()
         took = time.perf_counter() - began if lost or total else 0.0
         return Looked(Recovery(lost, total - failed - cancelled, failed, cancelled, took, more), void)
@@ -245,8 +245,10 @@ class SqliteMembership:
         self._seen[member.number] = (member.lease_ns, now_ns)
         return None
 
-    def _give_back(self, db: Database, counts: dict[TaskStatus, int]) -> tuple[int, bool]:
-        """Recover a page of tasks; return how many, and whether there may be more."""
+    def _give_back(
+        self, db: Database, counts: dict[TaskStatus, int], doomed: list[tuple[str, str]]
+    ) -> tuple[int, bool]:
+        """Recover a page of tasks; return how many, and whether there are more. What depended on them is added to `doomed`."""
         total = 0
         now_us = self._clock.wall_us()
         for (service,) in db.rows("orphaned"):
@@ -261,7 +263,8 @@ class SqliteMembership:
                 if change.status in counts and change.finished_us is not None:
                     counts[change.status] += 1
             if rows:
-                self._committing.apply(db, changes, log, _NOBODY)
+                _, following = self._committing.apply(db, changes, log, _NOBODY)
+                doomed += following.doomed
                 self._behind = True
             total += len(rows)
             if total >= _PAGE:
@@ -379,6 +382,7 @@ class _Look(Work[Looked]):
         self._told = done
         self._free: dict[str, bool] = {}
         self._gone: set[str] = set()
+        self._doomed: list[tuple[str, str]] = []
 
     def prepare(self) -> int:
         """Try the locks: not while the transaction is open."""
@@ -389,7 +393,8 @@ class _Look(Work[Looked]):
 
     def _run(self, db: Database) -> Looked:
         self._gone.clear()
-        return self._membership._look(db, self._free, self._gone)
+        self._doomed.clear()
+        return self._membership._look(db, self._free, self._gone, self._doomed)
 
     def _done(self, looked: Looked | None, error: BaseException | None) -> None:
         if error is None:
@@ -397,9 +402,11 @@ class _Look(Work[Looked]):
         self._told(looked, error)
 
     def sweep(self) -> None:
-        """Remove the files of those that are no more."""
+        """Remove the files of those that are no more, and have cancelled what depended on their tasks."""
         for service in self._gone:
             remove_free(self._membership._folder, service)
+        if self._doomed:
+            self._membership._committing.listeners.tell(self._doomed)
 
 
 class _Follow(Work[None]):
