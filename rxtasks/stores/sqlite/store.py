@@ -183,6 +183,8 @@ class SqliteStore:
         try:
             if membership is not None:
                 membership.leave()
+        except StoreError as error:  # a stop does not fail of it: the others find its lock free
+            self.tell(str(error))
         finally:
             with self._life:
                 writer, self._writer = self._writer, self._new_writer()
