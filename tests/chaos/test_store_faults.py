@@ -52,7 +52,7 @@ def can_inject() -> bool:
 
 
 @pytest.mark.skipif(not can_inject(), reason="strace is not here, or may not trace: no fsync can be made to fail")
-@pytest.mark.parametrize("when", ["5+7", "4..9", "6+2"])
+@pytest.mark.parametrize("when", ["5+7", "4..9", "7..20"])
 def test_what_is_acknowledged_is_on_disk_however_often_an_fsync_fails(tmp_path: Path, when: str) -> None:
     """E-19, Q-04: fdatasync answers EIO in the middle of it all. The service lives, and says what it met."""
     trace = tmp_path / "trace"
@@ -99,3 +99,17 @@ def test_a_store_that_fails_is_tried_again_with_delay_and_the_engine_lives_on(tm
         assert 1 == service.submit(size, "x").result(30)
         assert service.health()["ok"] and service.health()["store"] is None
         assert [] == service.check()
+
+
+def test_a_stop_does_not_fail_when_the_store_does(tmp_path: Path) -> None:
+    store, away = tmp_path / "store" / "tasks.db", tmp_path / "away.db"
+    store.parent.mkdir()
+    with TaskService(1, isolation="thread", store=f"sqlite:///{store}", echo=None) as service:
+        assert 1 == service.submit(size, "x").result(30)
+        service.engine.wait_idle(30)
+        os.rename(store, away)
+        service.stop()
+    os.rename(away, store)
+    with TaskService(1, isolation="thread", store=f"sqlite:///{store}", echo=None) as service:
+        assert 2 == service.submit(size, "xx").result(30)
+        assert 2 == len(service.list())

@@ -183,6 +183,8 @@ class SqliteStore:
         try:
             if membership is not None:
                 membership.leave()
+        except StoreError as error:  # a stop does not fail of it: the others find its lock free
+            self.tell(str(error))
         finally:
             with self._life:
                 writer, self._writer = self._writer, self._new_writer()
@@ -478,13 +480,14 @@ class SqliteStore:
 
     def check(self) -> builtins.list[str]:
         """Return what is wrong with the file, one sentence each; [] = nothing was found."""
-        database = self._open(_READ_WAIT, read_only=True)
         try:
-            return check(database)
-        except apsw.Error as error:
+            database = self._open(_READ_WAIT, read_only=True)
+            try:
+                return check(database)
+            finally:
+                database.close()
+        except (apsw.Error, StoreError) as error:
             return [str(store_error(self.path, error))]
-        finally:
-            database.close()
 
     def delete(self, task_id: str) -> bool:
         """Forget an ended task; False if it has not ended or is not known."""
