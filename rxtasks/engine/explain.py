@@ -31,9 +31,13 @@ def explain(engine: TaskEngine) -> list[str]:
             why = "the pool is paused: resume() it"
         elif not any(w.status in (WorkerStatus.IDLE, WorkerStatus.BUSY) for w in core.pool.workers.values()):
             why = "no worker is ready yet"
+        elif any(w.status is WorkerStatus.IDLE for w in core.pool.workers.values()):
+            why = "those that are not about to start wait for a lock, or a bound or rate of their name or queue"
         else:
             why = "every worker is busy"
         said.append(f"{waiting} pending tasks: {why}")
+    if counts.blocked:
+        said.append(f"{counts.blocked} tasks wait for the end of others (depends_on)")
     if counts.scheduled:
         said.append(f"{counts.scheduled} tasks wait for their time (delay, run_at or a retry)")
     if core.recorder.uncommitted:

@@ -9,7 +9,7 @@ import heapq
 import itertools
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -20,10 +20,7 @@ from rxtasks.stores.base import Change, Envelope, Related
 from rxtasks.stores.gates import Gate, rate_after, rate_back, rate_due
 from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.relations import check_circles, missing, why_not
-from rxtasks.stores.rows import Links, Row
-
-if TYPE_CHECKING:
-    from rxtasks.stores.memory import MemoryStore
+from rxtasks.stores.rows import Kept, Links, Row
 
 __all__ = ["MemoryRelations"]
 
@@ -51,10 +48,31 @@ class _GateState:
     rooms: dict[_Bucket, _Room] = attrs.field(factory=dict)
 
 
+class _Tasks(Protocol):
+    """The store that it is a part of, as far as it is needed here."""
+
+    _tasks: dict[str, Kept]
+    _dedup: dict[str, str]
+    _pending: int
+    _closed: bool
+
+    def _take(self, task: Envelope) -> str | None: ...
+
+    def _queue(self, row: Row, due_us: int, timed: TaskStatus) -> None: ...
+
+    def _line_up(self, row: Row) -> None: ...
+
+    def _set_aside(self, row: Row, due_us: int) -> None: ...
+
+    def _not_aside(self, row: Row) -> None: ...
+
+    def _apply(self, row: Row, change: Change) -> None: ...
+
+
 class MemoryRelations:
     """The part of a memory store that relates tasks."""
 
-    def __init__(self, store: MemoryStore, listeners: Listeners) -> None:
+    def __init__(self, store: _Tasks, listeners: Listeners) -> None:
         self._store = store
         self._listeners = listeners
         self._gates: dict[str, _GateState] = {}

@@ -111,7 +111,11 @@ def test_tasks_with_one_lock_never_overlap(made: TaskService, tmp_path: Path) ->
     waiting = made.with_options(lock="l").submit(jobs.double, 1)
     assert made.submit(jobs.double, 2).result(timeout=SOON) == 4
     assert waiting.status == "pending"
+    after = made.with_options(depends_on=waiting.task_id).submit(jobs.double, 3)
+    said = " ".join(made.explain())
+    assert "wait for a lock" in said and "1 tasks wait for the end of others" in said
     gate.open()
+    assert after.result(timeout=SOON) == 6
     assert holder.result(timeout=SOON) is None
     assert waiting.result(timeout=SOON) == 2
 
