@@ -65,6 +65,8 @@ class _LaneState:
     news: bool = False
     #: Tasks to claim beyond the free slots.
     ahead: int = 2
+    #: What a task of the lane has cost its worker of late, microseconds: a moving average over reports (weight 1/8).
+    mean_us: float = float(_OVERHEAD_US)
 
 
 class Dispatcher:
@@ -91,17 +93,19 @@ class Dispatcher:
             function = claim.envelope.function
             old = measured.get(function)
             if old is not None:
-                measured[function] = old + (ran_us - old) / 8
+                # One that was held up by the machine is no measure: it weighs as if it had taken eight times as long as usual.
+                most = 8 * old + _OVERHEAD_US
+                measured[function] = old + ((ran_us if ran_us < most else most) - old) / 8
             else:
                 if len(measured) >= _MOST_MEASURED:
                     measured.pop(next(iter(measured)))
                 measured[function] = float(ran_us)
             if ran_us < budget_us:
                 short = True
-        if short:
-            state = self._lanes[lane]
-            if not state.ahead:
-                state.ahead = 1
+        state = self._lanes[lane]
+        if short and not state.ahead:
+            state.ahead = 1
+        state.mean_us += (measured[claims[-1].envelope.function] + _OVERHEAD_US - state.mean_us) / 8
 
     # -- what came -----------------------------------------------------------------------------------------------------
 
@@ -201,7 +205,7 @@ class Dispatcher:
     def _room(self, state: _LaneState, workers: list[WorkerState]) -> int:
         """Return how many tasks to claim for these workers."""
         free = self._free(workers)
-        return free + (min(state.ahead, self._ahead(workers)) if state.ahead else 0)
+        return free + (min(state.ahead, self._ahead(workers, int(state.mean_us))) if state.ahead else 0)
 
     @staticmethod
     def _free(workers: list[WorkerState]) -> int:
@@ -214,8 +218,8 @@ class Dispatcher:
                     free += room
         return free
 
-    def _ahead(self, workers: list[WorkerState]) -> int:
-        """Return how many tasks of average length would fit behind what the workers hold."""
+    def _ahead(self, workers: list[WorkerState], mean_us: int) -> int:
+        """Return how many tasks of average length would fit behind what the workers hold; of late they took `mean_us`."""
         room = 0
         for worker in workers:
             held = len(worker.assigned)
@@ -223,8 +227,8 @@ class Dispatcher:
             if worker.exclusive or most <= 0:
                 continue
             if self._budget_us > worker.load_us:
-                mean_us = worker.load_us // held if held else _OVERHEAD_US
-                room += min(most, (self._budget_us - worker.load_us) // mean_us)
+                each_us = max(mean_us, worker.load_us // held) if held else mean_us
+                room += min(most, (self._budget_us - worker.load_us) // each_us)
         return room
 
     def _assign(self, state: _LaneState, workers: list[WorkerState], now: Now, out: list[Instruction]) -> None:
