@@ -105,7 +105,8 @@ class Dispatcher:
         state = self._lanes[lane]
         if short and not state.ahead:
             state.ahead = 1
-        state.mean_us += (measured[claims[-1].envelope.function] + _OVERHEAD_US - state.mean_us) / 8
+        if claims:
+            state.mean_us += (measured[claims[-1].envelope.function] + _OVERHEAD_US - state.mean_us) / 8
 
     # -- what came -----------------------------------------------------------------------------------------------------
 
