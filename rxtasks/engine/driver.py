@@ -98,7 +98,8 @@ class Driver(Doing):
         #: When this turn began (monotonic).
         self._now_ns = clock.monotonic_ns()
         self._random = random.Random()
-        self._spins = usable_cpus() > 1
+        # Not beside a store of its own threads: they need the interpreter, and what is waited for is their disk.
+        self._spins = usable_cpus() > 1 and not store.durable
         self._crowd = Crowd(give_way, times=2)
         self._recording: Recording | None = None
         #: This is a copy in a forked child of the parent: nothing runs here.

@@ -40,7 +40,7 @@ T = TypeVar("T")
 #: Works of one transaction.
 _MOST = 1000
 #: Seconds that are taken for a transaction at most, in reckoning how long the next one waits for others.
-_LONGEST = 0.01
+_LONGEST = 0.002
 
 
 class Work(Generic[T]):
