@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,23 @@ class TestMemoryStore(StoreConformance):
 
 class TestSqliteStore(StoreConformance):
     @pytest.fixture(autouse=True)
-    def _place(self, tmp_path: Path) -> None:
+    def _place(self, tmp_path: Path) -> Iterator[None]:
         self._folder = tmp_path
-        self._made = 0
+        self._made: list[SqliteStore] = []
+        yield
+        for store in self._made:
+            store.release()
 
     def make_store(self, **settings: Any) -> Store:
-        self._made += 1
         settings.pop("retain", None)  # it keeps what has ended for days
-        return SqliteStore(str(self._folder / f"{self._made}.db"), **settings)
+        self._made.append(SqliteStore(str(self._folder / f"{len(self._made)}.db"), **settings))
+        return self._made[-1]
 
     def restarted(self, store: Store) -> Store:
         assert isinstance(store, SqliteStore)
         store.release()
-        return SqliteStore(store.path)
+        self._made.append(SqliteStore(store.path))
+        return self._made[-1]
 
 
 class TestSqliteStoreEndures(DurableStoreConformance):

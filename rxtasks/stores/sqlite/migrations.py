@@ -18,6 +18,12 @@ __all__ = ["APPLICATION_ID", "check_owner", "migrate"]
 #: "rxts" in ASCII.
 APPLICATION_ID = 0x72787473
 
+#: One statement, and so one moment: another process may be making the file.
+_LOOK = (
+    "select (select user_version from pragma_user_version), (select application_id from pragma_application_id),"
+    " (select count(*) from sqlite_schema)"
+)
+
 
 def check_owner(db: apsw.Connection, path: str, steps: int | None = None) -> int:
     """Return the version of the schema; 0 = a new file. `steps`: the newest version that is known here.
@@ -25,11 +31,10 @@ def check_owner(db: apsw.Connection, path: str, steps: int | None = None) -> int
     Raises:
         StoreError: the file belongs to another program, or to a newer rxtasks. Nothing was changed.
     """
-    version, owner = _read(db, "user_version"), _read(db, "application_id")
-    if owner != APPLICATION_ID:
-        tables = db.execute("select count(*) from sqlite_schema").fetchall()[0][0]
-        if owner or version or tables:
-            raise StoreError(f"{path} is a database of another program; give the store a file of its own")
+    found: list[Any] = db.execute(_LOOK).fetchall()
+    version, owner, tables = map(int, found[0])
+    if owner != APPLICATION_ID and (owner or version or tables):
+        raise StoreError(f"{path} is a database of another program; give the store a file of its own")
     known = len(load_schema()) if steps is None else steps
     if version > known:
         raise StoreError(
@@ -64,8 +69,3 @@ def migrate(db: apsw.Connection, path: str, steps: Sequence[str] | None = None) 
         if db.in_transaction:  # a full disk, for one, has ended it already
             db.execute("rollback")
         raise
-
-
-def _read(db: apsw.Connection, pragma: str) -> int:
-    value: Any = db.execute(f"pragma {pragma}").fetchall()[0][0]
-    return int(value)
