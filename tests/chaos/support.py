@@ -163,6 +163,20 @@ def leftovers() -> tuple[int, list[int], int]:
     return len(os.listdir("/proc/self/fd")), descendants(os.getpid()), threading.active_count()
 
 
+def assert_nothing_left(before: tuple[int, list[int], int]) -> None:
+    """Fail if there is more than `before` (of leftovers()), and five seconds later still.
+
+    Fewer is no fault: what earlier tests had dropped may have been collected meanwhile.
+    """
+    end = time.monotonic() + 5
+    while True:
+        fds, children, threads = now = leftovers()
+        if fds <= before[0] and set(children) <= set(before[1]) and threads <= before[2]:
+            return
+        assert time.monotonic() < end, (before, now)
+        threading.Event().wait(0.02)
+
+
 # -- other processes ---------------------------------------------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ from rxtasks.stores.base import Envelope
 from rxtasks.stores.memory import MemoryStore
 from tests.chaos import handlers
 from tests.chaos.handlers import add, block, obey, wait_for
-from tests.chaos.support import LONG, Script, Witness, leftovers, service
+from tests.chaos.support import LONG, Script, Witness, assert_nothing_left, leftovers, service
 
 
 def race(tasks: TaskService, *, force: bool) -> None:
@@ -84,7 +84,7 @@ def test_starts_and_stops_leave_nothing(isolation: str, count: int) -> None:
             assert number + 1 == tasks.submit(add, number, 1).result(LONG)
         if number == 2:
             before = leftovers()
-    assert before == leftovers()
+    assert_nothing_left(before)
 
 
 @pytest.mark.parametrize("end", ["kept", "stopped", "dropped"])
@@ -103,7 +103,7 @@ def test_services_that_are_never_started_hold_nothing(end: str, tmp_path: Path) 
         if end != "dropped":
             kept.append(tasks)
     del tasks
-    assert before == leftovers()
+    assert_nothing_left(before)
 
 
 def kept_by_the_interpreter() -> tuple[int, int]:
@@ -174,7 +174,7 @@ def test_a_start_without_descriptors_raises_and_can_be_tried_again(
         with pytest.raises(OSError, match="too many open files"):
             tasks.submit(add, 1, 2)
         assert [] == tasks.list()
-        assert before == leftovers()
+        assert_nothing_left(before)
     assert 3 == tasks.submit(add, 1, 2).result(LONG)
     assert 1 == len(tasks.list())
     tasks.stop()
@@ -340,7 +340,7 @@ def refused(**settings: Any) -> WorkerStartError:
         tasks.start()
     assert time.monotonic() - begin < 10
     tasks.stop(force=True)
-    assert before == leftovers()
+    assert_nothing_left(before)
     return caught.value
 
 
