@@ -58,6 +58,8 @@ class Doing(Host):
         self._tickets: dict[int, Callable[[Any], None]] = {}
         self._receiver = Receiver(256 * 1024)
         self.durable = store.durable
+        #: Claims that were asked of a durable store (counted on the core thread), and those answered (on the store's).
+        self._asked = self._answered = 0
         self.kept = getattr(store, "kept", "")
         #: Puts the functions of stored tasks into their envelopes.
         self.resolve: Callable[[list[Claim]], None] | None = None
@@ -80,6 +82,7 @@ class Doing(Host):
         """Claim from a store that has to wait for its disk: the answer comes in a later turn."""
 
         def done(claims: list[Claim], due_us: int | None, error: BaseException | None) -> None:
+            self._answered += 1
             if error is not None:
                 self.post(ClaimFailed(do.lane, str(error)))
                 return
@@ -87,9 +90,11 @@ class Doing(Host):
                 self.resolve(claims)
             self.post(Claimed(do.lane, do.limit, claims, due_us))
 
+        self._asked += 1
         try:
             store.claim_later(do.lane, do.limit, self._clock.wall_us(), done)
         except StoreError as error:
+            self._asked -= 1
             outcomes.append(ClaimFailed(do.lane, str(error)))
 
     def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:

@@ -88,6 +88,8 @@ class Driver(Doing):
         self._inbox: deque[Stimulus | Callable[[], list[Stimulus]]] = deque()
         self._asleep = False
         self._arrived = False
+        #: With so many claims under way nobody need be woken for new tasks: an answer will come, and they are claimed then.
+        self._most_claims = max(1, len(core.pool.lanes))
         self._later: list[tuple[int, int, Callable[[], list[Stimulus]]]] = []
         self._numbers = itertools.count(1)
         self._check_ns: int | None = None
@@ -143,7 +145,7 @@ class Driver(Doing):
         """Tell the core that the store has new tasks; many calls make one stimulus."""
         if not self._arrived:
             self._arrived = True
-            if self._asleep:
+            if self._asleep and self._asked - self._answered < self._most_claims:
                 self._wake()
 
     def call(self, call: Callable[[], list[Stimulus]]) -> None:

@@ -33,6 +33,7 @@ class ClaimWork(Work[tuple[list[Claim], int | None]]):
     """Claims for a lane."""
 
     brings = True
+    patient = True
 
     def __init__(
         self,

@@ -60,6 +60,8 @@ class Committing:
 class CommitWork(Work[list[int]]):
     """Applies changes and keeps events."""
 
+    patient = True
+
     def __init__(
         self,
         committing: Committing,
@@ -126,6 +128,10 @@ class CommitWork(Work[list[int]]):
     def result(self) -> list[int]:
         """None was refused."""
         return []
+
+    def opened(self) -> int:
+        """Those that have ended are no longer unfinished."""
+        return -sum([row[_FINISHED] is not None for row in self._rows])
 
     def _apply(self, db: Database) -> list[int]:
         if self._tried and self._log:

@@ -60,6 +60,7 @@ class EnqueueWork(Work[None]):
     """Takes in everything that has been brought by the time when it is done."""
 
     brings = True
+    urgent = True
 
     def __init__(self, enqueueing: Enqueueing) -> None:
         super().__init__(self._insert, self._settle)
@@ -87,6 +88,10 @@ class EnqueueWork(Work[None]):
         """They were all new."""
         for brought in self._everything:
             brought.answers = [None] * len(brought.tasks)
+
+    def opened(self) -> int:
+        """All that were new."""
+        return sum([brought.answers.count(None) for brought in self._everything])
 
     def _insert(self, db: Database) -> None:
         self._following = Following()
