@@ -154,6 +154,22 @@ class Driver(Doing):
         if self._asleep:
             self._wake()
 
+    @property
+    def held(self) -> int:
+        """Events that are settled and not handed to the delivery yet."""
+        return self._outlet.held
+
+    def mark(self, call: Callable[[], None]) -> None:
+        """Make `call` on the core thread, behind what is settled now and handed to the delivery."""
+
+        def marked() -> list[Stimulus]:
+            call()
+            return []
+
+        self.call(marked)
+        if self._done:
+            self._answer_all()
+
     def ask(self, make: Callable[[int], Stimulus | None], answered: Callable[[Any], None]) -> None:
         """Post what `make(ticket)` returns (made on the core thread) and call `answered` there with its answer.
 

@@ -311,7 +311,10 @@ class TaskEngine(Displayed, Admission):
 
     def worker(self, worker_id: str) -> Worker | None:
         """Return the Worker of this id, or None."""
-        return self.driver.workers.get(worker_id)
+        worker = self.driver.workers.get(worker_id)
+        if worker is not None:
+            worker._flow = self.delivery
+        return worker
 
     def explain(self) -> list[str]:
         """Return one sentence for each thing that waits, and what it waits for."""

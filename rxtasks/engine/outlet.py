@@ -79,6 +79,13 @@ class ServiceOutlet:
         """Settle the outcomes and take the events over for delivery."""
         trackers = self.trackers
         events, sizes, at = instruction.events, instruction.sizes, 0
+        if events:
+            # Before the outcomes: who subscribes when it has a result is told by `held` that events of it come.
+            if self._events:
+                self._events.extend(events)
+            else:
+                self._events = events
+            self._size += instruction.size
         settled: list[tuple[Sink, list[tuple[str, Ended]]]] = []
         for place, whole in instruction.wholes:
             self._observe(events, sizes, at, place)
@@ -111,12 +118,6 @@ class ServiceOutlet:
         # After the outcomes: who sees a task's end on its stream finds its result there.
         if instruction.conflated:
             self._delivery.ledger.conflated_before(instruction.conflated)
-        if instruction.events:
-            if self._events:
-                self._events.extend(instruction.events)
-            else:
-                self._events = instruction.events
-            self._size += instruction.size
         if settled:
             self.turn_over()
             self._delivery.call(lambda: _hand_over(settled))
@@ -189,8 +190,8 @@ class ServiceOutlet:
     def hand_over(self) -> bool:
         """Hand the events of this turn to delivery; return whether `check` is to be called."""
         if self._events:
-            events, size, self._events, self._size = self._events, self._size, [], 0
-            self._delivery.publish(events, size)
+            self._delivery.publish(self._events, self._size)
+            self._events, self._size = [], 0
             return True
         return bool(self._delivery._holds)
 

@@ -24,10 +24,11 @@ from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.observe.bus import TaskEventBus
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
+from rxtasks.observe.published import Published
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import Gone
-from rxtasks.reactive.subject import RxSubject, log_problem
+from rxtasks.reactive.subject import log_problem
 from rxtasks.stores.base import Change, DurableStore, Store
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ __all__ = ["ANSWER", "Parts"]
 ANSWER: Final = 60.0
 
 
-class Parts(RxSubject[Any]):
+class Parts(Published[Any]):
     """The part of an engine that everything else stands on."""
 
     def __init__(
@@ -86,6 +87,7 @@ class Parts(RxSubject[Any]):
         self.core = Core(specs, settings)
         self.core.recorder.durable = store.durable
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
+        self.delivery.upstream = self.driver
         self.driver.live = intake.live
         self.driver.resolve = getattr(intake, "resolve", None)
         self.driver.find_object = intake.puts.find

@@ -15,13 +15,14 @@ from collections.abc import Callable
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
-from reactivex import Observable
+from reactivex import Observable, abc
 
 from rxtasks.config import Settings
 from rxtasks.isolation.forkserver import ForkServer
+from rxtasks.observe.published import Published
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
-from rxtasks.reactive.subject import RxSubject
+from rxtasks.reactive.subject import Target
 from rxtasks.wire.message import Assignments, Command, Configure, Define
 
 __all__ = ["Host", "Reader", "Setup", "Worker"]
@@ -97,7 +98,7 @@ class Host:
         raise NotImplementedError
 
 
-class Worker(RxSubject[Any]):
+class Worker(Published[Any]):
     """One worker. `isolation` names its kind; see the module for the rest."""
 
     isolation: ClassVar[str] = ""
@@ -120,6 +121,15 @@ class Worker(RxSubject[Any]):
     def on_next(self, command: Command) -> None:
         """Take a command; ignored when the worker is dead or closing (R3)."""
         self._host.command(self.worker_id, command)
+
+    def _attach(self, target: Target[Any]) -> abc.DisposableBase:
+        if self._flow is not None:
+            self._flow.routes.watch(self.worker_id, self)
+        return super()._attach(target)
+
+    def _detached(self, target: Target[Any]) -> None:
+        if self._flow is not None and not self._targets:
+            self._flow.routes.unwatch(self.worker_id, self)
 
     # -- what the driver calls -----------------------------------------------------------------------------------------
 

@@ -53,6 +53,10 @@ class WorkerProxyObservable(NotIterable, Observable[TaskEvent]):
         self.assembler = EventAssembler(channel.worker_id, log)
         channel.listen(self._sent, self._received, self._closed)
 
+    @property
+    def _flow(self) -> Any:
+        return self._subject._flow
+
     def _subscribe_core(
         self, observer: abc.ObserverBase[TaskEvent], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.observe.delivery import Delivery
-from rxtasks.reactive.subject import RxSubject
+from rxtasks.observe.published import Published
 
 __all__ = ["TaskEventBus"]
 
 
-class TaskEventBus(RxSubject[TaskEvent]):
+class TaskEventBus(Published[TaskEvent]):
     """All events of all tasks, in one order.
 
     With a delivery it is one of the delivery's streams: what is published there reaches its observers on the delivery

@@ -22,7 +22,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -38,7 +38,18 @@ from rxtasks.observe.routes import Routes
 from rxtasks.observe.watchdog import Driver, Watchdog
 from rxtasks.reactive.subject import Report, RxSubject, Target, log_problem, name_of
 
-__all__ = ["Delivery", "DeliveryReport"]
+__all__ = ["Delivery", "DeliveryReport", "Upstream"]
+
+
+class Upstream(Protocol):
+    """What publishes: it may hold events back for a moment."""
+
+    @property
+    def held(self) -> int:
+        """Events that others can know of and that are not published yet; 0 only when they are."""
+
+    def mark(self, call: Callable[[], None]) -> None:
+        """Make `call` when what is held now is published, before anything else is."""
 
 
 @attrs.frozen
@@ -75,6 +86,8 @@ class Delivery(FlowControl):
     ) -> None:
         super().__init__(buffer_events=buffer_events, buffer_bytes=buffer_bytes, on_relief=on_relief, report=report)
         self.routes = Routes()
+        #: Who publishes, where it may hold events back.
+        self.upstream: Upstream | None = None
         self._clock: Clock = SystemClock() if clock is None else clock
         self._watchdog = Watchdog(int(stall_timeout * 1e9))
         self._driver: Driver | None = None
@@ -138,6 +151,26 @@ class Delivery(FlowControl):
                 self._start_driver()
         else:
             self._late._in_turn(lambda: run_calls(self._job_calls(fn)))
+
+    @property
+    def caught_up(self) -> bool:
+        """True when who is given an event now is given none that was published, or held, before.
+
+        So it is when nothing waits, and on the delivery thread, which is at a place in the order itself.
+        """
+        if self._closed or self.on_delivery_thread():
+            return True
+        if self.upstream is not None and self.upstream.held:
+            return False
+        return self._driver is None or self._backlog.idle
+
+    def mark(self, call: Callable[[], None]) -> None:
+        """Make `call` on the delivery thread behind what is published, or held, now."""
+        upstream = self.upstream
+        if upstream is not None and upstream.held:
+            upstream.mark(lambda: self.call(call))
+        else:
+            self.call(call)
 
     def emit(self, subject: RxSubject[Any], value: Any) -> None:
         """Hand `value` to the observers of `subject`, in its place in the order."""

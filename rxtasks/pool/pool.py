@@ -8,9 +8,9 @@ from typing import Any, Protocol
 
 from rxtasks.displayed import Displayed
 from rxtasks.errors import RxTasksError
+from rxtasks.observe.published import Published
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import PoolStatus, WorkerInfo
-from rxtasks.reactive.subject import RxSubject
 from rxtasks.text import counted
 
 __all__ = ["PoolControl", "WorkerPool"]
@@ -43,7 +43,7 @@ class PoolControl(Protocol):
         """Send a command ("ping", "checkpoint", "call") to every worker and wait for the acknowledgements."""
 
 
-class WorkerPool(Displayed, RxSubject[WorkerEvent]):
+class WorkerPool(Displayed, Published[WorkerEvent]):
     """The workers of one start of a service: subscribe to see WorkerEvents, call to change them.
 
     It is shown by the service as `service.pool`; each start makes a new one.

@@ -94,6 +94,16 @@ class Target(abc.DisposableBase, Generic[_T]):
         self.plain: Callable[[Any], None] = push if self._context is None else partial(run, push)
         self.push = self.plain
 
+    def shut(self) -> None:
+        """Pass over what comes, but not the end, until open(). Before the subscription is attached."""
+        self.push = _ignore
+
+    def open(self) -> None:
+        """Take what comes from now on; called by who drives the subject, between two values."""
+        with _EDIT:
+            if self.active:
+                self.push = self.plain
+
     def next(self, value: _T) -> None:
         """Give `value` to the observer; one that raises is reported and detached. Never raises because of it."""
         try:

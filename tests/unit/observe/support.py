@@ -73,6 +73,9 @@ class Core:
     def log(self, message: str, task_id: str = "t") -> TaskEvent:
         return self.publish(self.make(LogEvent, task_id, "INFO", message))
 
+    def make_log(self, message: str, task_id: str = "t") -> TaskEvent:
+        return self.make(LogEvent, task_id, "INFO", message)
+
     def output(self, value: Any, task_id: str = "t") -> TaskEvent:
         return self.publish(self.make(OutputEvent, task_id, value))
 
