@@ -298,7 +298,8 @@ class TaskService(ServiceView):
     def track(self, task_id: str, *, from_seq: int = 1) -> TaskTracker:
         """Return the tracker of a task; its subscribers get its events from `from_seq` on.
 
-        The id of a schedule stands for its occurrence that runs or is due next, here and in get and cancel.
+        Of a schedule (its id): a tracker that stands at the occurrence that runs or is due next, and follows it to the next
+        ones. In get, update, history and cancel a schedule's id stands for that occurrence.
 
         Raises:
             UnknownTask: there is no such task.
@@ -314,7 +315,7 @@ class TaskService(ServiceView):
             occurrence = self._occurrence(task_id)
             if occurrence is None:
                 raise
-            return engine.track(occurrence, from_seq)
+            return engine.follow_schedule(task_id, engine.track(occurrence), from_seq)
 
     def get(self, task_id: str) -> TaskRecord:
         """Return the record of a task.
@@ -387,8 +388,8 @@ class TaskService(ServiceView):
         )
         due_us = None if options.run_at is None else max(1, int(options.run_at.timestamp() * 1e6))
         record = self.get(task_id)
-        if not self._store.update(task_id, priority=priority, due_us=due_us):
-            raise SettingsError(f"task {task_id} is {record.status}: only a task that waits can be updated")
+        if not self._store.update(record.task_id, priority=priority, due_us=due_us):
+            raise SettingsError(f"task {record.task_id} is {record.status}: only a task that waits can be updated")
         engine = self._engine
         if engine is not None and engine.started:
             engine.driver.arrived()
@@ -416,7 +417,7 @@ class TaskService(ServiceView):
         Raises:
             UnknownTask: there is no such task.
         """
-        return self._engine_now().history(_checked(task_id))
+        return self._engine_now().history(self.get(task_id).task_id)
 
     def damaged(self, limit: int = 100) -> builtins.list[Damaged]:
         """Return tasks of a durable store whose records cannot be read (damaged, or of a later version): they were set aside,
@@ -490,11 +491,8 @@ class TaskService(ServiceView):
             UnknownTask: there is no such task.
         """
         engine = self._engine_now()
-        if self._occurrence(_checked(task_id)) is not None:
-            occurrence = self._store.end_schedule(task_id)
-            if occurrence is not None:
-                engine.cancel(occurrence, reason)
-                return True
+        if self._occurrence(_checked(task_id)) is not None and engine.cancel_schedule(task_id, reason):
+            return True
         return engine.cancel(task_id, reason)
 
     def put(self, obj: Any) -> Handle:

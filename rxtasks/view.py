@@ -108,8 +108,8 @@ class ServiceView(Displayed):
 
         `cron` has five fields, "*/5 * * * *"; its times are those of the time zone `tz`, without one UTC. Each occurrence is a
         task of its own, stored with the end of the one before it: so two never overlap, and of those that were missed
-        meanwhile (a long run, a service that was down) one runs. `get(id).schedule_id` names the schedule; `track`, `get`
-        and `cancel` take it for the occurrence that runs or is due next. The tracker is that of the first occurrence.
+        meanwhile (a long run, a service that was down) one runs. The tracker (rxtasks.observe.schedule) follows the schedule
+        from one to the next, and its cancel() ends it; its `schedule_id` finds it again with `track`.
 
         Raises:
             SettingsError: neither or both of at and cron, a naive time, an expression that cannot be read, or no such zone.

@@ -91,7 +91,7 @@ class Admission(Tracking):
             if not envelope.hold:
                 self._has_been_queued(other)
             self.driver.arrived()
-            return self.track(other)
+            return self._standing_for(envelope, other)
         if not self._started and not envelope.hold:
             self._start_for([task_id])
         if envelope.options.depends_on and fresh and not envelope.hold:
@@ -99,7 +99,7 @@ class Admission(Tracking):
         self.driver.arrived()
         if desk is not None:
             desk.work_for(tracker)
-        return tracker
+        return tracker if envelope.related is None else self._following(tracker, envelope)
 
     def push_all(self, requests: Iterable[TaskRequest], changes: Mapping[str, Any] | None = None) -> list[TaskTracker]:
         """Take all the requests in, in one go, or none of them; return their trackers, in their order.
@@ -166,13 +166,33 @@ class Admission(Tracking):
             if other is None and envelope.options.depends_on and envelope.task_id in made:
                 self._note_blocked(made[envelope.task_id])
         self.driver.arrived()
-        found = [self.track(other or envelope.task_id) for envelope, other in zip(envelopes, others, strict=True)]
+        found = [
+            self.track(envelope.task_id) if other is None else self._standing_for(envelope, other)
+            for envelope, other in zip(envelopes, others, strict=True)
+        ]
         if desk is not None:
             for envelope, other, tracker in zip(envelopes, others, found, strict=True):
                 if other is None and not (envelope.due_us or envelope.related):
                     desk.work_for(tracker)
         del alive
+        for at, (envelope, other) in enumerate(zip(envelopes, others, strict=True)):
+            if other is None and envelope.related is not None:
+                found[at] = self._following(found[at], envelope)
         return found
+
+    def _following(self, tracker: TaskTracker, envelope: Envelope) -> TaskTracker:
+        """Return the tracker of a new task; of what repeats one that follows it."""
+        schedule_id = None if envelope.related is None else envelope.related.schedule_id
+        return tracker if schedule_id is None else self.follow_schedule(schedule_id, tracker)
+
+    def _standing_for(self, envelope: Envelope, task_id: str) -> TaskTracker:
+        """Return the tracker of the task that stands for one that was to be put in; of a schedule, if that repeats."""
+        tracker = self.track(task_id)
+        if envelope.options.cron is None:
+            return tracker
+        record = self.store.get(task_id)
+        schedule_id = None if record is None else record.schedule_id
+        return tracker if schedule_id is None else self.follow_schedule(schedule_id, tracker)
 
     def _note_blocked(self, tracker: TaskTracker) -> None:
         record = self.store.get(tracker.task_id)

@@ -44,6 +44,14 @@ class Cancelling(Parts):
             raise UnknownTask(task_id)
         return False
 
+    def cancel_schedule(self, schedule_id: str, reason: str | None = None) -> bool:
+        """Let nothing follow the schedule's present occurrence, and cancel that; False: there is no such schedule."""
+        occurrence = self.store.end_schedule(schedule_id)
+        if occurrence is None:
+            return False
+        self.cancel(occurrence, reason)
+        return True
+
     def _cancel_stored(self, task_id: str, reason: str | None) -> bool:
         answered = threading.Event()
         answers: list[bool | BaseException] = []

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, cast
+from functools import partial
+from typing import Any, ClassVar, NoReturn, cast
 
 from rxtasks.clock import Clock
 from rxtasks.engine.boundary import Outlet
@@ -142,6 +143,9 @@ class Doing(Host):
         thread = threading.get_ident()
 
         def done(refused: list[int], error: BaseException | None) -> None:
+            if isinstance(error, AssertionError):  # it would fail again and again
+                self.call(partial(_raise, error))
+                return
             outcome = Committed(batch, refused) if error is None else CommitFailed(batch, str(error))
             if threading.get_ident() == thread:
                 outcomes.append(outcome)
@@ -194,3 +198,7 @@ class Doing(Host):
         PoolReady: _pool_ready,
         Finished: _finished,
     }
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -7,14 +7,16 @@ one that is filled from the log: on the core thread, which feeds all trackers, s
 from __future__ import annotations
 
 import threading
+import time
 
 from rxtasks.engine.cancelling import Cancelling
 from rxtasks.engine.parts import ANSWER
-from rxtasks.errors import UnknownTask
+from rxtasks.errors import ServiceStopped, UnknownTask
 from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.history import Transition, history_of
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.observe.schedule import ScheduleTracker
 from rxtasks.observe.stored import StoredTracker
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.stores.base import DurableStore
@@ -64,6 +66,33 @@ class Tracking(Cancelling):
         made.observe(ended, batches=-1)  # published long ago: it comes with none of the batches to come
         made.settle(Outcome(record.status, ["j", record.result], None, record.error))
         return made
+
+    def follow_schedule(self, schedule_id: str, first: TaskTracker, from_seq: int = 1) -> ScheduleTracker:
+        """Return the tracker of a schedule that stands at `first`, whose events are given from `from_seq` on.
+
+        Raises:
+            LogTruncated: those are no longer held.
+        """
+        first.resumed(from_seq)
+        return ScheduleTracker(
+            schedule_id,
+            first,
+            self._next_occurrence,
+            self.cancel_schedule,
+            from_seq=from_seq,
+            at_once=self.durable is None,
+        )
+
+    def _next_occurrence(self, schedule_id: str, task_id: str) -> TaskTracker | None:
+        """Return the tracker of the occurrence behind one that has ended; None: nothing follows."""
+        following = self.store.occurrence(schedule_id, after=task_id)
+        while following is not None and following != task_id:  # it was cut off by a stop, and is still the present one
+            try:
+                return self.track(following)
+            except UnknownTask:  # it has ended and is forgotten: the one that is due next is not
+                present = self.store.occurrence(schedule_id)
+                following = None if present == following else present
+        return None
 
     def history(self, task_id: str) -> list[Transition]:
         """Return all transitions of a task, in order.
@@ -134,8 +163,12 @@ class Tracking(Cancelling):
             return []
 
         self.driver.call(fill)  # type: ignore[arg-type]
-        if not filled.wait(ANSWER):
-            raise TimeoutError("the engine has not answered in time")
+        until = time.monotonic() + ANSWER
+        while not filled.wait(0.05):
+            if self.outlet.over.is_set() and not filled.wait(0.05):
+                return self._fill(store, made, record)
+            if time.monotonic() > until:
+                raise TimeoutError("the engine has not answered in time")
         if isinstance(found[0], BaseException):
             raise found[0]
         return found[0]
@@ -162,6 +195,11 @@ class Tracking(Cancelling):
             made.note_status(record.status)
         if record.status is TaskStatus.CREATED:
             self.outlet.created.add(task_id)
+        if self.outlet.over.is_set():  # nobody is left who would hear of its end
+            self._forget_tracker(task_id)
+            made.settle(
+                Outcome(TaskStatus.FAILED, error_object=ServiceStopped("the service has stopped; start() it again"))
+            )
         return made
 
     def _has_ended(self, task_id: str) -> bool:

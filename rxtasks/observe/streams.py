@@ -14,7 +14,7 @@ from rxtasks.reactive.subject import Target
 if TYPE_CHECKING:
     from rxtasks.observe.tracker import TaskTracker
 
-__all__ = ["KindStream", "OutcomeStream", "TaskTarget"]
+__all__ = ["KindStream", "OutcomeStream", "OutcomeTarget", "TaskTarget"]
 
 _E = TypeVar("_E", bound=TaskEvent)
 
@@ -49,7 +49,7 @@ def _nothing(_: Any) -> None:
     """Stand in for an observer that has left."""
 
 
-class _OutcomeTarget(TaskTarget):
+class OutcomeTarget(TaskTarget):
     """A subscription to a task's outcome: the result at the terminal status, or the error."""
 
     __slots__ = ()
@@ -94,4 +94,4 @@ class OutcomeStream(NotIterable, Observable[Any]):
     def _subscribe_core(
         self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        return self._tracker._join(_OutcomeTarget(self._tracker, observer))
+        return self._tracker._join(OutcomeTarget(self._tracker, observer))

@@ -68,6 +68,8 @@ class TaskTracker(Settling, Displayed, RxSubject[TaskEvent]):
     and `result()` are where failure raises.
     """
 
+    #: Of what repeats: the schedule that it follows (rxtasks.observe.schedule).
+    schedule_id: str | None = None
     _status: TaskStatus = TaskStatus.PENDING
     #: The first status event, the last one if there are two, and those between.
     _first: Packed | None = None

@@ -352,8 +352,11 @@ class Store(Protocol):
         """
         ...
 
-    def occurrence(self, schedule_id: str) -> str | None:
-        """Return the id of the schedule's occurrence that has not ended; None: there is none, or no such schedule."""
+    def occurrence(self, schedule_id: str, after: str | None = None) -> str | None:
+        """Return the id of the schedule's occurrence that has not ended; None: there is none, or no such schedule.
+
+        With `after`: of the one that came behind that occurrence, ended or not, as long as both are kept.
+        """
         ...
 
     def end_schedule(self, schedule_id: str) -> str | None:

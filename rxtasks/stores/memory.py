@@ -426,7 +426,7 @@ class MemoryStore:
             task_id = ended.popleft()
             pop(task_id, None)
             if self._relations.occurrences:
-                self._relations.occurrences.pop(task_id, None)
+                self._relations.forget(task_id)
 
     def _apply(self, row: Row, change: Change) -> None:
         if change.started_us is not None:
@@ -611,10 +611,11 @@ class MemoryStore:
                 old.append(task_id)
             return sum([self.delete(task_id) for task_id in old])
 
-    def occurrence(self, schedule_id: str) -> str | None:
-        """Return the id of the schedule's occurrence that has not ended."""
+    def occurrence(self, schedule_id: str, after: str | None = None) -> str | None:
+        """Return the id of the schedule's occurrence that has not ended, or of the one behind `after`."""
         with self._lock:
-            return self._relations.schedules.get(schedule_id)
+            following = None if after is None else self._relations.following.get(after)
+            return following or self._relations.schedules.get(schedule_id)
 
     def end_schedule(self, schedule_id: str) -> str | None:
         """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
@@ -629,7 +630,7 @@ class MemoryStore:
             del self._tasks[task_id]
             self._ended.remove(task_id)
             self._notes.pop(task_id, None)
-            self._relations.occurrences.pop(task_id, None)
+            self._relations.forget(task_id)
             return True
 
 

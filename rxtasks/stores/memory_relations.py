@@ -85,6 +85,8 @@ class MemoryRelations:
         #: The occurrence of each schedule that has not ended; and the schedules of those that have.
         self.schedules: dict[str, str] = {}
         self.occurrences: dict[str, str] = {}
+        #: Which occurrence came behind one that has ended.
+        self.following: dict[str, str] = {}
         #: Tasks that wait for the end of one, by its id.
         self.dependents: dict[str, list[Row]] = {}
         #: Something has followed that nobody has been told of.
@@ -133,6 +135,11 @@ class MemoryRelations:
         if schedule_id is not None:
             row.links = Links(schedule_id=schedule_id)
         return row
+
+    def forget(self, task_id: str) -> None:
+        """An ended task is not kept any longer."""
+        self.occurrences.pop(task_id, None)
+        self.following.pop(task_id, None)
 
     def _check(self, fresh: dict[str, Envelope], starts: list[str]) -> None:
         kept = self._store._tasks
@@ -320,6 +327,7 @@ class MemoryRelations:
         due_us = next_occurrence(cron, row.options.tz, max(now_us, envelope.due_us))
         made = attrs.evolve(envelope, task_id=new_id(), created_us=now_us, due_us=due_us, hold=False)
         self._store._take(made)
+        self.following[row.task_id] = made.task_id
         following = self._store._tasks[made.task_id]
         assert isinstance(following, Row)
         self._begin(following)

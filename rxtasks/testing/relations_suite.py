@@ -34,6 +34,12 @@ def _give_back(store: Store, claim: Claim, **more: Any) -> None:
     assert commit(store, change_of(claim, TaskStatus.PENDING, release=True, **more)) == []
 
 
+def _schedule_of(store: Store, task_id: str) -> str:
+    record = store.get(task_id)
+    assert record is not None and record.schedule_id is not None
+    return record.schedule_id
+
+
 class RelationConformance:
     """The part of the suite about relations."""
 
@@ -419,6 +425,25 @@ class RelationConformance:
         _end(store, claim_or_none)
         assert (store.waiting(), store.occurrence(schedule_id)) == ([], None)
         assert store.occurrence("no such schedule") is None
+        assert store.occurrence(schedule_id, after="a") == following
+        assert store.occurrence(schedule_id, after=following) is None
+
+    def test_the_way_from_one_occurrence_to_the_next(self) -> None:
+        """E-16: also from one long ended to one that has ended; where that one is forgotten, the present one follows."""
+        store = self.make_store()
+        store.enqueue([envelope("a", cron="* * * * *", due_us=NOW), envelope("b", cron="* * * * *", due_us=NOW)])
+        ids, schedule_id = ["a"], _schedule_of(store, "a")
+        for _ in range(3):
+            claim = store.claim_one(ids[-1])
+            assert claim is not None
+            _end(store, claim, TaskStatus.FAILED)
+            following = store.occurrence(schedule_id)
+            assert following is not None
+            ids.append(following)
+        assert ids[1:] == [store.occurrence(schedule_id, after=task_id) for task_id in ids[:3]]
+        assert _schedule_of(store, "b") != schedule_id
+        assert store.delete(ids[0])
+        assert store.occurrence(schedule_id, after=ids[0]) == ids[3]
 
     def test_a_retry_is_no_end_of_an_occurrence(self) -> None:
         """E-16 E-12: the next one is stored when it has ended."""

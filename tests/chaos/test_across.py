@@ -8,13 +8,14 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rxtasks import TaskCancelled, TaskEvent, TaskRequest, TaskService, WorkerStartError, iterate
+from rxtasks import TaskCancelled, TaskEvent, TaskRequest, TaskService, UnknownTask, WorkerStartError, iterate
 from tests.chaos import durable
 from tests.chaos.durable import Journal, Other, here, wait_output, wait_until
-from tests.chaos.support import LONG, Witness
+from tests.chaos.support import LONG, Witness, kill
 
 Pair = tuple[TaskService, Other, Path]
 
@@ -233,3 +234,45 @@ def test_a_subscriber_sees_an_interrupted_task_from_both_sides(tmp_path: Path) -
             assert over.wait(LONG)
     assert list(range(1, len(seen) + 1)) == [event.seq for event in seen]
     assert ["running", "pending", "running", "succeeded"] == [str(e.status) for e in seen if e.kind == "status"]  # type: ignore[attr-defined]
+
+
+def test_a_schedule_is_followed_across_processes_and_restarts(tmp_path: Path) -> None:
+    """E-16 E-06 Q-05: occurrences run elsewhere; a tracker made here, or after a restart, goes from one to the next."""
+    with Other(tmp_path, workers=1) as other:
+        with here(tmp_path, 0) as made:
+            tracker: Any = made.schedule(durable.chat, 3, cron="0 0 1 1 *")
+            schedule_id = tracker.schedule_id
+            events = iterate(tracker)
+            seen = _runs(made, schedule_id, events, 2)
+        with here(tmp_path, 0) as made:
+            found: Any = made.track(schedule_id)
+            events = iterate(found)
+            seen += _runs(made, schedule_id, events, 1)
+            kill(other.process.pid)
+            made.update(schedule_id, run_at=datetime.now(UTC))
+            with Other(tmp_path, workers=1):
+                seen.append(_one_run(events))
+                assert found.result(LONG) == 3
+                assert found.cancel("enough")
+                assert ["cancelled"] == [event.status for event in events]
+            assert found.done
+            with pytest.raises(UnknownTask):
+                made.track(schedule_id)
+    assert len(set(seen)) == 4
+
+
+def _runs(made: TaskService, schedule_id: str, events: Iterator[Any], count: int) -> list[str]:
+    """Let the schedule run so often; return the ids of the tasks."""
+    found = []
+    for _ in range(count):
+        made.update(schedule_id, run_at=datetime.now(UTC))
+        found.append(_one_run(events))
+    return found
+
+
+def _one_run(events: Iterator[Any]) -> str:
+    """Take the events of one occurrence; return its id."""
+    taken = [next(events) for _ in range(5)]
+    (task_id,) = {event.task_id for event in taken}
+    assert [1, 2, 3, 4, 5] == [event.seq for event in taken] and taken[-1].status == "succeeded"
+    return str(task_id)

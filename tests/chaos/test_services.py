@@ -96,6 +96,39 @@ def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, for
         assert not file.exists()
 
 
+@pytest.mark.parametrize("forked", [True, False])
+def test_whatever_belongs_to_the_service_holds_its_lock(tmp_path: Path, forked: bool) -> None:
+    """Q-03: the workers, those that replace them or are added, and the fork server, from the first moment of each start."""
+    made = here(tmp_path, 2, fork_server=forked)
+    before = set(children(os.getpid()))
+    for _ in range(2):
+        made.start()
+        kill(made.workers()[0].pid or 0)
+        made.scale(3)
+        wait_until(lambda: made.status().idle == 3)
+        (file,) = lock_files(tmp_path)
+        everybody = set(children(os.getpid())) - before
+        assert len(everybody) >= 3
+        assert {worker.pid for worker in made.workers()} <= everybody
+        # One that has just been killed may still be there: it holds nothing any more, and that is right.
+        alive = [pid for pid in everybody if _state(pid) not in ("Z", "X", "")]
+        assert [] == [pid for pid in alive if str(file) not in _files(pid)]
+        made.stop()
+        before = set(children(os.getpid()))
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0].decode()
+    except OSError:
+        return ""
+
+
+def _files(pid: int) -> list[str]:
+    """Return what the descriptors of a process lead to."""
+    return [os.path.realpath(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+
+
 def test_children_of_handlers_and_of_the_caller_do_not_hold_the_lock(tmp_path: Path) -> None:
     """Q-03: what a handler starts or forks, and what the caller forks, outlives the service without holding its lock."""
     made = here(tmp_path, 1)

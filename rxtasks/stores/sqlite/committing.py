@@ -106,7 +106,13 @@ class CommitWork(Work[list[int]]):
             else:
                 number = by_id[change.task_id] = numbers.get(change.token, 0)
                 self._rows.append(change_row(change, number))
-        self._log = [[by_id.get(task_id, 0), *rest] for task_id, *rest in event_rows(self._events)]
+        try:
+            self._log = [[by_id[task_id], *rest] for task_id, *rest in event_rows(self._events)]
+        except KeyError as error:
+            raise AssertionError(
+                f"a commit has events of task {error.args[0]} and no change that names its claim: nothing would keep a late"
+                " one out (Recorder.durable is to be set for a durable store)"
+            ) from None
         return 1
 
     def offer(self, db: Database, turn: Turn) -> bool:

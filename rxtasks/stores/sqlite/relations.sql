@@ -80,6 +80,10 @@ from tasks t where t.number = ?1
 -- name: occurrence_of
 select t.id from schedules s join tasks t on t.number = s.number where s.id = ?1
 
+-- name: occurrence_after
+select id from tasks indexed by of_schedule
+where schedule = ?1 and schedule is not null and number > (select number from tasks where id = ?2) order by number limit 1
+
 -- name: end_schedule
 delete from schedules where id = ?1
 

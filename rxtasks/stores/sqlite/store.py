@@ -445,10 +445,12 @@ class SqliteStore:
         self.listeners.tell([])
         return changed
 
-    def occurrence(self, schedule_id: str) -> str | None:
-        """Return the id of the schedule's occurrence that has not ended."""
-        found: str | None = self._reader.one("occurrence_of", schedule_id)
-        return found
+    def occurrence(self, schedule_id: str, after: str | None = None) -> str | None:
+        """Return the id of the schedule's occurrence that has not ended, or of the one behind `after`."""
+        found: str | None = None
+        if after is not None:
+            found = self._reader.one("occurrence_after", schedule_id, after)
+        return found or self._reader.one("occurrence_of", schedule_id)
 
     def end_schedule(self, schedule_id: str) -> str | None:
         """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
