@@ -236,8 +236,8 @@ class TaskService(ServiceView):
             self._stopped = True
             self._forget_exit()
         report = engine.stop(force=force, timeout=timeout, waiting=waiting)
-        if engine.durable is not None and engine.outlet.over.is_set():
-            engine.durable.release()
+        if engine.outlet.over.is_set():
+            engine.let_go()
         return report
 
     def __enter__(self) -> Self:

@@ -177,13 +177,21 @@ class TaskEngine(Displayed, Admission):
             return
         settings = self.settings
         membership = store.join(lease=settings.lease, max_interruptions=settings.max_interruptions)
+        self._joined = True
+        store.report = self._store_said
         self.following = Following(membership, store, self.driver, self.outlet, self.delivery, settings)
         self.following.begin()
 
     def _part(self) -> None:
-        if self.durable is not None and self.following is not None:
-            self.following = None
-            self.durable.release()
+        if self._joined:
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Let go of a durable store's resources, unless they are another service's that runs."""
+        durable, joined = self.durable, self._joined
+        self._joined = False
+        if durable is not None and (joined or not durable.joined):
+            durable.release()
 
     def stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
         """Stop: what runs may finish within `timeout` seconds (None: drain_timeout), unless `force`.
@@ -235,7 +243,8 @@ class TaskEngine(Displayed, Admission):
             self.outlet.over.wait(max(0.0, end - time.monotonic()))
         else:
             self.driver.thread.abandon()
-            self.store.close()
+            if self.durable is None or not self.durable.joined:
+                self.store.close()
             self.outlet.finished(None)
         if not first:
             # Neither a subscriber that the first one delivers to, nor what has interrupted it, may wait for it.

@@ -82,8 +82,11 @@ class Parts(Published[Any]):
         self.pool = WorkerPool(self)
         self.pool._flow = self.delivery
         self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
-        if self.durable is not None:
+        if self.durable is None:
+            store.reopen()  # another service may have stopped with it
+        elif not self.durable.joined:
             self.durable.report = self._store_said
+            store.reopen()
         self.core = Core(specs, settings)
         self.core.recorder.durable = store.durable
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
@@ -94,6 +97,8 @@ class Parts(Published[Any]):
         intake.puts.on_gone = self._gone
         #: Keeps up with the other services of a durable store, from the start on.
         self.following: Following | None = None
+        #: It is one of the services of a durable store.
+        self._joined = False
         self._desk: InlineDesk | None = None
         if any(spec.isolation == "inline" for spec in specs):
             from rxtasks.isolation.inline import InlineDesk

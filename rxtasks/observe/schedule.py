@@ -60,8 +60,8 @@ class ScheduleTracker(TaskTracker):
     """A schedule, as its caller sees it: where it stands, what its occurrences do, and how the last one ended.
 
     `task_id`, `status`, `last_progress` and `log_tail` are those of the occurrence that runs or is due next; `result()`,
-    `await` and `future` those of the one that ended last, and until one has, of the first. Streams give the events of all occurrences
-    from that one on and complete with the schedule. `cancel()` ends the schedule, `done` says that it has ended.
+    `await` and `future` those of the one that ended last, and until one has, of the first. Streams give the events of all
+    occurrences from that one on and complete with the schedule. `cancel()` ends the schedule, `done` says that it has ended.
     """
 
     def __init__(

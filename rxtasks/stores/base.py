@@ -380,7 +380,8 @@ class DurableStore(Store, Protocol):
         ...
 
     def join(self, *, lease: float, max_interruptions: int) -> Membership:
-        """Register one more service that has the store open; waits for the disk. `release` ends it.
+        """Register the service that has this store object among those that have the store open; waits for the disk. `release`
+        ends it.
 
         Args:
             lease: seconds for which its claims hold without being renewed.
@@ -388,7 +389,13 @@ class DurableStore(Store, Protocol):
 
         Raises:
             StoreError: it cannot be registered.
+            SettingsError: a service that runs has this store object already.
         """
+        ...
+
+    @property
+    def joined(self) -> bool:
+        """Say whether a service that runs has this store object."""
         ...
 
     def claim_later(

@@ -12,7 +12,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import sys
+import time
 from typing import Any, Final
 
 import orjson
@@ -33,8 +35,9 @@ __all__ = [
 
 #: Ends the name of each lock file; the name itself is the service's id.
 SUFFIX: Final = ".lock"
-#: Ends the name of one that is being made.
+#: Ends the name of one that is being made; after so many seconds nobody is making it any more.
 _UNSEEN: Final = ".new"
+_YOUNG: Final = 60.0
 #: The file by which those ring who have no lock file.
 BELL: Final = "bell"
 _NO_FOLLOW: Final = getattr(os, "O_NOFOLLOW", 0)
@@ -77,6 +80,7 @@ class LockFile:
         try:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(folder, 0o700)
+            _sweep(folder)
             # It gets its name when it is locked: nobody ever sees the file of a living service free.
             unseen = os.path.join(folder, name + _UNSEEN)
             self.fd = os.open(unseen, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | _NO_FOLLOW, 0o600)
@@ -185,6 +189,29 @@ def remove_free(folder: str, service: str) -> None:
                 os.unlink(path)
     finally:
         os.close(fd)
+
+
+def _sweep(folder: str) -> None:
+    """Remove files that were being made by services that were killed in that moment.
+
+    One that is being made now is locked, or about to be: it is younger than _YOUNG. A process that stands still for longer
+    just there finds its file gone when it goes on, and says that it could not be made.
+    """
+    for name in os.listdir(folder):
+        if not name.endswith(_UNSEEN):
+            continue
+        path = os.path.join(folder, name)
+        fd = _look_at(path)
+        if fd < 0:
+            continue
+        try:
+            found = os.fstat(fd)
+            old = time.time() - found.st_mtime > _YOUNG and stat.S_ISREG(found.st_mode)
+            if old and found.st_uid == os.geteuid() and _try_lock(fd):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        finally:
+            os.close(fd)
 
 
 def _look_at(path: str) -> int:

@@ -7,13 +7,15 @@ import contextlib
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import apsw
 import orjson
 
 from rxtasks.clock import Clock, SystemClock, utc_from_us
-from rxtasks.errors import ServiceStopped, StoreError
+from rxtasks.errors import ServiceStopped, SettingsError, StoreError
 from rxtasks.forking import put_right
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.lifecycle.history import Note
@@ -44,6 +46,8 @@ from rxtasks.stores.sqlite.rows import OptionTexts, check_text
 from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteStore"]
+
+_T = TypeVar("_T")
 
 #: Seconds that the writer, and a reader, wait for another process.
 _WRITE_WAIT = 30.0
@@ -89,7 +93,6 @@ class SqliteStore:
         #: The number under which this process claims; 0 = it is no member (see join), and what it claims is nobody's.
         self._service = 0
         self._membership: SqliteMembership | None = None
-        self._members = 0
         self._retention = retention
         self._pruner: Pruner | None = None
         #: Commits that failed, by the identity of their changes: they may be in the file all the same.
@@ -101,6 +104,8 @@ class SqliteStore:
         self._counted_until = 0.0
         self._count_cost = 0.0
         self._reader = Reader(path, lambda: self._open(_READ_WAIT, read_only=True))
+        #: Ends the writer's thread, and with it closes the file, when the store is dropped without release().
+        self._end = weakref.finalize(self, int)
         self._writer = self._new_writer()
         self._enqueueing = Enqueueing(self._texts, max_queue, self._relations, self.listeners)
         self._relations.insert = self._enqueueing.insert_one
@@ -115,22 +120,28 @@ class SqliteStore:
     # -- life ----------------------------------------------------------------------------------------------------------
 
     def _new_writer(self) -> Writer:
+        # Weak: its thread is not to keep a store that nobody has any more.
         keeper = Keeper(
             self.path,
-            lambda: self._open(_WRITE_WAIT),
-            report=self.tell,
-            give_back=self._give_back,
-            reopened=self._reopened,
+            _weakly(self._open_to_write),
+            report=_weakly(self.tell),
+            give_back=_weakly(self._give_back),
+            reopened=_weakly(self._reopened),
         )
-        writer = Writer(self.path, keeper, on_commit=self._committed)
+        writer = Writer(self.path, keeper, on_commit=_weakly(self._committed))
         writer.service = self._service
+        self._end.detach()
+        self._end = weakref.finalize(self, writer.end)
         return writer
+
+    def _open_to_write(self) -> Database:
+        return self._open(_WRITE_WAIT)
 
     def _open(self, wait: float, *, read_only: bool = False) -> Database:
         if not self._ready:
             with self._life:
                 if not self._ready:
-                    first = Database(self.path, self._queries, wait=wait, report=self.tell)
+                    first = Database(self.path, self._queries, wait=wait, report=_weakly(self.tell))
                     try:
                         migrate(first.db, self.path)
                     finally:
@@ -138,7 +149,7 @@ class SqliteStore:
                     self._ready = True
         if read_only:
             self._writer.keeper.check()
-        return Database(self.path, self._queries, wait=wait, read_only=read_only, report=self.tell)
+        return Database(self.path, self._queries, wait=wait, read_only=read_only, report=_weakly(self.tell))
 
     def tell(self, message: str) -> None:
         """Report a fault, or the end of one."""
@@ -173,10 +184,7 @@ class SqliteStore:
     def release(self) -> None:
         """Finish what was asked for and close the file; the next call opens it again."""
         with self._life:
-            if self._members > 1:  # another service of this process uses it
-                self._members -= 1
-                return
-            membership, self._membership, self._members = self._membership, None, 0
+            membership, self._membership = self._membership, None
             pruner, self._pruner = self._pruner, None
         if pruner is not None:
             pruner.end()
@@ -196,21 +204,29 @@ class SqliteStore:
     def join(self, *, lease: float, max_interruptions: int) -> SqliteMembership:
         """Register this process as one of the services that share the file; waits for the disk."""
         with self._joining:
-            if self._membership is None:
-                self._membership = SqliteMembership(
-                    self.path,
-                    lambda: self._writer,
-                    self._clock,
-                    self._known_as,
-                    self._committing,
-                    aside=self._aside,
-                    lease=lease,
-                    most=max_interruptions,
+            if self._membership is not None:
+                raise SettingsError(
+                    f"this store object ({self.path}) is used by another service that runs: its claims and its lease are that"
+                    f" one's. Give each service its own, as by store='sqlite:///{self.path}'; they share the file"
                 )
-            self._members += 1
+            self._membership = SqliteMembership(
+                self.path,
+                lambda: self._writer,
+                self._clock,
+                self._known_as,
+                self._committing,
+                aside=self._aside,
+                lease=lease,
+                most=max_interruptions,
+            )
             if self._pruner is None and self._retention is not None:
                 self._pruner = Pruner(self._retention, self._clock, self._prune, self.tell)
             return self._membership
+
+    @property
+    def joined(self) -> bool:
+        """Say whether a service that runs has this store object."""
+        return self._membership is not None
 
     def _known_as(self, number: int) -> None:
         self._service = self._writer.service = number
@@ -221,7 +237,7 @@ class SqliteStore:
 
     def after_fork(self) -> None:
         """Never use the parent's connections."""
-        membership, self._membership, self._members = self._membership, None, 0
+        membership, self._membership = self._membership, None
         if membership is not None:
             membership.after_fork()
         self._service = 0
@@ -229,6 +245,7 @@ class SqliteStore:
         self._joining = threading.Lock()
         self._life = threading.Lock()
         _kept.append(self._writer)
+        self._end.detach()
         self._writer = self._new_writer()
         self._reader.forget()
 
@@ -503,6 +520,17 @@ class SqliteStore:
         if deleted:
             self._results.remove([task_id])
         return deleted
+
+
+def _weakly(method: Callable[..., _T]) -> Callable[..., _T]:
+    """Return the bound method without its object: calling it does nothing when nobody has that any more."""
+    reference = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> Any:
+        bound = reference()
+        return None if bound is None else bound(*args)
+
+    return call
 
 
 #: Writers of the parent in a forked child: closing their connections there would take the parent's locks away.

@@ -91,7 +91,8 @@ class Writer:
         #: The number under which what is claimed here stands.
         self.service = 0
         self._queue: deque[Work[Any]] = deque()
-        self._news = threading.Condition(threading.Lock())
+        # Reentrant: the finalizer of a store may come in anywhere, also in here.
+        self._news = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
         self._closing = False
         self._asleep = False
@@ -146,12 +147,16 @@ class Writer:
             raise error
         return value  # type: ignore[no-any-return]
 
-    def close(self) -> None:
-        """Do what was asked for, then end the thread and close the file; idempotent."""
+    def end(self) -> None:
+        """Do as close, and wait for nothing."""
         with self._news:
             self._closing = True
             self._news.notify()
-            thread = self._thread
+
+    def close(self) -> None:
+        """Do what was asked for, then end the thread and close the file; idempotent."""
+        self.end()
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
