@@ -563,6 +563,24 @@ class TaskService(ServiceView):
         """Return what became of every event of the current start (L-05)."""
         return self._engine_now().delivery.ledger_report()
 
+    def stack(self, task_id: str) -> str:
+        """Return where the handler of a running task stands: the Python stack, as text; never a value of a variable.
+
+        Of an async handler what it awaits, and the other tasks of its event loop; then the other threads of its process, and
+        the names of the processes below it. It is the stack of now, and the handler is not interrupted. In a process worker
+        also while C code holds its interpreter: that is read from outside (Linux), without the lines of source of other
+        than files. In thread and inline workers such code holds this program too, and nobody can ask. Waits for the worker,
+        at most some four seconds.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: it does not run: it waits, has ended, or was sent to a worker that has not begun it; or another
+                service of the store runs it.
+        """
+        engine = self._engine_now()
+        occurrence = self._occurrence(_checked(task_id))
+        return engine.stack(task_id if occurrence is None else occurrence)
+
     def explain(self) -> builtins.list[str]:
         """Return one sentence for each thing that waits, and what it waits for."""
         return self._engine_now().explain()

@@ -26,6 +26,7 @@ from rxtasks.engine.explain import explain
 from rxtasks.engine.following import Following
 from rxtasks.engine.intake import refused
 from rxtasks.engine.report import StopReport
+from rxtasks.engine.stack import stack_of
 from rxtasks.errors import (
     QueueFull,
     RxTasksError,
@@ -324,6 +325,10 @@ class TaskEngine(Displayed, Admission):
         if worker is not None:
             worker._flow = self.delivery
         return worker
+
+    def stack(self, task_id: str) -> str:
+        """Return where the handler of a running task stands (see TaskService.stack)."""
+        return stack_of(self, task_id)
 
     def explain(self) -> list[str]:
         """Return one sentence for each thing that waits, and what it waits for."""

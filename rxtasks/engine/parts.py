@@ -116,6 +116,8 @@ class Parts(Published[Any]):
         self._room = threading.Condition()
         store.listeners.listen(self._on_news)
         self._room_waiters = 0
+        #: One dump of a worker's stacks at a time: two of one worker would write into one file.
+        self.dumping = threading.Lock()
 
     def start(self, *, wait: bool = True) -> None:
         """Start what runs tasks."""

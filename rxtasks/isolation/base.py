@@ -24,6 +24,7 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
 from rxtasks.reactive.subject import Target
 from rxtasks.wire.message import Assignments, Command, Configure, Define
+from rxtasks.worker.stacks import Part
 
 __all__ = ["Host", "Reader", "Setup", "Worker"]
 
@@ -148,6 +149,18 @@ class Worker(Published[Any]):
     def send(self, command: Command) -> None:
         """Pass any other command on. Never raises (R3)."""
         raise NotImplementedError
+
+    def show_stacks(self, token: int, told: Callable[[list[Part] | None], None]) -> None:
+        """Call `told` on the core thread with where the task of this claim stands (rxtasks.worker.stacks).
+
+        With [] where it does not run, with None when the worker is gone; a worker that is held may never answer.
+        """
+        raise NotImplementedError
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be reached: not before it has been made, nor when its end has been seen."""
+        return True
 
     def take_back(self) -> tuple[int, bool]:
         """Take back what has not been begun: (how many from the last one back, whether the worker knows already)."""

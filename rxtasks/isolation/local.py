@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from rxtasks.errors import ProtocolError, UnknownHandler
@@ -38,6 +39,7 @@ from rxtasks.worker.executor import Executor
 from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, holds_nothing, plan_handler
 from rxtasks.worker.outbox import Outbox
+from rxtasks.worker.stacks import Part
 
 __all__ = ["LiveFunctions", "LocalWorker"]
 
@@ -188,6 +190,14 @@ class LocalWorker(Worker):
                 self.tell(Ack(command.command_id, False, "an inline worker has no thread of its own to call it on"))
             case _:
                 pass
+
+    def show_stacks(self, token: int, told: Callable[[list[Part] | None], None]) -> None:
+        """Answer at once; the program's other threads are not told of."""
+        for executor in self.executors():
+            if (parts := executor.stacks(token, others=False)) is not None:
+                told(parts)
+                return
+        told([])
 
     def abandon_running(self) -> None:
         """Fence off what runs: it cannot be ended, but nothing that it still says counts."""

@@ -17,10 +17,12 @@ end; then the core hears of it. Everything is opened close-on-exec, and closed i
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import selectors
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from reactivex import Observable
@@ -35,8 +37,9 @@ from rxtasks.isolation.quickio import Receiver
 from rxtasks.isolation.spawn import ProcessHandle, Started, start
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
-from rxtasks.wire.message import Assign, Assignments, Command, Define, Events
+from rxtasks.wire.message import Assign, Assignments, Command, Define, Events, ShowStacks, StackParts
 from rxtasks.wire.passing import Passing
+from rxtasks.worker.stacks import Part
 
 __all__ = ["ProcessWorker"]
 
@@ -63,6 +66,9 @@ class ProcessWorker(Worker):
         self._proxy: WorkerProxyObservable | None = None
         #: How many looks in a row have found it stopped.
         self._found_stopped = 0
+        #: Who asked for stacks and has not been answered, by number.
+        self._shows: dict[int, Callable[[list[Part] | None], None]] = {}
+        self._numbers = itertools.count(1)
 
     @property
     def events(self) -> Observable[Any]:
@@ -171,6 +177,20 @@ class ProcessWorker(Worker):
         if self._handle is not None:
             self._handle.kill_tree(force)
 
+    def show_stacks(self, token: int, told: Callable[[list[Part] | None], None]) -> None:
+        """Ask the control thread, which answers while a handler runs Python code or waits."""
+        if self._channel is None or not self._channel.open:
+            told(None)
+            return
+        number = next(self._numbers)
+        self._shows[number] = told
+        self._channel.send(ShowStacks(number, token))
+
+    @property
+    def alive(self) -> bool:
+        """Whether its end has not been seen yet; until then its pid is its own."""
+        return self._handle is not None
+
     # -- up ------------------------------------------------------------------------------------------------------------
 
     def _readable(self, events: int) -> list[Stimulus]:
@@ -192,7 +212,10 @@ class ProcessWorker(Worker):
         assert channel is not None
         reports, ended = channel.read(everything=everything)
         for report in reports:
-            if type(report) is not Events:
+            if type(report) is StackParts:
+                if (told := self._shows.pop(report.request_id, None)) is not None:
+                    told(report.parts)
+            elif type(report) is not Events:
                 self._stimuli.append(Reported(self.worker_id, report))
         if ended is not None and not self._broken:
             self._broken = True
@@ -286,6 +309,9 @@ class ProcessWorker(Worker):
         if self._outputs is not None:
             self._outputs.close()
             self._outputs = None
+        shows, self._shows = self._shows, {}
+        for told in shows.values():
+            told(None)
         # It knows what was assigned here, and a timer may refer to this worker for a while.
         self._proxy = None
 

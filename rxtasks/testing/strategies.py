@@ -204,6 +204,12 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
     m.Hook: lambda: st.builds(m.Hook, command_id=integers(), name=texts(), blob=optional(blobs())),
     m.Stop: lambda: st.builds(m.Stop, command_id=integers()),
     m.Reply: lambda: st.builds(m.Reply, request_id=integers(), ok=st.booleans(), error=optional(texts())),
+    m.ShowStacks: lambda: st.builds(m.ShowStacks, request_id=integers(), token=integers()),
+    m.StackParts: lambda: st.builds(
+        m.StackParts,
+        request_id=integers(),
+        parts=st.lists(st.lists(texts() | st.tuples(texts(), integers(), texts()).map(list), max_size=4), max_size=4),
+    ),
     m.Ready: lambda: st.builds(
         m.Ready, pid=integers(), protocol=integers(), python=texts(), handlers=st.lists(texts(), max_size=4)
     ),

@@ -72,6 +72,8 @@ __all__ = [
     "Reply",
     "Report",
     "Request",
+    "ShowStacks",
+    "StackParts",
     "StartFailed",
     "Stop",
     "Stopping",
@@ -276,6 +278,14 @@ class Reply:
     error: str | None = None
 
 
+@attrs.frozen
+class ShowStacks:
+    """Tell where this task stands. Answered with StackParts at once, whatever runs."""
+
+    request_id: int
+    token: int
+
+
 # -- reports ----------------------------------------------------------------------------------------------------------
 
 
@@ -356,6 +366,16 @@ class Stopping:
     reason: str
 
 
-Command: TypeAlias = Configure | Define | Forget | Assign | Grant | Cancel | Checkpoint | Ping | Hook | Stop | Reply
-Report: TypeAlias = Ready | StartFailed | Events | Heartbeat | Ack | Dropped | Request | Stopping
+@attrs.frozen
+class StackParts:
+    """The answer to ShowStacks: stacks as rxtasks.worker.stacks makes them, the task's own first; none = it does not run."""
+
+    request_id: int
+    parts: list[list[Any]] = attrs.field(factory=list)
+
+
+Command: TypeAlias = (
+    Configure | Define | Forget | Assign | Grant | Cancel | Checkpoint | Ping | Hook | Stop | Reply | ShowStacks
+)
+Report: TypeAlias = Ready | StartFailed | Events | Heartbeat | Ack | Dropped | Request | Stopping | StackParts
 Message: TypeAlias = Command | Report

@@ -36,6 +36,7 @@ KINDS: Final[dict[int, type[Any]]] = {
     9: m.Hook,
     10: m.Stop,
     11: m.Reply,
+    12: m.ShowStacks,
     32: m.Ready,
     33: m.StartFailed,
     34: m.Events,
@@ -44,12 +45,13 @@ KINDS: Final[dict[int, type[Any]]] = {
     37: m.Dropped,
     38: m.Request,
     39: m.Stopping,
+    40: m.StackParts,
 }
 
 _CONTROL = 64 * 1024
 _LARGE = 16 * 2**20
 #: Messages whose head may be larger than 64 KiB; their blobs do not count.
-_WIDE: Final = (m.Configure, m.Define, m.Assign, m.Grant, m.Ready, m.StartFailed, m.Events, m.Heartbeat)
+_WIDE: Final = (m.Configure, m.Define, m.Assign, m.Grant, m.Ready, m.StartFailed, m.Events, m.Heartbeat, m.StackParts)
 
 
 class Shape(NamedTuple):
@@ -93,6 +95,7 @@ _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "list[str]": _list_of(_is_str),
     "list[int]": _list_of(_is_int),
     "list[list[int]]": _list_of(_list_of(_is_int)),
+    "list[list[Any]]": _list_of(lambda value: type(value) is list),
     "dict[str, Any]": lambda value: type(value) is dict,
 }
 

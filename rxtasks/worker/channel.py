@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from rxtasks.errors import ProtocolError
 from rxtasks.wire.codec import Decoder, Encoder
-from rxtasks.wire.message import Ack, Heartbeat, Message
+from rxtasks.wire.message import Ack, Heartbeat, Message, StackParts
 from rxtasks.wire.outgoing import Outgoing
 from rxtasks.wire.passing import Passing
 from rxtasks.worker.children import kill_everything
@@ -109,7 +109,7 @@ class Channel:
             self._passing.close()
 
 
-_URGENT = frozenset({Ack, Heartbeat})
+_URGENT = frozenset({Ack, Heartbeat, StackParts})
 
 
 def lost(why: str) -> NoReturn:

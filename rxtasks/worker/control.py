@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rxtasks.worker.channel import lost
 from rxtasks.worker.kernel import Alarm
+from rxtasks.worker.stacks import Dump
 
 if TYPE_CHECKING:
     from rxtasks.worker.runtime import Runtime
@@ -34,6 +35,7 @@ class Control:
         self._channel = channel
         self._beat = beat
         self._alarm = Alarm(LONG_DELAY, FLUSH_DELAY)
+        self._dump: Dump | None = None
         #: The alarm is set, or has rung and is about to be seen.
         self.armed = False
         #: It is set to the shorter of its times.
@@ -96,6 +98,7 @@ class Control:
     def _run(self) -> None:
         runtime, epoll, alarm = self._runtime, self._epoll, self._alarm.fd
         beat = time.monotonic() + self._beat
+        self._dump = Dump()
         while True:
             wait = beat - time.monotonic()
             if wait <= 0:
@@ -132,4 +135,6 @@ class Control:
         if self._statm >= 0:
             os.close(self._statm)
             self._statm = -1
+        if self._dump is not None:
+            self._dump.after_fork()
         self.armed = self.soon = True  # nobody listens: never set it again

@@ -345,6 +345,15 @@ class Executor(Surroundings):
                 loop.call_soon_threadsafe(_cancel_performing, attempt)
         return True
 
+    def stacks(self, token: int, *, others: bool) -> list[list[Any]] | None:
+        """Return where what runs under `token` stands, with `others` also what else runs here (rxtasks.worker.stacks).
+
+        None where nothing does.
+        """
+        from rxtasks.worker.stacks import stack_parts
+
+        return stack_parts(self._attempts, token, others=others)
+
     def checkpoint(self, token: int) -> None:
         """Ask what runs under `token` to checkpoint."""
         attempt = self._attempts.get(token)

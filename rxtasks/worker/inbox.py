@@ -22,6 +22,8 @@ from rxtasks.wire.message import (
     Message,
     Ping,
     Reply,
+    ShowStacks,
+    StackParts,
     Stop,
 )
 from rxtasks.wire.payload import load_args
@@ -88,6 +90,8 @@ class Inbox:
             case Ping():
                 self.heartbeat()
                 send(Ack(message.command_id))
+            case ShowStacks():
+                send(StackParts(message.request_id, executor.stacks(message.token, others=True) or []))
             case Hook():
                 self.hooks.append(message)
                 self._tell()
