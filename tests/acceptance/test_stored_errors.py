@@ -25,8 +25,6 @@ from rxtasks import (
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, recorded, service
 
-pytestmark = pytest.mark.filterwarnings("ignore:tests.acceptance.jobs:RuntimeWarning")
-
 
 class Refused(Exception):
     """Its __init__ takes other arguments than it passes on."""
