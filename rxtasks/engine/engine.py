@@ -48,6 +48,7 @@ from rxtasks.stores.base import Change
 from rxtasks.wire.message import Define
 from rxtasks.wire.outcome import Outcome
 from rxtasks.wire.payload import dump_value
+from rxtasks.wire.stored_errors import store_exception
 from rxtasks.worker.registry import default_name
 
 __all__ = ["TaskEngine"]
@@ -127,6 +128,7 @@ class TaskEngine(Displayed, Admission):
             return self.track(task_id)
         if claim is not None:
             change = Change(claim.token, task_id, TaskStatus.FAILED, 0, 0, 0, 0, 2, None, None, now, True, error=info)
+            change.raised = store_exception(error) if self.store.durable else None
             self._commit_now(change, event)
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)

@@ -27,7 +27,7 @@ from rxtasks.observe.delivery import Delivery
 from rxtasks.pool.words import CancelAsked, Disowned, Publish, Stimulus, WorkArrived
 from rxtasks.stores.base import DurableStore, Ending
 from rxtasks.stores.membership import Interest, Looked, Membership, News, Recovery
-from rxtasks.wire.outcome import Ended, Outcome
+from rxtasks.wire.outcome import Ended
 
 __all__ = ["Following"]
 
@@ -235,10 +235,7 @@ class Following:
         return []
 
     def _publish(self, events: list[TaskEvent], size: int, endings: dict[str, Ending]) -> None:
-        outcomes: list[tuple[str, Ended]] = [
-            (task_id, Outcome(ending.status, ending.value, ending.stored, ending.error))
-            for task_id, ending in endings.items()
-        ]
+        outcomes: list[tuple[str, Ended]] = [(task_id, ending.outcome()) for task_id, ending in endings.items()]
         self._outlet.publish(Publish(events, [-1] * len(events), outcomes, size, 0))
 
 

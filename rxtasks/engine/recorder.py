@@ -40,6 +40,7 @@ from rxtasks.stores.base import Change, Claim, Successes, each_change
 from rxtasks.wire.credit import UNIT, ReceiveCredit, event_cost
 from rxtasks.wire.message import Grant
 from rxtasks.wire.outcome import Ended, Outcome
+from rxtasks.wire.stored_errors import store_exception
 
 __all__ = ["Ends", "Recorder"]
 
@@ -357,6 +358,8 @@ class Recorder:
             ended: Ended = value
             if status is not _SUCCEEDED or (value is not None and value[0] != "j"):
                 ended = Outcome(status, value, blob, event.error, error_blob, error_object)
+                if self.durable:
+                    change.raised = ended.raised = error_blob
             self._batch.outcomes.append((event.task_id, ended))
             self.claims.pop(claim.token, None)
             if claim.credit is not None:
@@ -394,6 +397,8 @@ class Recorder:
         change.due_us = 0
         change.progress = claim.progress
         change.error = error
+        if self.durable:
+            change.raised = store_exception(cause)
         self._batch.outcomes.append((event.task_id, Outcome(status, None, None, error, None, cause)))
         self.drop(claim)
 

@@ -20,7 +20,7 @@ from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged_args
-from rxtasks.worker.registry import default_name, registration_of
+from rxtasks.worker.registry import default_name, how_to_register, registration_of
 
 __all__ = ["StoredIntake"]
 
@@ -124,12 +124,20 @@ class StoredIntake(Intake):
                 )
             if self._registry.noted(name) is not function and self._registry.note(name, function):
                 warnings.warn(
-                    f"{name} is not registered: only a process that has submitted it can run its stored tasks; put @task on"
-                    " it, and its module into modules=",
+                    f"{name} is not registered: only a process that has submitted it can run its stored tasks, so after a"
+                    f" restart they wait or fail; {how_to_register(name)}",
                     RuntimeWarning,
-                    stacklevel=2,
+                    stacklevel=_stack_level(),
                 )
         return name, plan.name, plan.options
+
+
+def _stack_level() -> int:
+    """Return the level of the first frame outside of rxtasks: the line that submits."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("rxtasks."):
+        level, frame = level + 1, frame.f_back
+    return level
 
 
 def _leads_to(name: str, function: Callable[..., Any]) -> bool:

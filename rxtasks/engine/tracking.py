@@ -189,7 +189,7 @@ class Tracking(Cancelling):
             raise
         if ending is not None:
             self.outlet.trackers.pop(task_id, None)
-            made.settle(Outcome(ending.status, ending.value, ending.stored, ending.error))
+            made.settle(ending.outcome())
             return made
         if made.status is TaskStatus.PENDING:
             made.note_status(record.status)

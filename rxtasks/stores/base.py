@@ -34,6 +34,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.gates import Gate
 from rxtasks.stores.listeners import Listeners
+from rxtasks.wire.outcome import Outcome
 
 if TYPE_CHECKING:
     from rxtasks.stores.membership import Membership
@@ -162,6 +163,8 @@ class Change:
     checkpoint: bytes | None = None
     #: Results of steps to keep for the next attempt: (name, stored form).
     steps: list[tuple[str, bytes]] | None = None
+    #: The exception with which it failed, as a durable store keeps it (rxtasks.wire.stored_errors).
+    raised: bytes | None = None
 
 
 @attrs.define(repr=False)
@@ -211,10 +214,16 @@ class Ending:
     """How a task ended, as a durable store keeps it."""
 
     status: TaskStatus
-    #: The result in row form, and what it refers to (tagged JSON).
+    #: The result in row form, and what it refers to (tagged JSON); of one that failed its exception (stored_errors).
     value: Sequence[Any] | None = None
     stored: bytes | None = None
     error: TaskErrorInfo | None = None
+
+    def outcome(self) -> Outcome:
+        """Return it for whoever waits for the result."""
+        if self.status is TaskStatus.SUCCEEDED:
+            return Outcome(self.status, self.value, self.stored, self.error)
+        return Outcome(self.status, self.value, None, self.error, raised=self.stored)
 
 
 @attrs.frozen

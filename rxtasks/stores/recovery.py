@@ -23,6 +23,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Change
+from rxtasks.wire.stored_errors import store_exception
 
 __all__ = ["Held", "Here", "Member", "Standing", "recovered", "standing"]
 
@@ -127,6 +128,7 @@ def recovered(held: Held, most: int, now_us: int) -> tuple[Change, StatusEvent |
     kind = type(error)
     info = TaskErrorInfo(f"{kind.__module__}.{kind.__qualname__}", str(error), kind.code)
     change.error = info
+    change.raised = store_exception(error)
     change.due_us = 0
     if change.status.terminal:
         change.finished_us = now_us

@@ -61,6 +61,8 @@ class Outcome:
     error_blob: bytes | None = None
     #: The exception itself, where it is in this process already.
     error_object: BaseException | None = None
+    #: store_exception of it, of a durable store.
+    raised: bytes | None = None
     _loaded: Any = attrs.field(default=_UNSET, init=False, repr=False, eq=False)
 
     @property
@@ -136,7 +138,13 @@ class Outcome:
         if isinstance(self.error_object, Exception):
             return self.error_object
         info = self.error or TaskErrorInfo(type="RuntimeError", message=f"the task ended as {self.status}")
-        error = None if self.error_blob is None else load_exception(self.error_blob, info)
+        error = None
+        if self.raised is not None:
+            from rxtasks.wire.stored_errors import restore_exception
+
+            error = restore_exception(self.raised, info)
+        elif self.error_blob is not None:
+            error = load_exception(self.error_blob, info)
         if error is None:
             error = TaskFailed(info)
         if info.traceback:

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 
-__all__ = ["dump_exception", "find_class", "load_exception"]
+__all__ = ["dump_exception", "find_class", "load_exception", "native_class"]
 
 _REDUCERS = ("__reduce__", "__reduce_ex__", "__getstate__", "__getnewargs__", "__getnewargs_ex__", "__setstate__")
 
@@ -33,7 +33,7 @@ def dump_exception(error: BaseException) -> bytes | None:
     try:
         if _own_way(kind):
             return pickle.dumps((kind.__module__, kind.__qualname__, None, _dumped(error), None), 5)
-        reduced: Any = _native(kind).__reduce__(error)  # OSError and ImportError know more than args
+        reduced: Any = native_class(kind).__reduce__(error)  # OSError and ImportError know more than args
         values, members = reduced[1], None
         if isinstance(error, BaseExceptionGroup):
             values, members = (error.message,), [dump_exception(member) for member in error.exceptions]
@@ -73,7 +73,7 @@ def _rebuilt(
     if args is None:
         error = None if state is None else pickle.loads(state)
         return error if type(error) is kind else None
-    base = _native(kind)
+    base = native_class(kind)
     values = pickle.loads(args)
     if members is not None:
         found = [_rebuilt(*pickle.loads(member)) for member in members]
@@ -101,7 +101,8 @@ def find_class(module: str, qualname: str) -> type[Any] | None:
     return found if same else None
 
 
-def _native(kind: type[BaseException]) -> type[BaseException]:
+def native_class(kind: type[BaseException]) -> type[BaseException]:
+    """Return the built-in class that `kind` descends from."""
     for base in kind.__mro__:
         if getattr(builtins, base.__name__, None) is base and issubclass(base, BaseException):
             return cast("type[BaseException]", base)

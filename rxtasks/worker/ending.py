@@ -21,11 +21,12 @@ __all__ = ["cancelled", "ended_by", "failed"]
 _RETRY_TEXT = 200
 
 
-def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final: bool) -> Ending:
+def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final: bool, durable: bool = False) -> Ending:
     """Return how an attempt ended whose handler raised `error`.
 
     Args:
         final: the error is no doing of the handler's, and another attempt would not help.
+        durable: the error goes into a durable store.
     """
     if isinstance(error, Cancelled) or _is_async_cancel(error):
         asked = attempt.context
@@ -45,13 +46,13 @@ def ended_by(attempt: Attempt, error: BaseException, *, in_process: bool, final:
             "failed", error=TaskErrorInfo(info.type, message, None, None, info.traceback, info.cause).to_dict()
         )
     if final or (attempt.rule is None and attempt.assignment.options is None):
-        return failed(error, in_process=in_process)
+        return failed(error, in_process=in_process, durable=durable)
     decision = attempt.retry_rule().after(error)
     if decision.retry:
         if attempt.context._cancelled:  # nobody waits for another attempt
             return cancelled(attempt.context._reason)
         return _retrying(attempt, _info(error), error, decision, in_process, error)
-    return failed(error, in_process=in_process)
+    return failed(error, in_process=in_process, durable=durable)
 
 
 def cancelled(reason: str | None) -> Ending:
@@ -61,9 +62,9 @@ def cancelled(reason: str | None) -> Ending:
     return Ending("cancelled", error=info.to_dict())
 
 
-def failed(error: BaseException, *, in_process: bool) -> Ending:
-    """Return the ending `failed` with `error`, and the exception itself where it can travel."""
-    body, blob = _with_exception(_info(error), error, in_process)
+def failed(error: BaseException, *, in_process: bool, durable: bool = False) -> Ending:
+    """Return the ending `failed` with `error`, and the exception itself where it can travel; for a durable store as JSON."""
+    body, blob = _with_exception(_info(error), error, in_process, durable)
     return Ending("failed", error=body, error_blob=blob)
 
 
@@ -84,8 +85,21 @@ def _retrying(
     return Ending("retrying", error=info.to_dict(), delay=decision.delay)
 
 
-def _with_exception(info: TaskErrorInfo, error: BaseException, in_process: bool) -> tuple[dict[str, Any], bytes | None]:
+def _with_exception(
+    info: TaskErrorInfo, error: BaseException, in_process: bool, durable: bool
+) -> tuple[dict[str, Any], bytes | None]:
     body = info.to_dict()
+    if durable:
+        from rxtasks.wire.stored_errors import store_exception
+
+        # What cannot be found again after a restart is not shown before it either.
+        stored = store_exception(error)
+        if stored is not None:
+            body["pickle"] = True  # a blob follows
+            if in_process:
+                _forget_own_frames(error)
+                body["object"] = error
+        return body, stored
     if in_process:
         _forget_own_frames(error)
         body["object"] = error

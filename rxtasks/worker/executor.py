@@ -283,9 +283,9 @@ class Executor(Surroundings):
         if generation() != self._generation:
             self._leave(error)
         try:
-            return ended_by(attempt, error, in_process=self._in_process, final=final)
+            return ended_by(attempt, error, in_process=self._in_process, final=final, durable=self.durable)
         except BaseException as failure:  # the error's own code may raise anything
-            return failed(failure, in_process=self._in_process)
+            return failed(failure, in_process=self._in_process, durable=self.durable)
 
     def _finish(self, attempt: Attempt, ending: Ending) -> str:
         if generation() != self._generation:

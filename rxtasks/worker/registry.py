@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast, overload
 
@@ -18,7 +19,15 @@ from rxtasks.worker.handler import wants_context
 if TYPE_CHECKING:
     from rxtasks.lifecycle.options import TaskOptions
 
-__all__ = ["Registration", "Registry", "TaskFunction", "default_registry", "registration_of", "task"]
+__all__ = [
+    "Registration",
+    "Registry",
+    "TaskFunction",
+    "default_registry",
+    "how_to_register",
+    "registration_of",
+    "task",
+]
 
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
@@ -90,7 +99,8 @@ class Registry:
             import difflib
 
             near = difflib.get_close_matches(name, self._handlers, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "is its module in modules=?"
+            hint = f"did you mean {' or '.join(near)}? Else " if near else ""
+            hint += how_to_register(name)
             raise UnknownHandler(f"no handler is registered as {name!r}; {hint}")
         return found
 
@@ -135,6 +145,18 @@ def default_name(function: Callable[..., Any]) -> str:
         return default_name(function.func)
     module = getattr(function, "__module__", None) or type(function).__module__
     return f"{module}:{getattr(function, '__qualname__', None) or type(function).__qualname__}"
+
+
+def how_to_register(name: str) -> str:
+    """Return what makes a task of this name known to every process that is to run it. Nothing is looked up but the name."""
+    module, _, qualname = name.partition(":")
+    if not qualname:
+        return f"put the module with @task({name!r}) into modules= of each service that runs it"
+    if module == "__main__":
+        return f"move {qualname} into a module, put @task on it, and that module into modules= of each service that runs it"
+    if module in sys.modules:
+        return f"put @task on {qualname} in {module}, and modules=[{module!r}] into each service that runs it"
+    return f"pass modules=[{module!r}] to each service that runs it, with @task on {qualname} there"
 
 
 def registration_of(function: object) -> Registration | None:

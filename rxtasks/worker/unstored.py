@@ -19,9 +19,9 @@ def unstored(value: Any, error: PayloadError, folder: str, task_id: str, *, in_p
         blob = dump_value(value, what="result", limit=limit)
     except PayloadError as other:
         text = f"{error}. It could not be kept as a file either: {other}"
-        return failed(PayloadError(text, error.path), in_process=in_process)
+        return failed(PayloadError(text, error.path), in_process=in_process, durable=True)
     path = kept_path(folder, task_id)
     text = f"{error}. It was kept as {path}: pickle.load() opens it, where you trust what ran the task"
-    ending = failed(PayloadError(text, error.path), in_process=in_process)
+    ending = failed(PayloadError(text, error.path), in_process=in_process, durable=True)
     ending.value, ending.blob = ["p", len(blob), *describe(value)], blob
     return ending

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,6 @@ from rxtasks import (
     SettingsError,
     StatusEvent,
     TaskCancelled,
-    TaskFailed,
     TaskRequest,
     TaskService,
     UnknownHandler,
@@ -23,8 +25,6 @@ from rxtasks import (
 )
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, Gate, service, started
-
-pytestmark = pytest.mark.filterwarnings("ignore:tests.acceptance.jobs:RuntimeWarning")
 
 ISOLATIONS = ("inline", "thread", "process")
 
@@ -56,8 +56,9 @@ def test_everything_is_found_again(tmp_path: Path, isolation: str) -> None:
         assert events[9:] == list(iterate(made.track(chatted.task_id, from_seq=10)))
         assert [] == list(iterate(made.track(chatted.task_id, from_seq=len(events) + 5)))
         assert jobs.odd() == made.track(odd.task_id).result(0)
-        with pytest.raises(TaskFailed, match="no"):
+        with pytest.raises(ValueError, match="no") as caught:
             made.track(failed.task_id).result(0)
+        assert "in fail" in str(caught.value.__cause__)
         with pytest.raises(UnknownTask):
             made.track("no-such-task")
 
@@ -181,3 +182,42 @@ def test_an_address_says_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for wrong in ("sqlite:here.db", "sqlite:///", "sqlite://here.db", "SQLite:///x", "mysql:///x"):
         with pytest.raises(SettingsError, match="sqlite:///"):
             service(store=wrong)
+
+
+def test_a_plain_function_says_what_to_do_so_that_others_can_run_it(tmp_path: Path) -> None:
+    """Q-05, rule 1 of the security rules: a warning at the line that submits; in a process that does not know it, the error."""
+    with stored(tmp_path, workers=0) as made, pytest.warns(RuntimeWarning) as caught:
+        made.submit(_plain)
+        made.submit(_plain)
+    (warning,) = caught
+    advice = r"put @task on _plain in \S*test_durable, and modules=\['\S*test_durable'\] into each service that runs it"
+    assert re.search(f"_plain is not registered: .* {advice}", str(warning.message))
+    assert warning.filename == __file__
+    run = """
+import sys, logging
+logging.disable()
+from rxtasks import TaskService
+if sys.argv[4] == "imported": __import__(sys.argv[3])
+service = TaskService(1, isolation="thread", store=sys.argv[1], echo=None, modules=["rxtasks.examples"])
+service.start()
+try:
+    service.track(sys.argv[2]).result(30)
+except LookupError as error:
+    print(type(error).__name__, error)
+service.stop()
+"""
+    root = str(Path(__file__).resolve().parents[2])
+    hints = {
+        "imported": advice,
+        "not": r"pass modules=\['\S*test_durable'\] to each service that runs it, with @task on _plain there",
+    }
+    for how, hint in hints.items():
+        with stored(tmp_path, workers=0) as made:
+            task = made.submit(_plain).task_id
+        command = [sys.executable, "-c", run, f"sqlite:///{tmp_path / 'tasks.db'}", task, __name__, how]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=True)
+        assert re.match(f"UnknownHandler no handler is registered as '{__name__}:_plain'; {hint}", done.stdout), how
+
+
+def _plain() -> int:
+    return 1

@@ -225,11 +225,20 @@ def change_row(change: Change, number: int) -> list[Any]:
         change.release,
         change.due_us,
         None if value is None else orjson.dumps(list(value)).decode(),
-        None if blob is None or change.finished_us is None else bytes(blob).decode(),
+        _stored(change, blob),
         None if error is None else orjson.dumps(error.to_dict()).decode(),
         None if progress is None else progress.to_json().decode(),
         None if checkpoint is None else bytes(checkpoint).decode(),
     ]
+
+
+def _stored(change: Change, blob: Any) -> str | None:
+    """Return what stands behind the end: what the result refers to, or the exception."""
+    if change.finished_us is None:
+        return None
+    if blob is None:
+        blob = change.raised
+    return None if blob is None else bytes(blob).decode()
 
 
 def success_rows(successes: Successes, numbers: Mapping[int, int]) -> list[list[Any]]:

@@ -17,8 +17,6 @@ from rxtasks.testing.store_suite import ANY, NOW, envelope
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, service
 
-pytestmark = pytest.mark.filterwarnings("ignore:tests.acceptance.jobs:RuntimeWarning")
-
 
 def threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "rxtasks-store"]
