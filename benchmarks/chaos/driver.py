@@ -113,6 +113,10 @@ class _Process:
             raise AssertionError(f"{self.role} {self.name} did not start within {_START:g} s (see its stderr)")
         return not self.starting
 
+    def alive(self) -> bool:
+        """Say whether it runs."""
+        return self.popen is not None and self.popen.poll() is None
+
     def tell(self, line: str) -> None:
         """Write a line to it; nothing if it is gone."""
         if self.popen is not None and self.popen.stdin is not None:
@@ -152,6 +156,7 @@ class Run:
         kinds: of faults, drawn evenly.
         sabotages: names of sabotage.py, put into each process.
         patience: seconds in which everything has to end when the faults have stopped.
+        alone: a fault is done only when the one before is over: while one service stands still, others can take over.
     """
 
     def __init__(
@@ -163,6 +168,7 @@ class Run:
         kinds: Sequence[str] = KINDS,
         sabotages: Sequence[str] = (),
         patience: float = 120.0,
+        alone: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder = folder
@@ -170,6 +176,7 @@ class Run:
         self.seconds = seconds
         self._kinds = list(kinds)
         self._patience = patience
+        self._alone = alone
         self._say = say
         self._chance = random.Random(seed)
         (folder / "tmp").mkdir(parents=True)
@@ -247,6 +254,8 @@ class Run:
 
     def _fault(self) -> None:
         self._at(self._chance.uniform(0.1, _PAUSE), self._fault)
+        if self._alone and any(process.busy for process in self._everybody):
+            return
         kind = self._chance.choice(self._kinds)
         pick, length = self._chance.random(), self._chance.random()
         role = "pusher" if "pusher" in kind else "observer" if "observer" in kind else "service"
@@ -283,9 +292,7 @@ class Run:
             self._note("fault", kind=kind, name=target.name, pid=target.pid)
             target.busy = True
             target.tell("stop")
-            if not target.reap(_STOP):
-                self._note("hung", name=target.name)
-            self._back(target, length)
+            self._drain(target, length, time.monotonic() + _STOP)
         else:
             found = self._guardians(target) if "guardian" in kind else self._workers(target)
             if found:
@@ -310,6 +317,15 @@ class Run:
         for pid in [target.pid, *below]:
             _signal(pid, signal.SIGKILL)
         target.reap(_STOP)
+
+    def _drain(self, target: _Process, length: float, by: float) -> None:
+        """Look whether it has stopped, now and again: other faults go on and come to their ends meanwhile."""
+        if target.alive() and time.monotonic() < by:
+            self._at(_LOOK, lambda: self._drain(target, length, by))
+            return
+        if not target.reap(0.0):
+            self._note("hung", name=target.name)
+        self._back(target, length)
 
     def _back(self, target: _Process, length: float) -> None:
         self._at(length, target.start)
@@ -374,7 +390,7 @@ class Run:
     def _guardians(self, service: _Process) -> list[int]:
         """Return the process from which a service has its workers forked: its child that has never run a task."""
         ran = {row["pid"] for row in read_lines(self.folder / f"handlers-{service.name}.jsonl")}
-        return [pid for pid in sorted(_below(service.pid)) if pid not in ran][:1]
+        return [pid for pid in sorted(_below(service.pid)) if pid not in ran and _runs(pid)][:1]
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -462,6 +478,12 @@ def _below(pid: int) -> list[int]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _left(folder: Path) -> Iterator[psutil.Process]:
