@@ -50,13 +50,16 @@ def report(
     kinds: Sequence[str],
     sabotages: Sequence[str] = (),
     patience: float = 120.0,
+    alone: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> tuple[str, Verdict]:
     """Do a run in `folder`, which is made, and return all that is to be said of it, and the verdict (see Run for the rest)."""
     versions = describe_versions()
     facts = {**describe_machine(), **{name: versions[name] for name in ("python", "rxtasks", "apsw")}}
     began = time.monotonic()
-    Run(folder, seed=seed, seconds=seconds, kinds=kinds, sabotages=sabotages, patience=patience, say=say).go()
+    Run(
+        folder, seed=seed, seconds=seconds, kinds=kinds, sabotages=sabotages, patience=patience, alone=alone, say=say
+    ).go()
     verdict = check(read_evidence(folder))
     facts["seed"] = str(seed)
     facts["duration"] = f"{time.monotonic() - began:.0f} s, {seconds:.0f} s of them with faults"
