@@ -5,7 +5,8 @@ the service is not part of it. Beside us huey on SQLite with two process workers
 SQLite does by default where huey is told nothing, and with fsync=False; and dramatiq on Redis, appendfsync always and
 everysec, where a redis-server is installed. Our memory store takes the same ways. The peers run a tenth of the tasks.
 
-Behind it: what a long queue, a restart, and finished tasks cost (durable_backlog.py).
+Behind it: what a long queue, a restart, and finished tasks cost (durable_backlog.py), what forgetting them costs, and whether
+the files stay as long as what is kept (durable_upkeep.py).
 """
 
 from __future__ import annotations
@@ -164,7 +165,8 @@ _HUEY, _HUEY_OFF = "huey fsync=True", "huey fsync=False"
 _REDIS, _REDIS_LAZY = "dramatiq, fsync always", "dramatiq, everysec"
 _TRIPS = "latency"
 _SHORT, _LONG, _RESTART = "1,000 queued", "1,000,000 queued", "restart"
-_BACKLOG = "benchmarks.durable_backlog"
+_PRUNING, _KEPT = "pruning", "kept short"
+_BACKLOG, _UPKEEP = "benchmarks.durable_backlog", "benchmarks.durable_upkeep"
 
 BENCHMARK = Benchmark(
     name="durable",
@@ -185,6 +187,8 @@ BENCHMARK = Benchmark(
         Contender(_SHORT, f"{_BACKLOG}:backlog", {"queued": SHORT_QUEUE}, needs="apsw"),
         Contender(_LONG, f"{_BACKLOG}:backlog", {"queued": LONG_QUEUE}, needs="apsw"),
         Contender(_RESTART, f"{_BACKLOG}:restart", needs="apsw"),
+        Contender(_PRUNING, f"{_UPKEEP}:pruning", needs="apsw"),
+        Contender(_KEPT, f"{_UPKEEP}:kept_short", needs="apsw"),
     ),
     rows=(
         Row("8 threads, submit", "tasks_per_s", ours=_SINGLES, peer=_HUEY, bar=at_least(5, 15), unit="/s"),
@@ -201,8 +205,12 @@ BENCHMARK = Benchmark(
         Row("claim p99, 1,000,000", "claim_p99_ms", ours=_LONG, bar=at_most(50), unit="ms"),
         Row("with 1,000,000 queued", "tasks_per_s", ours=_LONG, peer=_SHORT, bar=at_least(0.8), unit="/s"),
         Row("first task after restart", "first_ms", ours=_RESTART, bar=at_most(1000), unit="ms"),
+        Row("claim p99, pruning 500,000", "claim_p99_ms", ours=_PRUNING, bar=at_most(50), unit="ms"),
+        Row("pruned meanwhile", "pruned_per_s", ours=_PRUNING, unit="/s"),
         Row("a finished task", "bytes_per_task", ours=_SINGLES, unit="bytes"),
         Row("the WAL after all", "wal_mib", ours=_SINGLES, unit="MiB"),
+        Row("file, 10x of what is kept", "times", ours=_KEPT, bar=at_most(1.5), unit="x"),
+        Row("the longest WAL of that", "wal_mib", ours=_KEPT, bar=at_most(32), unit="MiB"),
     ),
     full={"tasks": 20_000},
     quick={"tasks": 200},

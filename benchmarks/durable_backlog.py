@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rxtasks import TaskEvent
     from rxtasks.stores.base import DurableStore
 
-__all__ = ["LONG_QUEUE", "SHORT_QUEUE", "backlog", "restart"]
+__all__ = ["LONG_QUEUE", "SHORT_QUEUE", "backlog", "claim_times", "fill", "restart"]
 
 #: Tasks queued, as a multiple of the benchmark's number of tasks: a million and a thousand of 20,000.
 LONG_QUEUE, SHORT_QUEUE = 50.0, 0.05
@@ -48,7 +48,7 @@ def backlog(tasks: int, queued: float) -> dict[str, float]:
     # By another process: what it leaves in its memory is not what is measured.
     subprocess.run([sys.executable, "-m", "benchmarks.durable_backlog", "fill", path, str(length)], check=True)
     store = SqliteStore(path)
-    found = {"claim_p99_ms": _claims(store, min(_CLAIMS, tasks // 10))}
+    found = {"claim_p99_ms": percentile(claim_times(store, min(_CLAIMS, tasks // 10)), 99)}
 
     ended = threading.Semaphore(0)
     warm = max(_REFILL, tasks // 10)
@@ -86,8 +86,8 @@ def fill(store: DurableStore, count: int) -> None:
         count -= size
 
 
-def _claims(store: DurableStore, claims: int) -> float:
-    """Claim and give back, again and again; return the 99th percentile of a claim in milliseconds."""
+def claim_times(store: DurableStore, claims: int) -> list[float]:
+    """Claim and give back, again and again; return how many milliseconds each claim took."""
     from rxtasks import TaskStatus
     from rxtasks.clock import SystemClock
     from rxtasks.stores.base import Change, Lane
@@ -110,7 +110,7 @@ def _claims(store: DurableStore, claims: int) -> float:
         )
         if not answered.wait(_LONG):
             raise AssertionError(f"a commit took longer than {_LONG:g} s")
-    return percentile(milliseconds, 99)
+    return milliseconds
 
 
 def restart(tasks: int) -> dict[str, float]:

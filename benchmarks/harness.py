@@ -30,6 +30,7 @@ import attrs
 
 from benchmarks.figures import Bar, compare
 from benchmarks.leftovers import end_leftovers
+from benchmarks.programs import find_program
 from benchmarks.table import CRASHED, MISSING, align, bar_text, figure_text
 
 __all__ = ["OURS", "Benchmark", "Contender", "Crash", "Measured", "Row", "render", "run_benchmark", "run_measurement"]
@@ -79,7 +80,7 @@ class Contender:
         """What it needs and is not there; "": nothing."""
         if self.needs and importlib.util.find_spec(self.needs) is None:
             return self.needs
-        if self.program and shutil.which(self.program) is None:
+        if self.program and find_program(self.program) is None:
             return f"{self.program} (a program of the system)"
         return ""
 

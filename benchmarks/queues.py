@@ -14,7 +14,6 @@ are in the temporary directory, which the harness removes.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import attrs
+
+from benchmarks.programs import find_program
 
 __all__ = ["FEWER", "WORKERS", "Queue", "open_dramatiq", "open_huey"]
 
@@ -83,7 +84,7 @@ def open_dramatiq(durable: bool) -> Iterator[Queue]:
     folder = tempfile.mkdtemp()
     socket = os.path.join(folder, "redis.sock")
     os.environ[REDIS_SOCKET] = socket
-    program = shutil.which("redis-server")
+    program = find_program("redis-server")
     assert program is not None
     redis = [program, "--port", "0", "--unixsocket", socket, "--dir", folder, "--save", "", "--daemonize", "no"]
     redis += ["--appendonly", "yes", "--appendfsync", "always" if durable else "everysec"]

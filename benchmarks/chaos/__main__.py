@@ -10,41 +10,61 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from textwrap import fill
 
 from benchmarks.chaos.checker import Verdict, check, read_evidence, shown
-from benchmarks.chaos.driver import Run, kinds_here
+from benchmarks.chaos.driver import Run, kinds_here, missing_here
 from benchmarks.chaos.sabotage import SABOTAGES
 from benchmarks.machine import describe_machine, describe_versions
 from benchmarks.table import align
 
-__all__ = ["main", "render"]
+__all__ = ["main", "render", "report"]
+
+_WIDTH = 120
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run once, print the table, and return the exit code."""
     options = _parse(arguments)
-    versions = describe_versions()
-    facts = {**describe_machine(), **{name: versions[name] for name in ("python", "rxtasks", "apsw")}}
-    for name, value in {**facts, "seed": str(options.seed)}.items():
-        print(f"{name:15} {value}")
-    kinds = kinds_here(powerless=options.power)
-    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="rxtasks-chaos-", ignore_cleanup_errors=True) as place:
         folder = Path(options.keep or place, "run").resolve()
-        Run(
+        text, verdict = report(
             folder,
             seed=options.seed,
             seconds=options.minutes * 60,
-            kinds=kinds,
+            kinds=kinds_here(powerless=options.power),
             sabotages=options.sabotage,
             say=lambda line: print(line, file=sys.stderr, flush=True),
-        ).go()
-        verdict = check(read_evidence(folder))
-    print(f"{'duration':15} {time.monotonic() - began:.0f} s, {options.minutes * 60:.0f} s of them with faults")
-    print(f"\n{render(verdict)}")
+        )
+    print(text)
     return 0 if verdict.kept else 1
+
+
+def report(
+    folder: Path,
+    *,
+    seed: int,
+    seconds: float,
+    kinds: Sequence[str],
+    sabotages: Sequence[str] = (),
+    patience: float = 120.0,
+    alone: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[str, Verdict]:
+    """Do a run in `folder`, which is made, and return all that is to be said of it, and the verdict (see Run for the rest)."""
+    versions = describe_versions()
+    facts = {**describe_machine(), **{name: versions[name] for name in ("python", "rxtasks", "apsw")}}
+    began = time.monotonic()
+    Run(
+        folder, seed=seed, seconds=seconds, kinds=kinds, sabotages=sabotages, patience=patience, alone=alone, say=say
+    ).go()
+    verdict = check(read_evidence(folder))
+    facts["seed"] = str(seed)
+    facts["duration"] = f"{time.monotonic() - began:.0f} s, {seconds:.0f} s of them with faults"
+    facts["not done here"] = ", ".join(missing_here()) or "-"
+    return "\n".join([*(f"{name:15} {value}" for name, value in facts.items()), "", render(verdict)]), verdict
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -76,12 +96,19 @@ def render(verdict: Verdict) -> str:
     lines = [align(("promise", "found", "required", "met", "trials", "95 % bound"), rows)]
     for promise in verdict.promises:
         lines += [f"  {promise.name}: {one}" for one in shown(promise)]
-    lines.append(f"\ntasks           {verdict.tasks}")
-    lines.append(f"faults          {', '.join(f'{count} {kind}' for kind, count in sorted(verdict.faults.items()))}")
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(verdict.faults.items()))
     times = [verdict.recovery(percent) for percent in (50, 99, 100)]
-    shown_times = " / ".join("-" if one is None else f"{one:.2f} s" for one in times)
-    lines.append(f"recovery        p50 / p99 / max of {len(verdict.recoveries)}: {shown_times}")
-    lines.append(f"allowed         {verdict.frozen} overlaps of an execution that was frozen for longer than its lease")
+    took = " / ".join("-" if one is None else f"{one:.2f} s" for one in times)
+    facts = {
+        "tasks": str(verdict.tasks),
+        "faults": f"{sum(verdict.faults.values())}: {kinds}",
+        "recovery": f"p50 / p99 / max of {len(verdict.recoveries)}: {took}",
+        "out of memory": f"{verdict.starved} workers killed by the kernel",
+        "allowed": f"{verdict.frozen} executions of services that had been frozen for longer than their lease",
+    }
+    lines.append("")
+    for name, text in facts.items():
+        lines.append(fill(f"{name:15} {text}", _WIDTH, subsequent_indent=" " * 16, break_on_hyphens=False))
     return "\n".join(lines)
 
 

@@ -22,6 +22,8 @@ from rxtasks.stores.sqlite.store import SqliteStore
 __all__ = ["Evidence", "Promise", "Verdict", "check", "read_evidence"]
 
 _PAGE = 500
+#: How far tokens jump at each registration of a service: one that was claimed before it is told by its millions.
+_JUMP = 1_000_000
 #: Of a promise, so many of what broke it are shown.
 _SHOWN = 5
 
@@ -57,8 +59,11 @@ class Verdict:
     #: Seconds from the end of a task's worker or service to its next start.
     recoveries: tuple[float, ...]
     tasks: int
-    #: Executions that overlapped because one was frozen for longer than its lease, which is allowed.
+    #: Executions that began, or lived on, when others had their task, because their service was frozen for longer than its
+    #: lease: allowed, and what ctx.fence is for.
     frozen: int
+    #: Processes that the kernel has ended for want of memory.
+    starved: int
 
     @property
     def kept(self) -> bool:
@@ -157,29 +162,65 @@ def _executions(folder: Path) -> dict[str, list[Execution]]:
     return found
 
 
+@attrs.frozen
+class _Freeze:
+    """A service, or one of its workers, stood still for longer than its lease."""
+
+    service: str
+    begun: int
+    #: The greatest fence of the executions that had begun when it ended.
+    fence: int
+
+
+class _Frozen:
+    """Which executions belong to a service that had been frozen for longer than its lease when they were last seen."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        begun = sorted((run.begun, run.fence) for runs in evidence.executions.values() for run in runs)
+        self._freezes = []
+        for row in evidence.faults():
+            if row.get("seconds", 0.0) > LEASE:
+                end = row["at"] + row["seconds"] * 1e6
+                fence = max((fence for at, fence in begun if at <= end), default=0)
+                self._freezes.append(_Freeze(row["name"], row["at"], fence))
+        self.found: set[Execution] = set()
+
+    def excuses(self, run: Execution) -> bool:
+        """Say whether it lived when its service had been frozen, under a claim from before: that is no claim any more.
+
+        What the service claims when it has been continued has a token behind the jump of its new registration.
+        """
+        for freeze in self._freezes:
+            early = run.fence // _JUMP <= freeze.fence // _JUMP
+            if freeze.service == run.service and freeze.begun < run.last and early:
+                self.found.add(run)
+                return True
+        return False
+
+
 def check(evidence: Evidence) -> Verdict:
     """Put every promise to the test."""
-    frozen: list[Execution] = []
-    promises = [rule(evidence) for rule in _RULES]
-    promises.insert(_OVERLAP_AT, _overlapping(evidence, frozen))
+    frozen = _Frozen(evidence)
+    promises = tuple(rule(evidence, frozen) for rule in _RULES)
     return Verdict(
-        tuple(promises),
+        promises,
         dict(Counter(row["kind"] for row in evidence.faults())),
         tuple(_recoveries(evidence)),
         len(evidence.records),
-        len(frozen),
+        len(frozen.found),
+        sum(row["killed"] for row in evidence.driver if row["what"] == "starved"),
     )
 
 
 # -- promises ----------------------------------------------------------------------------------------------------------
 
 
-def _acknowledged(evidence: Evidence) -> Promise:
+def _acknowledged(evidence: Evidence, _: _Frozen) -> Promise:
     ids = [row["id"] for row in evidence.pushed if row["what"] == "pushed"]
     return Promise("acknowledged but lost", tuple(i for i in ids if i not in evidence.records), len(ids), True)
 
 
-def _tried(evidence: Evidence) -> Promise:
+def _tried(evidence: Evidence, _: _Frozen) -> Promise:
     never = [
         task_id
         for task_id, record in evidence.records.items()
@@ -188,12 +229,12 @@ def _tried(evidence: Evidence) -> Promise:
     return Promise("in store but never tried", tuple(never), len(evidence.records))
 
 
-def _finished(evidence: Evidence) -> Promise:
+def _finished(evidence: Evidence, _: _Frozen) -> Promise:
     open_ones = [f"{i} {r.status}" for i, r in evidence.records.items() if not r.status.terminal]
     return Promise("tried but without an end", tuple(open_ones), len(evidence.records))
 
 
-def _one_end(evidence: Evidence) -> Promise:
+def _one_end(evidence: Evidence, _: _Frozen) -> Promise:
     broken = []
     for task_id, events in evidence.events.items():
         ends = [event for event in events if isinstance(event, StatusEvent) and event.status.terminal]
@@ -202,7 +243,7 @@ def _one_end(evidence: Evidence) -> Promise:
     return Promise("terminal events != 1", tuple(broken), len(evidence.events))
 
 
-def _contiguous(evidence: Evidence) -> Promise:
+def _contiguous(evidence: Evidence, _: _Frozen) -> Promise:
     broken = [
         f"{task_id}: {[event.seq for event in events]}"
         for task_id, events in evidence.events.items()
@@ -211,7 +252,7 @@ def _contiguous(evidence: Evidence) -> Promise:
     return Promise("seq gaps", tuple(broken), sum(len(events) for events in evidence.events.values()))
 
 
-def _unchanged(evidence: Evidence) -> Promise:
+def _unchanged(evidence: Evidence, _: _Frozen) -> Promise:
     stored = {(event.task_id, event.seq): event for events in evidence.events.values() for event in events}
     broken, trials = [], 0
     for name, rows in evidence.seen.items():
@@ -225,7 +266,7 @@ def _unchanged(evidence: Evidence) -> Promise:
     return Promise("observed, then lost or changed", tuple(broken), trials, True)
 
 
-def _complete(evidence: Evidence) -> Promise:
+def _complete(evidence: Evidence, _: _Frozen) -> Promise:
     """Each observer that lived to the end saw every event of each task that it saw at all; progress may be conflated."""
     broken, trials = [], 0
     for name, rows in evidence.seen.items():
@@ -250,35 +291,48 @@ def _lived(evidence: Evidence, pid: int) -> bool:
     return not any(pid in row.get("killed", ()) for row in evidence.faults())
 
 
-def _cancelled(evidence: Evidence) -> Promise:
-    """After its end as cancelled a task never starts; after an acknowledged cancel no claim but the one that was held does."""
+def _cancelled(evidence: Evidence, frozen: _Frozen) -> Promise:
+    """When anybody has seen its end as cancelled, a task never starts; nor, after an acknowledged cancel, under a new claim."""
     broken, trials = [], 0
     asked = {row["id"]: row["at"] for row in evidence.pushed if row["what"] == "cancelled" and row["said"]}
+    ended = _ends_seen(evidence)
     for task_id, record in evidence.records.items():
         runs = evidence.executions.get(task_id, [])
-        if record.status is TaskStatus.CANCELLED:
+        if record.status is TaskStatus.CANCELLED and task_id in ended:
             trials += 1
-            end = evidence.events[task_id][-1].time.timestamp() * 1e6 if evidence.events[task_id] else 0
-            broken += [f"{task_id} began at {run.begun}, ended at {end:.0f}" for run in runs if run.begun > end]
+            late = [run for run in runs if run.begun > ended[task_id] and not frozen.excuses(run)]
+            broken += [f"{task_id} began at {run.begun}, ended before {ended[task_id]}" for run in late]
         if task_id in asked:
-            after = {run.fence for run in runs if run.begun > asked[task_id]}
+            after = {run.fence for run in runs if run.begun > asked[task_id] and not frozen.excuses(run)}
             if len(after) > 1:
                 broken.append(f"{task_id} began under {sorted(after)} after its cancel was acknowledged")
     return Promise("cancelled, then started", tuple(broken), trials)
 
 
-def _fences(evidence: Evidence) -> Promise:
+def _ends_seen(evidence: Evidence) -> dict[str, int]:
+    """Return when the last event of each task that has ended was first seen: it had ended before."""
+    last = {task_id: events[-1].seq for task_id, events in evidence.events.items() if events}
+    found: dict[str, int] = {}
+    for rows in evidence.seen.values():
+        for row in rows:
+            if "event" in row and row["seq"] == last.get(row["id"]):
+                found[row["id"]] = min(row["at"], found.get(row["id"], row["at"]))
+    return found
+
+
+def _fences(evidence: Evidence, frozen: _Frozen) -> Promise:
     """A later start has a greater fence, or the same claim's."""
     broken, trials = [], 0
     for task_id, runs in evidence.executions.items():
         for one, other in pairwise(runs):
             trials += 1
-            if other.fence < one.fence or (other.fence == one.fence and other.service != one.service):
+            wrong = other.fence < one.fence or (other.fence == one.fence and other.service != one.service)
+            if wrong and not (other.fence < one.fence and frozen.excuses(other)):
                 broken.append(f"{task_id}: {other.fence} after {one.fence}")
     return Promise("fence that does not grow", tuple(broken), trials)
 
 
-def _zombies(evidence: Evidence) -> Promise:
+def _zombies(evidence: Evidence, _: _Frozen) -> Promise:
     """A result that counts is that of the last claim; a zombie's was refused."""
     broken = []
     for task_id, record in evidence.records.items():
@@ -291,9 +345,10 @@ def _zombies(evidence: Evidence) -> Promise:
     return Promise("zombie writes accepted", tuple(broken), len(tried), beyond)
 
 
-def _blamed(evidence: Evidence) -> Promise:
+def _blamed(evidence: Evidence, _: _Frozen) -> Promise:
     """A crash counts only for a task whose worker was killed, and not together with its service."""
-    killed = {pid for row in evidence.faults() if row["kind"] == "kill worker" for pid in row["killed"]}
+    kinds = ("kill worker", "out of memory")
+    killed = {pid for row in evidence.faults() if row["kind"] in kinds for pid in row["killed"]}
     broken = []
     for task_id, record in evidence.records.items():
         hit = sum(run.pid in killed for run in evidence.executions.get(task_id, []))
@@ -302,13 +357,33 @@ def _blamed(evidence: Evidence) -> Promise:
     return Promise("WorkerCrashed where only services were killed", tuple(broken), len(evidence.records))
 
 
-def _tidy(evidence: Evidence) -> Promise:
+def _tidy(evidence: Evidence, _: _Frozen) -> Promise:
     left = [name for row in evidence.driver if row["what"] == "left" for name in row["processes"]]
     hung = [f"{row['name']} did not stop" for row in evidence.driver if row["what"] == "hung"]
     return Promise("processes, files left; stops that hung", (*left, *hung, *evidence.litter), len(evidence.faults()))
 
 
-_RULES: tuple[Callable[[Evidence], Promise], ...] = (
+def _closed(evidence: Evidence, _: _Frozen) -> Promise:
+    """Whoever was stopped in peace has no more open than before it was made."""
+    seen = [row for rows in evidence.seen.values() for row in rows]
+    stops = [row for row in (*evidence.services, *evidence.pushed, *seen) if row.get("what") == "stopped"]
+    left = [f"{row.get('pid', '')} {name}" for row in stops for name in row["open"]]
+    return Promise("descriptors left", tuple(left), len(stops))
+
+
+def _overlapping(evidence: Evidence, frozen: _Frozen) -> Promise:
+    """No execution gives a sign of life after a later one has begun, unless it stood still for longer than its lease."""
+    broken, trials = [], 0
+    for runs in evidence.executions.values():
+        for at, run in enumerate(runs):
+            for later in runs[at + 1 :]:
+                trials += 1
+                if run.last > later.begun and not (frozen.excuses(run) or frozen.excuses(later)):
+                    broken.append(f"{run.task_id}: {run.fence} by {run.pid} lived when {later.fence} began")
+    return Promise("overlapping executions", tuple(broken), trials)
+
+
+_RULES: tuple[Callable[[Evidence, _Frozen], Promise], ...] = (
     _acknowledged,
     _tried,
     _finished,
@@ -317,29 +392,13 @@ _RULES: tuple[Callable[[Evidence], Promise], ...] = (
     _unchanged,
     _complete,
     _cancelled,
+    _overlapping,
     _fences,
     _zombies,
     _blamed,
     _tidy,
+    _closed,
 )
-_OVERLAP_AT = 8
-
-
-def _overlapping(evidence: Evidence, frozen: list[Execution]) -> Promise:
-    """No execution gives a sign of life after a later one has begun, unless it stood still for longer than its lease."""
-    stopped = [(r["pid"], r["name"], r["at"]) for r in evidence.faults() if r.get("seconds", 0.0) > LEASE]
-    broken, trials = [], 0
-    for runs in evidence.executions.values():
-        for at, run in enumerate(runs):
-            for later in runs[at + 1 :]:
-                trials += 1
-                if run.last <= later.begun:
-                    continue
-                if any((pid == run.pid or name == run.service) and when < run.last for pid, name, when in stopped):
-                    frozen.append(run)
-                else:
-                    broken.append(f"{run.task_id}: {run.fence} by {run.pid} lived when {later.fence} began")
-    return Promise("overlapping executions", tuple(broken), trials)
 
 
 def _recoveries(evidence: Evidence) -> list[float]:

@@ -7,48 +7,56 @@ import heapq
 import os
 import random
 import select
-import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.chaos import power
+from benchmarks.chaos.clock import WallClock
 from benchmarks.chaos.handlers import FOLDER
+from benchmarks.chaos.injecting import DISK, can_inject, inject
 from benchmarks.chaos.lines import Lines, read_lines
 from benchmarks.chaos.service import LEASE, STORE
+from benchmarks.chaos.starving import Starvation, hungry
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.sqlite.store import SqliteStore
 
-__all__ = ["DISK", "KINDS", "POWER", "Run", "can_inject", "kinds_here"]
+__all__ = ["CLOCK", "KINDS", "OOM", "POWER", "Run", "kinds_here", "missing_here"]
 
 #: Kinds of faults, as often as they stand here.
 KINDS = (
     "kill worker",
     "kill worker",
     "stop worker",
+    "kill guardian",
+    "stop guardian",
     "kill service",
     "kill service",
     "stop service",
     "stop service beyond its lease",
     "stop service beyond its lease",
     "kill service and workers",
+    "stop service and workers",
+    "stop service and workers beyond its lease",
     "kill pusher",
     "kill observer",
     "stuck subscriber",
     "scale",
     "drain",
 )
-#: Kinds for which a system call is made to fail under a service, by strace: what to inject.
-DISK = {"full disk": "pwrite64:error=ENOSPC", "I/O error": "fdatasync,fsync:error=EIO"}
-POWER = "lose power"
+#: Kinds that a system has to lend itself to: memory that runs out, the wall clock set, the power lost.
+OOM, CLOCK, POWER = "out of memory", "clock step", "lose power"
 
 _ROOT = Path(__file__).resolve().parents[2]
+#: Seconds by which the wall clock is set, at most, forward or back.
+_STEP = 3600.0
 #: Seconds between two faults, at most.
 _PAUSE = 1.2
 #: Seconds that a process may take to start, and to stop.
@@ -105,6 +113,10 @@ class _Process:
             raise AssertionError(f"{self.role} {self.name} did not start within {_START:g} s (see its stderr)")
         return not self.starting
 
+    def alive(self) -> bool:
+        """Say whether it runs."""
+        return self.popen is not None and self.popen.poll() is None
+
     def tell(self, line: str) -> None:
         """Write a line to it; nothing if it is gone."""
         if self.popen is not None and self.popen.stdin is not None:
@@ -144,6 +156,7 @@ class Run:
         kinds: of faults, drawn evenly.
         sabotages: names of sabotage.py, put into each process.
         patience: seconds in which everything has to end when the faults have stopped.
+        alone: a fault is done only when the one before is over: while one service stands still, others can take over.
     """
 
     def __init__(
@@ -155,6 +168,7 @@ class Run:
         kinds: Sequence[str] = KINDS,
         sabotages: Sequence[str] = (),
         patience: float = 120.0,
+        alone: bool = False,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder = folder
@@ -162,13 +176,18 @@ class Run:
         self.seconds = seconds
         self._kinds = list(kinds)
         self._patience = patience
+        self._alone = alone
         self._say = say
         self._chance = random.Random(seed)
         (folder / "tmp").mkdir(parents=True)
         (folder / STORE).parent.mkdir()
         self._lines = Lines(folder / "driver.jsonl")
         extra = [*sabotages, *(["power"] if POWER in kinds else [])]
+        self._clock = WallClock(folder) if CLOCK in kinds else None
+        self._starvation = Starvation(f"rxtasks-chaos-{os.getpid()}") if OOM in kinds else None
         environment = {**os.environ, FOLDER: str(folder), "TMPDIR": str(folder / "tmp")}
+        if self._clock is not None:
+            environment |= self._clock.environment
         place = str(folder)
 
         def process(role: str, name: str, *arguments: str) -> _Process:
@@ -194,6 +213,8 @@ class Run:
             self._note("began", pid=os.getpid(), seed=self.seed, seconds=self.seconds)
             self._harm()
             self._note("calm")
+            if self._clock is not None:
+                self._clock.set(self._clock.most)  # what waits for its time has it
             self._end()
         finally:
             self._sweep()
@@ -233,6 +254,8 @@ class Run:
 
     def _fault(self) -> None:
         self._at(self._chance.uniform(0.1, _PAUSE), self._fault)
+        if self._alone and any(process.busy for process in self._everybody):
+            return
         kind = self._chance.choice(self._kinds)
         pick, length = self._chance.random(), self._chance.random()
         role = "pusher" if "pusher" in kind else "observer" if "observer" in kind else "service"
@@ -240,6 +263,8 @@ class Run:
         if kind == POWER:
             if all(not process.busy for process in self._everybody):
                 self._lose_power()
+        elif kind == CLOCK:
+            self._set_clock(_STEP * (2 * length - 1))
         elif free:
             self._do(kind, free[int(pick * len(free))], length)
 
@@ -253,7 +278,8 @@ class Run:
             self._back(target, length)
         elif kind.startswith("stop service"):
             seconds = LEASE * (1.5 + length) if "beyond" in kind else 0.1 + length
-            self._stop(kind, target, target.pid, seconds)
+            pids = [target.pid, *(_below(target.pid) if "workers" in kind else [])]
+            self._stop(kind, target, pids, seconds)
         elif kind == "stuck subscriber":
             self._note("fault", kind=kind, name=target.name, pid=target.pid)
             target.tell("stuck")
@@ -266,20 +292,24 @@ class Run:
             self._note("fault", kind=kind, name=target.name, pid=target.pid)
             target.busy = True
             target.tell("stop")
-            if not target.reap(_STOP):
-                self._note("hung", name=target.name)
-            self._back(target, length)
+            self._drain(target, length, time.monotonic() + _STOP)
         else:
-            workers = self._workers(target)
-            if workers:
-                self._harm_worker(kind, target, workers[-1], length)
+            found = self._guardians(target) if "guardian" in kind else self._workers(target)
+            if found:
+                self._harm_below(kind, target, found[-1], length)
 
-    def _harm_worker(self, kind: str, target: _Process, pid: int, length: float) -> None:
-        if kind == "kill worker":
-            self._note("fault", kind=kind, name=target.name, pid=pid, killed=[pid])
-            _signal(pid, signal.SIGKILL)
+    def _harm_below(self, kind: str, target: _Process, pid: int, length: float) -> None:
+        """Harm a worker, or the guardian, of a service."""
+        if kind.startswith("stop"):
+            self._stop(kind, target, [pid], 0.1 + length)
+            return
+        if kind == OOM and not (self._starvation is not None and self._starvation.take(pid)):
+            return
+        self._note("fault", kind=kind, name=target.name, pid=pid, killed=[pid])
+        if kind == OOM:
+            hungry(str(self.folder), pid).touch()
         else:
-            self._stop(kind, target, pid, 0.1 + length)
+            _signal(pid, signal.SIGKILL)
 
     def _kill(self, kind: str, target: _Process, below: list[int]) -> None:
         target.busy = True
@@ -288,26 +318,43 @@ class Run:
             _signal(pid, signal.SIGKILL)
         target.reap(_STOP)
 
+    def _drain(self, target: _Process, length: float, by: float) -> None:
+        """Look whether it has stopped, now and again: other faults go on and come to their ends meanwhile."""
+        if target.alive() and time.monotonic() < by:
+            self._at(_LOOK, lambda: self._drain(target, length, by))
+            return
+        if not target.reap(0.0):
+            self._note("hung", name=target.name)
+        self._back(target, length)
+
     def _back(self, target: _Process, length: float) -> None:
         self._at(length, target.start)
 
-    def _stop(self, kind: str, target: _Process, pid: int, seconds: float) -> None:
+    def _stop(self, kind: str, target: _Process, pids: list[int], seconds: float) -> None:
         target.busy = True
-        self._note("fault", kind=kind, name=target.name, pid=pid, stopped=pid, seconds=seconds)
-        _signal(pid, signal.SIGSTOP)
+        self._note("fault", kind=kind, name=target.name, pid=pids[0], stopped=pids, seconds=seconds)
+        for pid in pids:
+            _signal(pid, signal.SIGSTOP)
 
         def go_on() -> None:
-            _signal(pid, signal.SIGCONT)
-            self._note("continued", name=target.name, pid=pid)
+            for pid in reversed(pids):
+                _signal(pid, signal.SIGCONT)
+            self._note("continued", name=target.name, pid=pids[0])
             target.busy = False
 
         self._at(seconds, go_on)
+
+    def _set_clock(self, seconds: float) -> None:
+        assert self._clock is not None
+        self._say(f"{CLOCK}: {seconds:+.0f} s")
+        self._note("fault", kind=CLOCK, name="all", pid=0, by=seconds)
+        self._clock.set(seconds)
 
     def _inject(self, kind: str, target: _Process, seconds: float) -> None:
         """Make the system calls of a service fail for a while; its workers are left alone."""
         target.busy = True
         self._note("fault", kind=kind, name=target.name, pid=target.pid, seconds=0.0)
-        strace = _strace(target.pid, DISK[kind])
+        strace = inject(kind, target.pid)
 
         def stop() -> None:
             strace.terminate()
@@ -339,6 +386,11 @@ class Run:
             running.pop(row["pid"], None)
             running[row["pid"]] = row["what"] != "end"
         return [pid for pid, runs in running.items() if runs and pid in below]
+
+    def _guardians(self, service: _Process) -> list[int]:
+        """Return the process from which a service has its workers forked: its child that has never run a task."""
+        ran = {row["pid"] for row in read_lines(self.folder / f"handlers-{service.name}.jsonl")}
+        return [pid for pid in sorted(_below(service.pid)) if pid not in ran and _runs(pid)][:1]
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -392,35 +444,29 @@ class Run:
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+        if self._starvation is not None:
+            self._note("starved", killed=self._starvation.killed())
+            for process in left:
+                with contextlib.suppress(psutil.Error):
+                    process.wait(_STOP)
+            self._starvation.end()
 
 
 def kinds_here(*, powerless: bool = False) -> tuple[str, ...]:
     """Return the kinds of faults that can be done here; with `powerless`, losses of power too."""
-    disk = tuple(DISK) if can_inject() else ()
-    return (*KINDS, *disk, *([POWER] * 3 if powerless else []))
+    found = [*KINDS, *(kind for kind, possible in _asked().items() if possible)]
+    return (*found, *([POWER] * 3 if powerless else []))
 
 
-def can_inject() -> bool:
-    """Say whether strace is here, and may look into another process."""
-    if shutil.which("strace") is None:
-        return False
-    with subprocess.Popen(["sleep", "60"]) as sleeper:
-        strace = _strace(sleeper.pid, DISK["I/O error"])
-        try:
-            strace.wait(0.5)
-            return False  # it was not let in
-        except subprocess.TimeoutExpired:
-            return True
-        finally:
-            strace.terminate()
-            strace.wait()
-            sleeper.kill()
+def missing_here() -> tuple[str, ...]:
+    """Return the kinds of faults that this system does not lend itself to."""
+    return tuple(kind for kind, possible in _asked().items() if not possible)
 
 
-def _strace(pid: int, what: str) -> subprocess.Popen[bytes]:
-    calls = what.partition(":")[0]
-    command = ["strace", "-q", "-f", "-o", "/dev/null", "-e", f"trace={calls}", "-e", f"inject={what}", "-p", str(pid)]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+@cache
+def _asked() -> dict[str, bool]:
+    injected = can_inject()
+    return {**dict.fromkeys(DISK, injected), OOM: Starvation.possible(), CLOCK: WallClock.possible()}
 
 
 def _signal(pid: int, number: int) -> None:
@@ -432,6 +478,12 @@ def _below(pid: int) -> list[int]:
     with contextlib.suppress(psutil.NoSuchProcess):
         return [child.pid for child in psutil.Process(pid).children(recursive=True)]
     return []
+
+
+def _runs(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def _left(folder: Path) -> Iterator[psutil.Process]:

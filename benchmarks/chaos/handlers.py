@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.chaos.lines import Lines
+from benchmarks.chaos.starving import eat_if_asked
 from rxtasks import RetryPolicy, TaskContext, task
 
 __all__ = ["FOLDER", "HANDLERS", "SERVICE", "beat", "chatty", "flaky", "patient", "quick"]
@@ -28,6 +29,8 @@ def beat(ctx: TaskContext, what: str) -> None:
     """Write down that the task starts, lives or ends."""
     pid = os.getpid()
     _lines(pid).write(what=what, id=ctx.task_id, attempt=ctx.attempt, fence=ctx.fence, pid=pid)
+    if what == "lives":
+        eat_if_asked(os.environ[FOLDER], pid)
 
 
 @task("chaos.quick")

@@ -12,8 +12,8 @@ __all__ = ["Lines", "now_us", "read_lines"]
 
 
 def now_us() -> int:
-    """Return microseconds of the wall clock, which all processes of the machine share."""
-    return time.time_ns() // 1000
+    """Return microseconds of a clock that all processes of the machine share, and that nobody sets."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000
 
 
 class Lines:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.chaos import sabotage
+from benchmarks.chaos.descriptors import open_here
 from benchmarks.chaos.lines import Lines
 from benchmarks.chaos.service import STORE, settings
 from rxtasks import StoreError, TaskEvent, TaskService, UnknownTask
@@ -28,6 +29,7 @@ def main(folder: str, name: str, sabotages: Sequence[str]) -> None:
     for one in sabotages:
         sabotage.apply(one)
     seen = Lines(Path(folder, f"seen-observer-{name}-{os.getpid()}.jsonl"))
+    before = open_here()
     service = TaskService(0, store=f"sqlite:///{Path(folder, STORE)}", echo=None, **settings())
     service.start()
     over = threading.Event()
@@ -59,6 +61,7 @@ def main(folder: str, name: str, sabotages: Sequence[str]) -> None:
     over.set()
     thread.join()
     service.stop(timeout=5)
+    seen.write(what="stopped", open=list((open_here() - before).elements()))
 
 
 def _acknowledged(folder: Path) -> Iterator[list[str]]:

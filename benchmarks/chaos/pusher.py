@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.chaos import sabotage
+from benchmarks.chaos.descriptors import open_here
 from benchmarks.chaos.handlers import HANDLERS
 from benchmarks.chaos.lines import Lines
 from benchmarks.chaos.service import STORE, settings
@@ -34,6 +35,7 @@ def main(folder: str, name: str, seed: int, sabotages: Sequence[str]) -> None:
     for one in sabotages:
         sabotage.apply(one)
     acknowledged = Lines(Path(folder, f"pushed-{name}.jsonl"), sync=True)
+    before = open_here()
     service = TaskService(0, store=f"sqlite:///{Path(folder, STORE)}", echo=None, **settings())
     service.start()
     over = threading.Event()
@@ -73,6 +75,7 @@ def main(folder: str, name: str, seed: int, sabotages: Sequence[str]) -> None:
     for thread in threads:
         thread.join()
     service.stop(timeout=5)
+    acknowledged.write(what="stopped", open=list((open_here() - before).elements()))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.chaos import sabotage
+from benchmarks.chaos.descriptors import open_here
 from benchmarks.chaos.handlers import FOLDER, SERVICE
 from benchmarks.chaos.lines import Lines
 from rxtasks import TaskEvent, TaskService
@@ -60,6 +61,7 @@ def main(folder: str, name: str, sabotages: Sequence[str]) -> None:
     os.environ[FOLDER], os.environ[SERVICE] = folder, name
     said = Lines(Path(folder, f"service-{name}.jsonl"))
     seen = Lines(Path(folder, f"seen-service-{name}-{os.getpid()}.jsonl"))
+    before = open_here()
     store = _LoggedStore(str(Path(folder, STORE)), said)
     service = TaskService(2, store=store, modules=["benchmarks.chaos.handlers"], echo=None, **settings())
 
@@ -80,7 +82,8 @@ def main(folder: str, name: str, sabotages: Sequence[str]) -> None:
         elif word == "stop":
             break
     report = service.stop(timeout=5)
-    said.write(what="stopped", pid=os.getpid(), stuck=len(report.stuck))
+    left = list((open_here() - before).elements())
+    said.write(what="stopped", pid=os.getpid(), stuck=len(report.stuck), open=left)
     # A subscriber that never returns holds a thread.
     os._exit(0)
 

@@ -39,6 +39,7 @@ from rxtasks.pool.words import (
     Happened,
     Instruction,
     KillWorker,
+    LeaseChanged,
     Now,
     PauseAsked,
     Reported,
@@ -82,6 +83,8 @@ _FEW = 2
 _MOMENT_US = 150
 #: Seconds that an idle worker has to leave after Stop before it is killed.
 _LEAVE = 5
+#: The answer to a handler that asks to keep something for a task that is another engine's by now.
+_TAKEN_OVER = "the task was taken over by another service: what it asks to keep is refused"
 
 
 class Core(Losses):
@@ -90,10 +93,13 @@ class Core(Losses):
     def __init__(self, specs: list[WorkerSpec], settings: Settings) -> None:
         super().__init__(specs, settings)
         self.run_again = 0
+        #: The lease of this engine has lapsed: others may take its tasks.
+        self.lapsed = False
         self._paused = False
         self._started = False
         self._moved = False
-        self._requests: dict[int, list[tuple[str, int]]] = {}
+        #: Requests to keep something, by the batch that it is in: worker, number, and the claim under which it was asked.
+        self._requests: dict[int, list[tuple[str, int, int]]] = {}
         #: Cancels of tasks that waited, by the batch in which they end.
         self._written: dict[int, list[int]] = {}
         #: Cancels, by worker, that wait for what it has not begun to be taken back.
@@ -128,6 +134,7 @@ class Core(Losses):
             CommandAsked: self._command_asked,
             StopAsked: self._stop_asked,
             Disowned: self._disowned,
+            LeaseChanged: self._lease_changed,
             Spares: self._spares,
             Gone: self._gone_from_hand,
             Tick: self._tick,
@@ -224,8 +231,9 @@ class Core(Losses):
             self.dispatcher.arrived()
         for ticket in self._written.pop(stimulus.batch, ()):
             self._out.append(Answer(ticket, True))
-        for worker_id, request_id in self._requests.pop(stimulus.batch, ()):
-            self._out.append(SendCommand(worker_id, Reply(request_id)))
+        for worker_id, request_id, token in self._requests.pop(stimulus.batch, ()):
+            reply = Reply(request_id, False, _TAKEN_OVER) if token in stimulus.refused else Reply(request_id)
+            self._out.append(SendCommand(worker_id, reply))
 
     def _commit_failed(self, stimulus: CommitFailed) -> None:
         self._store_trouble("commit", stimulus.error, "commit", stimulus.batch)
@@ -246,12 +254,16 @@ class Core(Losses):
 
     def _disowned(self, stimulus: Disowned) -> None:
         """The tasks that were held until now are others': nothing of them is written any more, and what runs here is ended."""
-        for claim in [claim for claim in self.recorder.claims.values() if claim.token <= stimulus.fence]:
+        for claim in self.recorder.disown(stimulus.fence):
             if claim.worker is None:
                 self.dispatcher.remove(claim)
-            self.recorder.drop(claim)
             self._fenced(claim)
         self.dispatcher.arrived()
+
+    def _lease_changed(self, stimulus: LeaseChanged) -> None:
+        """What is claimed while the lease has lapsed may be others': it goes back, and none of it is begun."""
+        self.lapsed = stimulus.lapsed
+        self._hold()
 
     def _end_fenced(self, token: int) -> None:
         """End a worker that still runs a task that is another engine's."""
@@ -381,7 +393,7 @@ class Core(Losses):
             batch = self.recorder.note(claim, request.blob)
         else:
             batch = self.recorder.note_step(claim, *step)
-        self._requests.setdefault(batch, []).append((worker.worker_id, request.request_id))
+        self._requests.setdefault(batch, []).append((worker.worker_id, request.request_id, request.token))
 
     # -- callers -------------------------------------------------------------------------------------------------------
 
@@ -452,7 +464,7 @@ class Core(Losses):
         self._hold()
 
     def _hold(self) -> None:
-        self.dispatcher.held = self._paused or self.recorder.full
+        self.dispatcher.held = self._paused or self.recorder.full or self.lapsed
 
     def _scale_asked(self, stimulus: ScaleAsked) -> None:
         if self.pool.stopping:

@@ -208,6 +208,10 @@ class Driver(Doing):
         at = self._clock.monotonic_ns() + int(seconds * 1e9)
         heapq.heappush(self._later, (at, next(self._numbers), call))
 
+    def monotonic_ns(self) -> int:
+        """Return nanoseconds of the clock that timers and leases go by."""
+        return self._clock.monotonic_ns()
+
     def wall_us(self) -> int:
         """Return the wall clock's microseconds."""
         return self._clock.wall_us()

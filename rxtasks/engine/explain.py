@@ -27,6 +27,8 @@ def explain(engine: TaskEngine) -> list[str]:
     if waiting:
         if core.recorder.full:
             why = "subscribers are behind by more than the buffer: no new attempt is assigned until they catch up"
+        elif core.lapsed:
+            why = "the lease of this service has lapsed: nothing is begun until the store has renewed it"
         elif core.dispatcher.held:
             why = "the pool is paused: resume() it"
         elif not any(w.status in (WorkerStatus.IDLE, WorkerStatus.BUSY) for w in core.pool.workers.values()):

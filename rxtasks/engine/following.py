@@ -8,6 +8,9 @@
                └─────> look (also every `lease_renewal`) ──> lease renewed, tasks of the dead recovered
                                                          └──> Disowned: this engine itself was taken for dead
 
+When a renewal is due and the lease has lapsed, because this process stood still or the store did, nothing is begun until it is
+renewed (LeaseChanged): others may have the tasks.
+
 On the core thread, but for what the store calls back. While there is one service on the store nothing rings, and only the
 renewal is left; it also sees to what a bell may have missed, at least every 5 s.
 """
@@ -24,7 +27,7 @@ from rxtasks.engine.outlet import ServiceOutlet
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.observe.delivery import Delivery
-from rxtasks.pool.words import CancelAsked, Disowned, Publish, Stimulus, WorkArrived
+from rxtasks.pool.words import CancelAsked, Disowned, LeaseChanged, Publish, Stimulus, WorkArrived
 from rxtasks.stores.base import DurableStore, Ending
 from rxtasks.stores.membership import Interest, Looked, Membership, News, Recovery
 from rxtasks.wire.outcome import Ended
@@ -62,6 +65,9 @@ class Following:
         self._delivery = delivery
         self._settings = settings
         self._looking = False
+        #: When the last renewal that was answered, and the last one at all, was asked for (monotonic).
+        self._renewed_ns = self._asked_ns = driver.monotonic_ns()
+        self._lapsed = False
         self._tries = 0
         self._rounds = 0
         #: Events that were read from the log for trackers that were there before: task -> last seq. They come once more.
@@ -141,11 +147,19 @@ class Following:
         self._driver.later(self._settings.lease_renewal, self._renew)
         self._look()
         self._membership.follow()
-        return [WorkArrived()]
+        lapsed = self._driver.monotonic_ns() - self._renewed_ns > self._settings.lease * 1e9
+        return [*self._lease_is(lapsed), WorkArrived()]
+
+    def _lease_is(self, lapsed: bool) -> list[Stimulus]:
+        if lapsed is self._lapsed:
+            return []
+        self._lapsed = lapsed
+        return [LeaseChanged(lapsed)]
 
     def _look(self) -> list[Stimulus]:
         if not self._looking:
             self._looking = True
+            self._asked_ns = self._driver.monotonic_ns()
             try:
                 self._membership.look_later(
                     lambda looked, error: self._driver.call(lambda: self._looked(looked, error))
@@ -159,7 +173,8 @@ class Following:
         if looked is None:
             self._outlet.tell("warning", None, f"the lease could not be renewed: {error}")
             return []
-        stimuli: list[Stimulus] = []
+        self._renewed_ns = self._asked_ns
+        stimuli = self._lease_is(False)
         if looked.void is not None:
             self._outlet.tell(
                 "warning",

@@ -23,6 +23,7 @@ for one. If the store refuses one of a batch, its columns become ordinary outcom
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import repeat
 
 import attrs
@@ -67,9 +68,13 @@ class _Batch:
     #: It puts tasks back into the queue: there is something to claim when it is committed.
     requeued: bool = False
 
-    def all_changes(self) -> list[Change | Successes]:
-        """Return what the store is to be told."""
-        return [*self.changes, *self.successes]
+    #: What the store is to be told, made when nothing is added any more; by this very list it knows a batch again.
+    told: list[Change | Successes] = attrs.field(factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        """True when there is nothing to commit or to publish."""
+        return not (self.changes or self.events or self.conflated)  # successes have events
 
 
 class Ends:
@@ -98,6 +103,8 @@ class Recorder:
         #: Reports dropped because their token is not held (any more).
         self.fenced = 0
         self._batch = _Batch()
+        #: Batches to which nothing is added any more, by their numbers: those to be sent, and the one that is under way.
+        self._sealed: deque[tuple[int, _Batch]] = deque()
         self._sent: dict[int, _Batch] = {}
         self._number = 0
         #: Claims whose credit changed since the last grant.
@@ -122,6 +129,19 @@ class Recorder:
         self.claims.pop(claim.token, None)
         if claim.credit is not None:
             self._owed.pop(claim.token, None)
+
+    def disown(self, fence: int) -> list[Claim]:
+        """Let go of all claims with tokens up to `fence`, which are void; return those.
+
+        What there is of them already is a batch of its own, whenever it can be sent: the tasks may be claimed anew before,
+        and a batch has one claim of a task at most, because its events are told apart by their tasks.
+        """
+        if not self._batch.is_empty:
+            self._seal()
+        void = [claim for claim in self.claims.values() if claim.token <= fence]
+        for claim in void:
+            self.drop(claim)
+        return void
 
     def claim_of(self, task_id: str) -> Claim | None:
         """Return the claim of a task that is held here; looks through all of them, as only a cancel needs it."""
@@ -436,7 +456,9 @@ class Recorder:
     @property
     def requeueing(self) -> bool:
         """True while the store has not been told yet of tasks that are to be claimed again, in their order."""
-        return self._batch.requeued or any([batch.requeued for batch in self._sent.values()])
+        if self._batch.requeued or any([batch.requeued for batch in self._sent.values()]):
+            return True
+        return bool(self._sealed) and any([batch.requeued for _, batch in self._sealed])
 
     @property
     def next_batch(self) -> int:
@@ -474,19 +496,29 @@ class Recorder:
 
     def close_batch(self, out: list[Instruction]) -> None:
         """Ask for the commit of what has come since the last one, if anything, unless that is still under way."""
-        batch = self._batch
-        if self._sent or not (batch.changes or batch.events or batch.conflated):  # successes have events
+        if self._sent:
             return
+        if not self._sealed:
+            if self._batch.is_empty:
+                return
+            self._seal()
+        number, batch = self._sealed.popleft()
+        self._sent[number] = batch
+        out.append(CommitBatch(number, batch.told, batch.events))
+
+    def _seal(self) -> None:
+        """Let what comes from now on be of another batch."""
+        batch = self._batch
         for change in batch.changes:
             claim = self.claims.get(change.token)
             if claim is not None:
                 claim.change = None
                 if claim.worker is not None:
                     change.worker_id = claim.worker.worker_id
+        batch.told = [*batch.changes, *batch.successes]
         self._number += 1
-        self._sent[self._number] = batch
+        self._sealed.append((self._number, batch))
         self._batch = _Batch()
-        out.append(CommitBatch(self._number, batch.all_changes(), batch.events))
 
     def on_committed(self, number: int, refused: list[int], out: list[Instruction]) -> tuple[list[Claim], bool]:
         """Publish the batch; return the claims that the store refused, and whether it put tasks back into the queue."""
@@ -496,7 +528,7 @@ class Recorder:
         lost: list[Claim] = []
         if refused:
             tokens = set(refused)
-            tasks = {change.task_id for change in each_change(batch.all_changes()) if change.token in tokens}
+            tasks = {change.task_id for change in each_change(batch.told) if change.token in tokens}
             for _, whole in batch.wholes:
                 batch.outcomes += zip([event.task_id for event in whole.ended], whole.values, strict=True)
             batch.wholes = []
@@ -516,13 +548,13 @@ class Recorder:
         """Ask once more for the commit of a batch that failed."""
         batch = self._sent.get(number)
         if batch is not None:
-            out.append(CommitBatch(number, batch.all_changes(), batch.events))
+            out.append(CommitBatch(number, batch.told, batch.events))
 
     @property
     def uncommitted(self) -> bool:
         """True while something waits for its commit."""
         batch = self._batch
-        return bool(self._sent or batch.changes or batch.events)
+        return bool(self._sent or self._sealed or batch.changes or batch.events)
 
     def grant(self, out: list[Instruction]) -> None:
         """Give back credit for what delivery has taken over, unless its buffers are full."""

@@ -251,6 +251,12 @@ class Disowned(NamedTuple):
     fence: int
 
 
+class LeaseChanged(NamedTuple):
+    """This engine's lease has lapsed, so that others may take its tasks, or holds again."""
+
+    lapsed: bool
+
+
 class Spares(NamedTuple):
     """Fresh ids for workers to come."""
 
@@ -288,6 +294,7 @@ Stimulus: TypeAlias = (
     | CommandAsked
     | StopAsked
     | Disowned
+    | LeaseChanged
     | Spares
     | Gone
     | Tick

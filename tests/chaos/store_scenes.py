@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +139,60 @@ def eio(directory: Path) -> dict[str, Any]:
     }
 
 
+#: Holds the write lock of a store for so many seconds, through nothing but SQLite, and says how long that was.
+HOLDER = """
+import apsw, sys, time
+held = apsw.Connection(sys.argv[1])
+held.execute("begin immediate")
+began = time.monotonic()
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+print(time.monotonic() - began, flush=True)
+held.execute("rollback")
+"""
+
+
+def foreign_lock(directory: Path, seconds: float = 15.0) -> dict[str, Any]:
+    """Another process holds the write lock while tasks run, are pushed, cancelled and looked at; then all goes on."""
+    saw: dict[str, Any] = {}
+    with made(directory, lease=3.0, lease_renewal=0.5) as service, ThreadPoolExecutor(8) as callers:
+        pool = Pool(service)
+        running = service.submit(wait_for_gate)
+        assert BEGUN.wait(SOON)
+        before = [service.submit(double, number) for number in range(20)]
+        unwanted = service.submit(double, 0)
+        command = [sys.executable, "-c", HOLDER, str(directory / "tasks.db"), str(seconds)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+            began = time.monotonic()
+            pushed = [callers.submit(service.submit, double, number) for number in range(20, 26)]
+            cancelled = callers.submit(service.cancel, unwanted.task_id, "not wanted")
+            saw["told"] = pool.said("has held the write lock")
+            saw["holder"] = f"process {holder.pid} (python"
+            GATE.set()  # the handler ends; its end has to wait
+            deadline = began + SOON
+            while not any("lease of this service has lapsed" in line for line in service.explain()):
+                assert time.monotonic() < deadline
+                threading.Event().wait(0.02)
+            saw["seen_meanwhile"] = str(service.get(running.task_id).status), len(service.list(limit=100))
+            saw["waited"] = not any(call.done() for call in (*pushed, cancelled)) and not running.done
+            saw["alive"] = service.health()["core_alive"]
+            saw["held"] = float(holder.stdout.readline())
+        saw["cancelled"] = cancelled.result(SOON)
+        trackers = [*before, *(call.result(SOON) for call in pushed)]
+        saw["results"] = [tracker.result(SOON) for tracker in trackers] == [2 * number for number in range(26)]
+        saw["running"] = running.result(SOON)
+        saw["statuses"] = sorted({str(record.status) for record in service.list(limit=100)})
+        saw["interruptions"] = sum(record.interruptions for record in service.list(limit=100))
+        saw["after"] = service.submit(double, 21).result(SOON)
+        saw["explained"] = [line for line in service.explain() if "lapsed" in line]
+        saw["check"] = service.check()
+    return saw
+
+
+SCENES = {"full_disk": full_disk, "eio": eio, "foreign_lock": foreign_lock}
+
 if __name__ == "__main__":
-    print(json.dumps({"full_disk": full_disk, "eio": eio}[sys.argv[1]](Path(sys.argv[2]))))
+    print(json.dumps(SCENES[sys.argv[1]](Path(sys.argv[2]))))
     sys.stdout.flush()
     os._exit(0)

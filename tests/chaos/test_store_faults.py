@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,15 @@ def played(command: list[str]) -> dict[str, Any]:
     assert 0 == done.returncode, done.stderr
     saw: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return saw
+
+
+@pytest.fixture(scope="module", autouse=True)
+def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
+    """The scene of the lock that is held for 15 s: it plays beside the other tests here, and the last one waits for it."""
+    folder = tmp_path_factory.mktemp("locked")
+    with subprocess.Popen([*SCENE, "foreign_lock", str(folder)], cwd=ROOT, stdout=subprocess.PIPE, text=True) as scene:
+        yield scene
+        scene.kill()
 
 
 @pytest.mark.skipif(not namespaces(), reason="no user and mount namespaces here: no small disk can be mounted")
@@ -113,3 +123,17 @@ def test_a_stop_does_not_fail_when_the_store_does(tmp_path: Path) -> None:
     with TaskService(1, isolation="thread", store=f"sqlite:///{store}", echo=None) as service:
         assert 2 == service.submit(size, "xx").result(30)
         assert 2 == len(service.list())
+
+
+def test_a_lock_that_another_process_holds_for_15_s_costs_time_and_nothing_else(locked: subprocess.Popen[str]) -> None:
+    """E-19: callers wait and the pool's stream says for whom; looks go on; nothing is begun under a lapsed lease, or lost."""
+    said, _ = locked.communicate(timeout=100)
+    assert 0 == locked.returncode
+    saw: dict[str, Any] = json.loads(said.splitlines()[-1])
+    assert 15.0 <= saw["held"]
+    assert saw["told"].startswith(saw["holder"]) and "waiting for" in saw["told"]
+    assert ["running", 22] == saw["seen_meanwhile"]
+    assert saw["waited"] and saw["alive"]
+    assert saw["cancelled"] and saw["results"] and "ended" == saw["running"] and 42 == saw["after"]
+    assert ["cancelled", "succeeded"] == saw["statuses"] and 0 == saw["interruptions"]
+    assert [] == saw["explained"] and [] == saw["check"]

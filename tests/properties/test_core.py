@@ -27,7 +27,7 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.recycling import Recycling
 from rxtasks.pool.state import PoolState
 from rxtasks.pool.timers import Timers
-from rxtasks.pool.words import CancelAsked, Claimed, Publish, ScaleAsked, SendCommand, StopAsked
+from rxtasks.pool.words import CancelAsked, Claimed, LeaseChanged, Publish, ScaleAsked, SendCommand, StopAsked
 from rxtasks.stores.memory import MemoryStore
 from rxtasks.testing.invariants import Violation
 from rxtasks.testing.script import OPTIONS, play_all
@@ -195,6 +195,21 @@ def test_what_waits_behind_a_task_that_another_engine_has_taken_over_is_taken_ba
     sim.advance(11 * _MS)
     assert behind == [task.task_id for task in idle.queue]
     sim.settle()
+
+
+def test_nothing_is_begun_while_the_lease_has_lapsed() -> None:
+    """Q-02 Q-03: what is claimed goes back, for it may be another engine's; it is begun when the lease holds again."""
+    sim = Simulation([WorkerSpec(1)])
+    (one,) = _ready(sim)
+    sim.paused = True  # an idle worker beside waiting tasks is as it should be
+    sim.turn([LeaseChanged(True)])
+    tasks = [sim.submit(TaskOptions()) for _ in range(3)]
+    assert tasks == sim.store.waiting() and not one.queue
+    sim.paused = False
+    sim.turn([LeaseChanged(False)])
+    assert tasks[:1] == [held.task_id for held in one.queue][:1]
+    sim.settle()
+    assert {TaskStatus.SUCCEEDED} == {outcome.status for outcome in sim.checker.outcomes.values()}
 
 
 def test_a_store_that_fails_for_days_is_still_tried() -> None:

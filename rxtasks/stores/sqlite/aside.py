@@ -22,7 +22,10 @@ from rxtasks.stores.sqlite.rows import OptionTexts, claim_from
 __all__ = ["UNREADABLE", "Aside", "damaged_from", "why"]
 
 #: What reading a row raises that is not what this version has written.
-UNREADABLE: Final = (ValueError, TypeError, KeyError, IndexError, AttributeError, apsw.MismatchError, apsw.SQLError)
+UNREADABLE: Final = (
+    *(ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError),
+    *(apsw.MismatchError, apsw.SQLError),
+)
 
 
 def why(error: BaseException) -> str:

@@ -58,14 +58,22 @@ def _mended(row: Sequence[Any], reason: str) -> TaskRecord:
         priority=priority,
         worker_id=worker,
         progress=None,
-        created_at=utc_from_us(created_us),
-        started_at=None if started_us is None else utc_from_us(started_us),
-        finished_at=None if finished_us is None else utc_from_us(finished_us),
+        created_at=_when(created_us),
+        started_at=None if started_us is None else _when(started_us),
+        finished_at=None if finished_us is None else _when(finished_us),
         result=None,
         error=damage(f"the record of task {task_id} cannot be read in full ({reason})"),
         options=DEFAULT_OPTIONS,
         tags=(),
     )
+
+
+def _when(us: Any) -> datetime:
+    """Return the time that a damaged row has; the epoch where it has none."""
+    try:
+        return utc_from_us(us)
+    except UNREADABLE:
+        return utc_from_us(0)
 
 
 def readable_ending(task_id: str, row: Sequence[Any]) -> Ending:
@@ -93,9 +101,7 @@ def last_event(db: Database, task_id: str, seq: int) -> StatusEvent | None:
     for status, next_seq, attempt, finished_us in db.rows("last_event", task_id):
         if finished_us is not None and next_seq == seq + 1:
             error = damage("the event that told of this end cannot be read") if status != "succeeded" else None
-            return StatusEvent(
-                task_id, seq, max(1, attempt), None, utc_from_us(finished_us), TaskStatus(status), None, error
-            )
+            return StatusEvent(task_id, seq, max(1, attempt), None, _when(finished_us), TaskStatus(status), None, error)
     return None
 
 

@@ -62,8 +62,7 @@ class Parent:
         if batch is None:
             return None
         changes = [
-            tuple(getattr(change, name) for name in type(change).__slots__[:-1])
-            for change in each_change(batch.all_changes())
+            tuple(getattr(change, name) for name in type(change).__slots__[:-1]) for change in each_change(batch.told)
         ]
         self.recorder.on_committed(1, [], out)
         publish = out[-1]

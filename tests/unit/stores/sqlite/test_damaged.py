@@ -65,6 +65,19 @@ def test_one_that_cannot_be_read_is_set_aside_and_the_others_are_claimed(
     store.release()
 
 
+@pytest.mark.parametrize("column", ["created_us", "started_us", "finished_us"])
+def test_a_time_that_no_calendar_has_hides_no_other_task(tmp_path: Path, column: str) -> None:
+    store, _ = store_at(tmp_path / "tasks.db")
+    tasks = [envelope() for _ in range(3)]
+    store.enqueue(tasks)
+    spoil(store, tasks[1].task_id, column, 2**62)
+    records = store.list()
+    assert [task.task_id for task in tasks] == [record.task_id for record in records]
+    assert "cannot be read in full" in str(records[1].error) and None is records[0].error
+    assert records[1] == store.get(tasks[1].task_id)
+    store.release()
+
+
 def test_what_is_set_aside_can_be_deleted_or_put_back_when_it_can_be_read_again(tmp_path: Path) -> None:
     store, _ = store_at(tmp_path / "tasks.db")
     tasks = [envelope(), envelope()]
