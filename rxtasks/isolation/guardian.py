@@ -54,8 +54,8 @@ _PATIENCE: Final = 10.0
 _LOOK: Final = 0.1
 #: Seconds that it has to leave when everything below it is gone.
 _LEAVE: Final = 5.0
-#: Answers that say that there is no room for another process, however it is started.
-_NO_ROOM: Final = (errno.EAGAIN, errno.ENOMEM)
+#: Errors that say that there is no room for another process or descriptor, however it is started.
+_NO_ROOM: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 #: Guardians that may be lost one after the other before no more are started.
 _MOST_LOST: Final = 3
 _MOST_BYTES: Final = 64
@@ -191,7 +191,7 @@ class Guardian:
             try:
                 self._begin()
             except (OSError, ValueError):
-                self._drop()
+                self._drop()  # the first start of a worker tries again, and tells why not
 
     def start(self, host: Host, channel: int, tokens: int, passing: int, out: int, err: int) -> Guarded | None:
         """Return a new worker with these descriptors; None where it has to be started in another way.
@@ -203,22 +203,33 @@ class Guardian:
         """
         if not self._wanted:
             return None
-        try:
-            if self._sock is None:
-                self._begin()
-            self._listen(host)
+        with contextlib.ExitStack() as opened:
             directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.callback(os.close, directory)
             try:
-                said, pidfd = self._ask(channel, tokens, passing, out, err, directory)
-            finally:
-                os.close(directory)
-        except (OSError, ValueError):
-            lost = self._drop()
-            host.call(lambda: _unguarded(lost))
-            return None
+                if self._sock is None:
+                    self._begin()
+                self._listen(host)
+                request, fds = SAME_ENVIRONMENT, [channel, tokens, passing, out, err, directory]
+                environment = dict(os.environb)
+                if environment != self._environment:
+                    request = NEW_ENVIRONMENT
+                    fds.append(_in_a_file(pack_environment(environment), opened))
+                said, pidfd = self._ask(request, fds)
+            except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                    if not self._guarded:  # it may be half there
+                        self.close(at_once=True)
+                    raise
+                lost = self._drop()
+                host.call(lambda: _unguarded(lost))
+                return None
         self._lost = 0
         self._lost_token = ""
         if said.kind != FAILED:
+            if pidfd < 0:  # there was no descriptor left for it
+                self.terminate(said.number)
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
             worker = self._guarded[said.number] = Guarded(self, said.number, pidfd)
             return worker
         if said.number in _NO_ROOM:
@@ -250,21 +261,15 @@ class Guardian:
             )
             self._pidfd = os.pidfd_open(self._process.pid)
 
-    def _ask(self, *fds: int) -> tuple[Said, int]:
+    def _ask(self, request: bytes, fds: list[int]) -> tuple[Said, int]:
         """Return what it answers to a start, and the pidfd that came along, or -1.
 
         Raises:
             OSError, ValueError: it does not.
         """
-        sock, process = self._sock, self._process
-        assert sock is not None and process is not None
-        with contextlib.ExitStack() as opened:
-            request, given = SAME_ENVIRONMENT, list(fds)
-            environment = dict(os.environb)
-            if environment != self._environment:
-                request = NEW_ENVIRONMENT
-                given.append(_in_a_file(pack_environment(environment), opened))
-            socket.send_fds(sock, [request], given)
+        sock = self._sock
+        assert sock is not None
+        socket.send_fds(sock, [request], fds)
         end = time.monotonic() + _PATIENCE
         poll = select.poll()
         poll.register(sock, select.POLLIN)

@@ -10,8 +10,9 @@
     outputs  <────  pipes  ─────────────────────────── fds 1 and 2
     pidfd    <··· exit
 
-The order at its end: the pidfd tells; the guardian (rxtasks.isolation.guardian), whose child it is, ends what it has left behind
-and tells how it ended; channel and outputs are read to the end; then the core hears of it. Everything is opened close-on-exec, and closed in forked children of the parent.
+The order at its end: the pidfd tells; the guardian (rxtasks.isolation.guardian), whose child it is, ends what it has left
+behind and tells how it ended; channel and outputs are read to the end; then the core hears of it. Everything is opened
+close-on-exec, and closed in forked children of the parent.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import selectors
 import signal
 import subprocess
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 

@@ -37,17 +37,12 @@ def main(arguments: list[str] | None = None) -> None:
     if given[0] == FORK_SERVER:
         from rxtasks.worker.guardian import main as guard
 
-        guard(given[1:], lambda arguments: run(arguments, forked=True))
+        guard(given[1:], run)
     run(given)
 
 
-def run(given: list[str], *, forked: bool = False) -> None:
-    """Run a worker; does not return.
-
-    Args:
-        given: the command's arguments.
-        forked: it is a copy of the fork server, which has done what copies inherit.
-    """
+def run(given: list[str]) -> None:
+    """Run a worker with the command's arguments; does not return."""
     channel_fd, tokens, parent = int(given[0]), int(given[1]), int(given[2])
     passing_fd = int(given[3]) if len(given) > 3 else -1
     lock_fd = int(given[4]) if len(given) > 4 else -1
@@ -59,8 +54,7 @@ def run(given: list[str], *, forked: bool = False) -> None:
     if os.getppid() != parent:
         os._exit(0)
     kernel.become_subreaper()
-    if not forked:
-        kernel.spare_the_parent()
+    kernel.spare_the_parent()
     for fd in (channel_fd, tokens, passing_fd, lock_fd):
         if fd >= 0:
             os.set_inheritable(fd, False)

@@ -73,7 +73,6 @@ def main(given: list[str], run: _Run | None = None) -> NoReturn:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, as it may be in the parent, it would hide how workers end
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     kernel.become_subreaper()
-    kernel.spare_the_parent()  # and so the workers
     for fd in (control, lock):
         if fd >= 0:
             os.set_inheritable(fd, False)

@@ -41,6 +41,9 @@ class FakeHost(Host):
     def unwatch(self, fd: int) -> None:
         pass
 
+    def later(self, seconds: float, call: object) -> None:
+        self.calls.append(call)
+
     def call(self, call: object) -> None:
         self.calls.append(call)
 
@@ -199,7 +202,7 @@ def test_where_a_guardian_can_start_nothing_there_is_none(
     server: Guardian, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """W-04: a sandbox may forbid it; workers are started in the other way then."""
-    monkeypatch.setattr(server, "_ask", lambda *fds: (Said(FAILED, number), -1))
+    monkeypatch.setattr(server, "_ask", lambda request, fds: (Said(FAILED, number), -1))
     for _ in range(2):
         started = Started(server)
         assert started.worker is None and server._process is None
@@ -211,7 +214,7 @@ def test_no_room_for_another_process_is_an_error(
     server: Guardian, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     """W-04: it would not be there for a process that is started in the other way, either."""
-    monkeypatch.setattr(server, "_ask", lambda *fds: (Said(FAILED, number), -1))
+    monkeypatch.setattr(server, "_ask", lambda request, fds: (Said(FAILED, number), -1))
     with pytest.raises(OSError, match=os.strerror(number)):
         Started(server)
 
