@@ -130,13 +130,13 @@ class TaskService(ServiceView):
         return engine if engine is not None else self._new_engine()
 
     def _new_engine(self, *, starts: bool = False) -> TaskEngine:
-        """Return the engine, made now if there is none; with `starts` its workers' fork server loads meanwhile."""
+        """Return the engine, made now if there is none; with `starts` its workers' guardian loads meanwhile."""
         from rxtasks.engine.corethread import CoreThread
 
         with self._life:
             if self._engine is None:
                 processes = any(spec.isolation == "process" for spec in self._specs)
-                thread = CoreThread(fork_server=processes and self._settings.fork_server)
+                thread = CoreThread(guardian=processes, forks=self._settings.fork_server)
                 try:
                     # With a durable store it is to inherit the lock that the engine takes (rxtasks.stores.membership).
                     if starts and processes and not self._store.durable:

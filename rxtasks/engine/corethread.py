@@ -1,14 +1,14 @@
-"""The thread that a driver runs on: begun before the engine is there, because a start waits longest for the fork server.
+"""The thread that a driver runs on: begun before the engine is there, because a start waits longest for the guardian.
 
 ::
 
     caller       begin ──── imports the engine, makes it ──── run ──> waits until workers are ready
                    │                                           │
-    this thread    └─> starts the fork server ─── sleeps ──────┴─> the driver's loop: the first fork, ...
-    fork server           └──── loads what workers need ─────────────────┘
+    this thread    └─> starts the guardian ────── sleeps ──────┴─> the driver's loop: the first fork, ...
+    guardian              └──── loads what workers need ─────────────────┘
 
-The kernel tells worker processes, and the fork server, that their parent has ended when the *thread* that started them has
-(PR_SET_PDEATHSIG). So nobody else may start the server: this thread lives as long as the engine.
+The kernel tells worker processes, and the guardian, that their parent has ended when the *thread* that started them has
+(PR_SET_PDEATHSIG). So nobody else may start them: this thread lives as long as the engine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rxtasks.forking import no_longer, put_right
-from rxtasks.isolation.forkserver import ForkServer
+from rxtasks.isolation.guardian import Guardian
 
 __all__ = ["CoreThread"]
 
@@ -29,17 +29,18 @@ class CoreThread:
     """A thread that sleeps until it is given its work. Holds no thread and no descriptor until it is begun.
 
     Args:
-        fork_server: process workers are wanted, and forked from a process that has loaded what they need.
+        guardian: process workers are wanted, and a guardian for them.
+        forks: it loads what they need, and they are forked from it.
     """
 
-    def __init__(self, *, fork_server: bool) -> None:
-        self.fork_server = ForkServer(wanted=fork_server)
+    def __init__(self, *, guardian: bool, forks: bool = True) -> None:
+        self.guardian = Guardian(wanted=guardian, forks=forks)
         self._thread: threading.Thread | None = None
         self._work: Callable[[], None] | None = None
         self._given = threading.Event()
 
     def begin(self) -> None:
-        """Start the thread, and from it the fork server, whose answer nobody waits for; idempotent.
+        """Start the thread, and from it the guardian, whose answer nobody waits for; idempotent.
 
         Raises:
             RuntimeError: there is no room for another thread.
@@ -65,7 +66,7 @@ class CoreThread:
         self._given.set()
 
     def abandon(self) -> None:
-        """End the thread and the fork server, if no work has been given; then it can be begun anew."""
+        """End the thread and the guardian, if no work has been given; then it can be begun anew."""
         thread = self._thread
         if thread is None or self._given.is_set():
             return
@@ -80,13 +81,13 @@ class CoreThread:
 
     def _main(self, begun: threading.Event) -> None:
         try:
-            self.fork_server.begin()
+            self.guardian.begin()
         finally:
             begun.set()
         self._given.wait()
         work, self._work = self._work, None
         if work is None:
-            self.fork_server.close()
+            self.guardian.close()
         else:
             work()
 
@@ -94,4 +95,4 @@ class CoreThread:
         """In a forked child of the parent: there is no such thread."""
         self._thread = None
         self._given = threading.Event()
-        self.fork_server.after_fork()
+        self.guardian.after_fork()

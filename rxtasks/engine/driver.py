@@ -82,7 +82,7 @@ class Driver(Doing):
         super().__init__(store, outlet, clock)
         self.settings = settings
         self.setup = setup
-        self.fork_server = thread.fork_server
+        self.guardian = thread.guardian
         self.failed: BaseException | None = None
         self._core = core
         self._inbox: deque[Stimulus | Callable[[], list[Stimulus]]] = deque()
@@ -405,7 +405,7 @@ class Driver(Doing):
             worker.free()
             self._outlet.lost(worker, "the engine has ended")
         self.workers.clear()
-        self.fork_server.close()
+        self.guardian.close()
         self._readiness.close()
         self._wakeup.close()
         if self._recording is not None:

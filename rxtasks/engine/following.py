@@ -84,7 +84,7 @@ class Following:
         membership = self._membership
         self.recovery = membership.recover()
         membership.listen(self._interest, self._told)
-        self._driver.lock = self._driver.fork_server.lock = membership.lock
+        self._driver.lock = self._driver.guardian.lock = membership.lock
         self._driver.call(self._begun)
 
     def _begun(self) -> list[Stimulus]:

@@ -38,7 +38,10 @@ class Losses(Broadcast):
         worker = self.pool.workers.get(stimulus.worker_id)
         if worker is None:
             return
-        if worker.status is WorkerStatus.STOPPING and not worker.assigned:
+        if stimulus.blameless:
+            self._fault(worker, stimulus.reason)
+            worker.doom = worker.doom or "unguarded"
+        elif worker.status is WorkerStatus.STOPPING and not worker.assigned:
             self.timers.at(self._now.mono_ns + SECOND, "kill", worker.worker_id)
         else:
             self._fault(worker, stimulus.reason)

@@ -18,7 +18,7 @@ import attrs
 from reactivex import Observable, abc
 
 from rxtasks.config import Settings
-from rxtasks.isolation.forkserver import ForkServer
+from rxtasks.isolation.guardian import Guardian
 from rxtasks.observe.published import Published
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
@@ -61,8 +61,8 @@ class Host:
     find_object: Callable[[str], Any] | None = None
     #: A descriptor that every worker process inherits and that is closed in its handlers' children, -1 = none.
     lock: int = -1
-    #: Forks process workers.
-    fork_server: ForkServer
+    #: Starts process workers, and ends what they leave behind.
+    guardian: Guardian
     #: Where inline tasks meet their submitters (isolation.inline.InlineDesk).
     desk: Any = None
 

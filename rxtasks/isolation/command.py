@@ -14,11 +14,13 @@ __all__ = ["command_line"]
 #: Where the package lies: a worker must find the same one.
 _ROOT: Final = str(Path(__file__).resolve().parents[2])
 
-_BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from rxtasks.worker.__main__ import main; main()"
+_BOOT: Final = "import sys; sys.path.insert(0, sys.argv.pop(1)); from {} import main; main(sys.argv[1:])"
 
 
-def command_line(*arguments: str) -> list[str]:
+def command_line(*arguments: str, module: str = "rxtasks.worker.__main__") -> list[str]:
     """Return the command of a worker: `python -P -m rxtasks.worker ARGUMENTS`, with this interpreter's own flags.
+
+    `module` is another one to run, whose main() takes the arguments.
 
     Where the package is not installed (a source tree), its directory is handed over on the command line: -P keeps the
     working directory out of sys.path.
@@ -35,5 +37,5 @@ def command_line(*arguments: str) -> list[str]:
     flags = [flag for flag in subprocess._args_from_interpreter_flags() if flag != "-P"]  # type: ignore[attr-defined]
     installed = [*site.getsitepackages(), site.getusersitepackages()]
     if _ROOT in installed:
-        return [sys.executable, *flags, "-P", "-m", "rxtasks.worker", *arguments]
-    return [sys.executable, *flags, "-P", "-c", _BOOT, _ROOT, *arguments]
+        return [sys.executable, *flags, "-P", "-m", module.removesuffix(".__main__"), *arguments]
+    return [sys.executable, *flags, "-P", "-c", _BOOT.format(module), _ROOT, *arguments]

@@ -10,8 +10,9 @@
     outputs  <────  pipes  ─────────────────────────── fds 1 and 2
     pidfd    <··· exit
 
-The order at its end: the pidfd tells; its process group is killed while it is a zombie; channel and outputs are read to the
-end; then the core hears of it. Everything is opened close-on-exec, and closed in forked children of the parent.
+The order at its end: the pidfd tells; the guardian (rxtasks.isolation.guardian), whose child it is, ends what it has left
+behind and tells how it ended; channel and outputs are read to the end; then the core hears of it. Everything is opened
+close-on-exec, and closed in forked children of the parent.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from rxtasks.isolation.command import command_line
 from rxtasks.isolation.outputs import Outputs
 from rxtasks.isolation.proxy import WorkerProxyObservable
 from rxtasks.isolation.quickio import Receiver
-from rxtasks.isolation.spawn import ProcessHandle, Started, start
+from rxtasks.isolation.spawn import Handle, ProcessHandle, start
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
 from rxtasks.wire.message import Assign, Assignments, Command, Define, Events, ShowStacks, StackParts
@@ -51,14 +52,14 @@ _STOPPED = 4
 
 
 class ProcessWorker(Worker):
-    """Runs its tasks in `python -P -m rxtasks.worker`, or in a fork of one that has just loaded everything."""
+    """Runs its tasks in `python -P -m rxtasks.worker`, or in a fork of a guardian that has loaded what it needs."""
 
     isolation: ClassVar[str] = "process"
 
     def __init__(self, worker_id: str, spec: WorkerSpec, host: Host, receiver: Receiver) -> None:
         super().__init__(worker_id, spec, host)
         self._receiver = receiver
-        self._handle: ProcessHandle | None = None
+        self._handle: Handle | None = None
         self._channel: Channel | None = None
         self._outputs: Outputs | None = None
         self._stimuli: list[Stimulus] = []
@@ -104,12 +105,11 @@ class ProcessWorker(Worker):
             out_read, out_write = _pipe(failed, theirs)
             err_read, err_write = _pipe(failed, theirs)
             fds = (their_end.fileno(), token_read, their_passing.fileno())
-            started: Started | None = self._host.fork_server.fork(*fds, out_write, err_write)
-            if started is None:
+            handle: Handle | None = self._host.guardian.start(self._host, *fds, out_write, err_write)
+            if handle is None:
                 lock = self._host.lock
                 command = command_line(str(fds[0]), str(fds[1]), str(os.getpid()), str(fds[2]), str(lock))
-                started = start(command, fds if lock < 0 else (*fds, lock), out_write, err_write)
-            handle = ProcessHandle(started)
+                handle = ProcessHandle(start(command, fds if lock < 0 else (*fds, lock), out_write, err_write))
             failed.callback(handle.reap)
         host = self._host
         self._handle = handle
@@ -133,10 +133,7 @@ class ProcessWorker(Worker):
         channel.on_blocked = self._blocked
         channel.send(configure(self, host, sys_path=list(sys.path), preload=sorted(self.preload)))
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
-        if handle.pidfd >= 0:
-            host.watch(handle.pidfd, selectors.EVENT_READ, self._exited)
-        else:
-            host.later(0.0, lambda: self._exited(0))
+        handle.watch(host, self._exited, self._unguarded)
         host.later(_LOOK, self._look)
 
     def _forget(self) -> None:
@@ -274,6 +271,10 @@ class ProcessWorker(Worker):
 
     # -- end -----------------------------------------------------------------------------------------------------------
 
+    def _unguarded(self) -> list[Stimulus]:
+        """Its guardian is lost: nobody would end what it leaves behind, should this process be killed."""
+        return [Broken(self.worker_id, "its guardian was lost: it is replaced", blameless=True)]
+
     def _exited(self, events: int) -> list[Stimulus]:
         handle, channel, outputs = self._handle, self._channel, self._outputs
         if handle is None or channel is None or outputs is None:
@@ -283,7 +284,6 @@ class ProcessWorker(Worker):
             return []
         if handle.pidfd >= 0:
             self._host.unwatch(handle.pidfd)
-        # While it is a zombie its pid and group cannot be anyone else's.
         handle.reap()
         self._handle = None
         if not self._broken:

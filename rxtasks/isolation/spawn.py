@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import os
+import selectors
 import signal
 import subprocess
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 
 from rxtasks.forking import close_copies
+from rxtasks.pool.words import Stimulus
 from rxtasks.worker.children import descendants
 
-__all__ = ["Exit", "ProcessHandle", "Started", "is_stopped", "start"]
+if TYPE_CHECKING:
+    from rxtasks.isolation.base import Host
+
+__all__ = ["Exit", "Handle", "ProcessHandle", "is_stopped", "kill_with_descendants", "start"]
 
 #: Descendants outside of its group that are held at most.
 _MOST_STRAYS = 256
@@ -27,23 +33,37 @@ class Exit:
     signal: int | None
 
 
-class Started(Protocol):
-    """A child process of this one: a Popen, or one that was forked for it."""
+class Handle(Protocol):
+    """A worker's process, whoever it is a child of."""
 
     @property
     def pid(self) -> int:
         """Its number."""
 
-    returncode: Any
+    @property
+    def pidfd(self) -> int:
+        """What it is held by; -1: it is not any more."""
 
-    def wait(self) -> Any:
-        """Collect it when it has ended."""
+    def watch(self, host: Host, exited: Callable[[int], list[Stimulus]], lost: Callable[[], list[Stimulus]]) -> None:
+        """Call `exited` when it has ended; `lost` when it must be, because nobody looks after what it leaves behind."""
 
-    def send_signal(self, number: int, /) -> None:
-        """Signal it, if it has not been collected."""
+    def exited(self) -> Exit | None:
+        """Return how it ended, or None while it lives."""
+
+    def stopped(self) -> bool:
+        """Say whether it is stopped by a signal."""
+
+    def kill_tree(self, force: bool) -> None:
+        """Send SIGTERM (force: SIGKILL) to it and what descends from it."""
+
+    def reap(self) -> None:
+        """End what is left of it and close every descriptor."""
+
+    def after_fork(self) -> None:
+        """In a forked child: close the copies; the process is the parent's."""
 
 
-def start(command: list[str], pass_fds: tuple[int, ...], stdout: int, stderr: int) -> Started:
+def start(command: list[str], pass_fds: tuple[int, ...], stdout: int, stderr: int) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, with nothing to read.
 
     Raises:
@@ -63,10 +83,28 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
-class ProcessHandle:
-    """A child process, its pidfd and its process group (it leads a session of its own)."""
+def kill_with_descendants(pid: int, pidfd: int, number: int) -> None:
+    """Signal a process that is nobody's child here, and all that descends from it."""
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+        if number == signal.SIGKILL:  # nothing more comes into being while they are counted
+            signal.pidfd_send_signal(pidfd, signal.SIGSTOP)
+        below = descendants(pid)
+        signal.pidfd_send_signal(pidfd, number)
+    except OSError:
+        return
+    for each in below:
+        with contextlib.suppress(OSError):
+            os.kill(each, number)
 
-    def __init__(self, started: Started) -> None:
+
+class ProcessHandle:
+    """A child process, its pidfd and its process group (it leads a session of its own).
+
+    Where there is no guardian: what it leaves behind that has left its group and is nobody's child any more is not found.
+    """
+
+    def __init__(self, started: subprocess.Popen[bytes]) -> None:
         self._started = started
         self.pid = started.pid
         self._strays: dict[int, int] = {}
@@ -78,6 +116,13 @@ class ProcessHandle:
             self.pidfd = -1
             self.reap()
             raise
+
+    def watch(self, host: Host, exited: Callable[[int], list[Stimulus]], lost: Callable[[], list[Stimulus]]) -> None:
+        """Call `exited` when it has ended; nobody is `lost` who could be."""
+        if self.pidfd >= 0:
+            host.watch(self.pidfd, selectors.EVENT_READ, exited)
+        else:
+            host.later(0.0, lambda: exited(0))
 
     def exited(self) -> Exit | None:
         """Return how it ended, or None while it lives. Until `reap` it stays a zombie: its pid is not reused."""

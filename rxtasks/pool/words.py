@@ -140,10 +140,12 @@ class SpawnFailed(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """The worker's channel is closed or carries garbage; its process may still live."""
+    """The worker's channel is closed or carries garbage, or it must not go on; its process may still live."""
 
     worker_id: str
     reason: str
+    #: No doing of the tasks that run there.
+    blameless: bool = False
 
 
 class Exited(NamedTuple):

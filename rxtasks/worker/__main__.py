@@ -1,8 +1,8 @@
 """A worker process: `python -P -m rxtasks.worker <channel_fd> <token_fd> <parent_pid> [<passing_fd> [<lock_fd>]]`.
 
-`python -P -m rxtasks.worker forkserver <control_fd> <parent_pid> [<lock_fd>]` is one from which workers are forked
-(forkserver.py). The lock is one that the parent's store holds (rxtasks.stores.membership): kept open here, so that it is
-free only when this process has ended too.
+`python -P -m rxtasks.worker forkserver ...` is their guardian (guardian.py), from which they are forked. The parent is the
+guardian, or where there can be none the caller's process. The lock is one that the caller's store holds
+(rxtasks.stores.membership): kept open here, so that it is free only when this process has ended too.
 
 ::
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 from typing import Any
 
@@ -23,7 +24,7 @@ from rxtasks.wire.message import PROTOCOL, Configure, Message, Ready, StartFaile
 from rxtasks.worker import kernel
 from rxtasks.worker.channel import Channel
 from rxtasks.worker.children import end_children
-from rxtasks.worker.forkrequest import FORK_SERVER
+from rxtasks.worker.guardwords import FORK_SERVER
 from rxtasks.worker.registry import default_registry
 from rxtasks.worker.runtime import Runtime
 
@@ -34,29 +35,26 @@ def main(arguments: list[str] | None = None) -> None:
     """Run a worker, or a fork server; does not return."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[0] == FORK_SERVER:
-        from rxtasks.worker.forkserver import serve
+        from rxtasks.worker.guardian import main as guard
 
-        lock = int(given[3]) if len(given) > 3 else -1
-        serve(int(given[1]), int(given[2]), lambda arguments: run(arguments, forked=True), lock)
+        guard(given[1:], run)
     run(given)
 
 
-def run(given: list[str], *, forked: bool = False) -> None:
-    """Run a worker; does not return.
-
-    Args:
-        given: the command's arguments.
-        forked: it is a copy of the fork server, which has done what copies inherit.
-    """
+def run(given: list[str]) -> None:
+    """Run a worker with the command's arguments; does not return."""
     channel_fd, tokens, parent = int(given[0]), int(given[1]), int(given[2])
     passing_fd = int(given[3]) if len(given) > 3 else -1
     lock_fd = int(given[4]) if len(given) > 4 else -1
+    # What the caller's process blocks or ignores is not for handlers, nor for the end of this one.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in (signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
     kernel.outlive_nobody()
     if os.getppid() != parent:
         os._exit(0)
     kernel.become_subreaper()
-    if not forked:
-        kernel.spare_the_parent()
+    kernel.spare_the_parent()
     for fd in (channel_fd, tokens, passing_fd, lock_fd):
         if fd >= 0:
             os.set_inheritable(fd, False)

@@ -16,7 +16,14 @@ import struct
 import sys
 from typing import Any, Final
 
-__all__ = ["Alarm", "become_subreaper", "has_children", "outlive_nobody", "spare_the_parent"]
+__all__ = [
+    "Alarm",
+    "be_woken_at_the_parents_end",
+    "become_subreaper",
+    "has_children",
+    "outlive_nobody",
+    "spare_the_parent",
+]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -34,6 +41,11 @@ _info: Final = ctypes.cast(ctypes.create_string_buffer(256), ctypes.c_void_p)
 def become_subreaper() -> bool:
     """Have orphaned descendants become children of this process; return whether that is so."""
     return _libc is not None and _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+
+
+def be_woken_at_the_parents_end() -> bool:
+    """Have this process continued, should it be stopped then, when its parent ends; return whether that is so."""
+    return _libc is not None and _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGCONT), 0, 0, 0) == 0
 
 
 def outlive_nobody() -> bool:

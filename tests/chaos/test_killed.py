@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
-from pathlib import Path
 
 import pytest
 
 from rxtasks import TaskTracker, WorkerCrashed
-from rxtasks.worker.children import descendants
 from tests.chaos.conftest import Pool
 from tests.chaos.handlers import (
     add,
@@ -194,22 +191,3 @@ def test_a_worker_that_is_stopped_and_not_continued_is_replaced(monkeypatch: pyt
         assert 3 == tasks.submit(add, 1, 2).result(LONG)
         warned = [event.message for event in witness.pool if event.kind == "warning"]
         assert ["it was stopped from outside (SIGSTOP) and not continued"] * 2 == warned
-
-
-def test_the_fork_server_s_death_costs_no_task(tmp_path: object) -> None:
-    """W-07, W-10: killed while tasks run, it takes none with it; workers that die later are replaced as ever."""
-    flag = f"{tmp_path}/go"
-    before = descendants(os.getpid())
-    with service(2) as (tasks, witness):
-        runs = tasks.submit(wait_for, flag)
-        witness.wait_output(runs.task_id, "here")
-        others = {*before, *(worker.pid for worker in tasks.workers())}
-        (server,) = (pid for pid in descendants(os.getpid()) if pid not in others)
-        assert b"forkserver" in Path(f"/proc/{server}/cmdline").read_bytes()
-        os.kill(server, signal.SIGKILL)
-        assert [5] * 50 == [t.result(LONG) for t in [tasks.submit(add, 2, 3) for _ in range(50)]]
-        kill(witness.worker_of(runs.task_id))
-        open(flag, "w").close()
-        assert flag == runs.result(LONG)
-        witness.wait(lambda: 2 == tasks.status().workers == tasks.status().idle, "another worker")
-        assert 1 == len(witness.failures())

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -82,10 +83,8 @@ def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, for
             wait_output(tracker)
             (file,) = set(lock_files(tmp_path)) - {own}
             (_, _, _, worker) = next(durable.Journal(tmp_path).lines())
-            below = [Watched(pid) for pid in children(other.process.pid) if pid != worker]
-            stop(worker)
-            other.process.kill()
-            other.process.wait()
+            below = [Watched(pid) for pid in descendants(other.process.pid) if pid != worker]
+            kill_without_guardian(other.process, worker)
             assert all([each.gone(LONG) for each in below])
             assert not is_free(file)
             made.resume()
@@ -98,23 +97,33 @@ def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, for
 
 @pytest.mark.parametrize("forked", [True, False])
 def test_whatever_belongs_to_the_service_holds_its_lock(tmp_path: Path, forked: bool) -> None:
-    """Q-03: the workers, those that replace them or are added, and the fork server, from the first moment of each start."""
+    """Q-03: the workers, those that replace them or are added, and the guardian, from the first moment of each start."""
     made = here(tmp_path, 2, fork_server=forked)
-    before = set(children(os.getpid()))
+    before = set(descendants(os.getpid()))
     for _ in range(2):
         made.start()
         kill(made.workers()[0].pid or 0)
         made.scale(3)
         wait_until(lambda: made.status().idle == 3)
         (file,) = lock_files(tmp_path)
-        everybody = set(children(os.getpid())) - before
+        everybody = set(descendants(os.getpid())) - before
         assert len(everybody) >= 3
         assert {worker.pid for worker in made.workers()} <= everybody
         # One that has just been killed may still be there: it holds nothing any more, and that is right.
         alive = [pid for pid in everybody if _state(pid) not in ("Z", "X", "")]
         assert [] == [pid for pid in alive if str(file) not in _files(pid)]
         made.stop()
-        before = set(children(os.getpid()))
+        before = set(descendants(os.getpid()))
+
+
+def kill_without_guardian(process: subprocess.Popen[bytes], worker: int) -> None:
+    """Kill a service and its guardian, which would end the worker: that is stopped, and so lives on."""
+    stop(worker)
+    stop(process.pid)  # it would replace the guardian
+    for pid in children(process.pid):
+        kill(pid)
+    kill(process.pid)
+    process.wait()
 
 
 def _state(pid: int) -> str:
@@ -223,9 +232,7 @@ def test_workers_that_are_about_to_end_are_waited_for_at_the_start(tmp_path: Pat
         tracker = watcher.submit(durable.stays_once, str(tmp_path / "journal"))
         wait_output(tracker)
         ((_, _, _, worker),) = durable.Journal(tmp_path).lines()
-        stop(worker)
-        kill(other.process.pid)
-        other.process.wait()
+        kill_without_guardian(other.process, worker)
     made = here(tmp_path, 1)
     reports: list[WorkerEvent] = []
     made.pool.subscribe(reports.append)

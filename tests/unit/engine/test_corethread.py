@@ -1,4 +1,4 @@
-"""The core's thread is there before the engine: it starts the fork server, which loads while the engine is made."""
+"""The core's thread is there before the engine: it starts the guardian, which loads while the engine is made."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 from rxtasks import TaskService
 from rxtasks.engine import driver
 from rxtasks.engine.corethread import CoreThread
-from rxtasks.isolation.forkserver import ForkServer
-from rxtasks.worker.siblings import can_fork_siblings
+from rxtasks.isolation.guardian import Guardian, can_guard
 
 SOON = 20.0
 
@@ -36,21 +35,21 @@ def childless() -> bool:
     return False
 
 
-needs_server = pytest.mark.skipif(not can_fork_siblings(), reason="needs Linux's CLONE_PARENT")
+needs_server = pytest.mark.skipif(not can_guard(), reason="needs Linux")
 
 
 @needs_server
 def test_the_server_is_started_by_the_thread_that_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fact 2: the kernel ends it, and the workers that it forks, when that thread has ended, and no sooner."""
+    """Fact 2: the kernel wakes it when that thread has ended, and no sooner."""
     started: list[int] = []
-    start = ForkServer._start
+    start = Guardian._begin
 
-    def noted(server: ForkServer) -> None:
+    def noted(server: Guardian) -> None:
         start(server)
         started.append(threading.get_ident())
 
-    monkeypatch.setattr(ForkServer, "_start", noted)
-    thread = CoreThread(fork_server=True)
+    monkeypatch.setattr(Guardian, "_begin", noted)
+    thread = CoreThread(guardian=True)
     thread.begin()
     thread.begin()
     assert len(started) == 1
@@ -59,7 +58,7 @@ def test_the_server_is_started_by_the_thread_that_does_the_work(monkeypatch: pyt
 
     def work() -> None:
         started.append(threading.get_ident())
-        thread.fork_server.close()
+        thread.guardian.close()
         done.set()
 
     thread.run(work)
@@ -70,7 +69,7 @@ def test_the_server_is_started_by_the_thread_that_does_the_work(monkeypatch: pyt
 def test_abandoned_it_leaves_nothing_and_can_be_begun_again() -> None:
     """W-05: no thread, no process, no descriptor."""
     before = threads(), descriptors(), childless()
-    thread = CoreThread(fork_server=True)
+    thread = CoreThread(guardian=True)
     thread.abandon()
     for _ in range(2):
         thread.begin()
@@ -81,12 +80,12 @@ def test_abandoned_it_leaves_nothing_and_can_be_begun_again() -> None:
 
 
 def test_the_server_loads_while_the_engine_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """W-11: it has been started when the engine's modules are imported; not where nobody starts, or nothing is forked."""
+    """W-11: it has been started when the engine's modules are imported; not where nobody starts, or no process is wanted."""
     seen: list[bool] = []
     make = TaskService._make_engine
 
     def looked(service: TaskService, thread: CoreThread) -> Any:
-        seen.append(thread.fork_server._process is not None)
+        seen.append(thread.guardian._process is not None)
         return make(service, thread)
 
     monkeypatch.setattr(TaskService, "_make_engine", looked)
@@ -95,7 +94,7 @@ def test_the_server_loads_while_the_engine_is_made(monkeypatch: pytest.MonkeyPat
             service.start()
     with TaskService(1, echo=None) as service:
         assert service.explain() is not None
-    assert seen == [can_fork_siblings(), False, False, False]
+    assert seen == [can_guard(), can_guard(), False, False]
 
 
 @pytest.mark.parametrize("where", ["the engine", "the descriptors", "between"])
@@ -125,9 +124,9 @@ def test_a_start_that_fails_leaves_nothing(where: str, monkeypatch: pytest.Monke
 
 def test_a_forked_child_begins_a_thread_of_its_own() -> None:
     """Fact 3: the parent's is not there, and its server is the parent's."""
-    thread = CoreThread(fork_server=True)
+    thread = CoreThread(guardian=True)
     thread.begin()
-    server = thread.fork_server._process
+    server = thread.guardian._process
     pid = os.fork()
     if pid == 0:
         done = threading.Event()

@@ -16,7 +16,7 @@ import pytest
 
 from rxtasks.config import make_settings
 from rxtasks.isolation.base import Host, Reader, Setup
-from rxtasks.isolation.forkserver import ForkServer
+from rxtasks.isolation.guardian import Guardian
 from rxtasks.isolation.process import ProcessWorker
 from rxtasks.isolation.quickio import Receiver
 from rxtasks.pool.info import WorkerSpec
@@ -35,7 +35,7 @@ class FakeHost(Host):
     def __init__(self, refuses: int = 0) -> None:
         self.settings = make_settings({})
         self.setup = Setup()
-        self.fork_server = ForkServer(wanted=False)
+        self.guardian = Guardian(wanted=False)
         self.readers: dict[int, Reader] = {}
         self.left = refuses
 
