@@ -115,6 +115,7 @@ class Gauges:
         """Look at this worker from now on."""
         with self._changed:
             self._gauges[worker_id] = _Gauge(time.monotonic() + self._every)
+            self._changed.notify()
         self.begin()
 
     def limit(self, worker_id: str, limits: tuple[ResourceLimits, ...]) -> None:

@@ -68,6 +68,8 @@ class Limits(Losses):
         elif worker.waits is not None:
             send, worker.waits = worker.waits, None
             if not self._fits(worker, stimulus.usage):
+                # Nor has it been sent what the task needs.
+                worker.functions.difference_update([define.key for define in send.defines])
                 return
             self._out.append(send)
         if stimulus.usage is not None and worker.watch is not None and not worker.doom:
@@ -114,7 +116,7 @@ class Limits(Losses):
         self._became_idle(worker)
         kept = in_words("memory", usage.memory_bytes)
         self._renew(
-            worker, f"recycled: {kept} in use before a task that may have {in_words('memory', limits.memory_bytes)}"
+            worker, f"renewed: {kept} in use before a task that may have {in_words('memory', limits.memory_bytes)}"
         )
         return False
 
@@ -205,7 +207,7 @@ class Limits(Losses):
         if worker.lasting and worker.throttled and not watch.throttled:
             # Only the superuser makes a process less nice.
             if worker.status is not WorkerStatus.STOPPING:
-                self._renew(worker, "recycled: it was throttled, and its priority cannot be raised again")
+                self._renew(worker, "renewed: it was throttled, and its priority cannot be raised again")
             return
         if worker.throttled and not watch.throttled:
             self._out.append(ThrottleWorker(worker.worker_id, False))

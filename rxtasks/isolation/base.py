@@ -68,7 +68,7 @@ class Host:
     #: Forks process workers.
     fork_server: ForkServer
     #: Groups for workers that have limits.
-    cgroups: Cgroups
+    cgroups: Cgroups = Cgroups("off")
     #: Where inline tasks meet their submitters (isolation.inline.InlineDesk).
     desk: Any = None
 
