@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import attrs
 
 from rxtasks.errors import SettingsError
+from rxtasks.lifecycle.options import ResourceLimits
 
 __all__ = ["Settings", "make_settings"]
 
@@ -37,6 +39,27 @@ def _flag(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 def _path(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if value is not None and not isinstance(value, str):
         raise SettingsError(f"setting {attribute.name} is the path of a file or None, not {value!r}")
+
+
+def _limits(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value is not None and not isinstance(value, ResourceLimits):
+        raise SettingsError(f"setting {attribute.name} is a ResourceLimits or None, not {value!r}")
+
+
+def _cgroups(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if value not in ("auto", "off") and not (isinstance(value, str) and os.path.isdir(value)):
+        raise SettingsError(f'setting {attribute.name} is "auto", "off" or a directory that exists, not {value!r}')
+
+
+def _above(least: float) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None:
+            return
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not least < value < float("inf"):
+            raise SettingsError(f"setting {attribute.name} is a number above {least:g} or None, not {value!r}")
+
+    return check
 
 
 def _bounds(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -116,6 +139,20 @@ class Settings:
     max_memory: int | None = attrs.field(
         default=None, validator=_number(2**20, whole=True, none=True, unit=" of bytes")
     )
+    #: What each process worker's whole process tree may use, where its WorkerSpec says nothing; None = no limits.
+    limits: ResourceLimits | None = attrs.field(default=None, validator=_limits)
+    #: Where workers that have limits get control groups: "auto" = below this process's own, where they may be made there;
+    #: "off" = nowhere (then rlimits, nice and looking have to do); or a directory that was delegated to this process.
+    cgroups: str = attrs.field(default="auto", validator=_cgroups)
+    #: No new attempts while less memory than this is available: bytes, or below 1 a share of what the machine (or the
+    #: container) has. One runs all the same. 2 %: the kernel is about to look for a process to kill. None = never.
+    pause_memory: float | None = attrs.field(default=0.02, validator=_above(0))
+    #: No new attempts while all processes wait for memory for more than so many percent of the time (Linux's PSI, "full" of
+    #: the last 10 s): a machine that only swaps. None = never.
+    pause_stall: float | None = attrs.field(default=40.0, validator=_above(0))
+    #: No new attempts while the load for each usable CPU is above this: the mean of the last minute. Our own workers are part
+    #: of it: 1 is a machine that is busy and no more. None = never; a machine that only computes gets all it can do.
+    pause_load: float | None = attrs.field(default=None, validator=_above(0))
     #: Keep each attempt's temp_dir instead of removing it.
     keep_temp: bool = attrs.field(default=False, validator=_flag)
     #: A file that receives every stimulus and instruction of the core as JSON lines; None = no recording.

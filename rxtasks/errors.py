@@ -161,10 +161,15 @@ class TaskTimeout(RxTasksError):
 class WorkerCrashed(RxTasksError):
     """The worker died while the task ran in it, `max_crashes` times.
 
-    `exit_code` is set when it exited, `signal` when a signal killed it; `reason` says the likely cause.
+    `exit_code` is set when it exited, `signal` when a signal killed it; `reason` says the likely cause. Where it was killed
+    because it was over a limit (ResourceLimits), `resource` is "memory", "disk" or "cpu", with what was `used` and the
+    `limit`, in bytes or percent; else they are None.
     """
 
     code = "WORKER_CRASHED"
+    resource: str | None = None
+    used: float | None = None
+    limit: float | None = None
 
     def __init__(
         self, worker_id: str, exit_code: int | None = None, signal: int | None = None, reason: str | None = None

@@ -122,11 +122,11 @@ def make_modules(modules: Any) -> list[str]:
 def make_puts(specs: list[WorkerSpec], max_payload: int) -> Puts:
     """Return where objects are put that all tasks share."""
     from rxtasks.engine.puts import Puts
-    from rxtasks.wire.sealed import SealedFiles
+    from rxtasks.wire.sealed import PUT_NAME, SealedFiles
 
     kinds = {spec.isolation for spec in specs}
     processes = not kinds or "process" in kinds
-    return Puts(SealedFiles(), processes=processes, local=bool(kinds - {"process"}), limit=max_payload)
+    return Puts(SealedFiles(PUT_NAME), processes=processes, local=bool(kinds - {"process"}), limit=max_payload)
 
 
 def make_setup(

@@ -555,6 +555,7 @@ class TaskService(ServiceView):
             "store": trouble,
             "damaged": 0 if engine.durable is None else engine.durable.count_damaged(),
             "delivery_behind": engine.delivery.congested,
+            "pressure": engine.core.pressure.reason or None,
             "recovery": None if engine.following is None else attrs.asdict(engine.following.recovery),
             **attrs.asdict(status),
         }

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rxtasks.config import Settings
-from rxtasks.engine.losses import Losses
+from rxtasks.engine.limits import Limits
 from rxtasks.engine.recorder import Ends
 from rxtasks.engine.staff import SECOND
 from rxtasks.errors import ProtocolError
@@ -40,6 +40,9 @@ from rxtasks.pool.words import (
     Instruction,
     KillWorker,
     LeaseChanged,
+    Limited,
+    MachineRead,
+    Measured,
     Now,
     PauseAsked,
     Reported,
@@ -53,6 +56,7 @@ from rxtasks.pool.words import (
     Swept,
     TakeBack,
     TakenBack,
+    Throttled,
     Tick,
     WorkArrived,
     ended_in,
@@ -87,7 +91,7 @@ _LEAVE = 5
 _TAKEN_OVER = "the task was taken over by another service: what it asks to keep is refused"
 
 
-class Core(Losses):
+class Core(Limits):
     """Everything that is decided, and nothing that is done."""
 
     def __init__(self, specs: list[WorkerSpec], settings: Settings) -> None:
@@ -137,6 +141,10 @@ class Core(Losses):
             LeaseChanged: self._lease_changed,
             Spares: self._spares,
             Gone: self._gone_from_hand,
+            Measured: self._measured,
+            Limited: self._limited,
+            Throttled: self._throttled,
+            MachineRead: self._machine_read,
             Tick: self._tick,
         }
 
@@ -332,9 +340,7 @@ class Core(Losses):
         report = stimulus.report
         match report:
             case Ready():
-                old = self.pool.on_ready(worker, report.pid, self._now, self._out)
-                if old is not None:
-                    self._retire(old, worker.worker_id)
+                self._said_ready(worker, report.pid)
             case StartFailed():
                 error = report.error
                 worker.start_error = (
@@ -357,15 +363,17 @@ class Core(Losses):
 
     def _beat(self, worker: WorkerState, beat: Heartbeat) -> None:
         now = self._now
-        if worker.beat_us is not None and now.wall_us > worker.beat_us:
+        if worker.usage is None and worker.beat_us is not None and now.wall_us > worker.beat_us:
             spent = beat.cpu_seconds - worker.cpu_seconds
             worker.cpu_percent = round(100 * spent / ((now.wall_us - worker.beat_us) / 1e6), 1)
         worker.beat_us = now.wall_us
         worker.cpu_seconds = beat.cpu_seconds
         worker.memory_bytes = beat.memory_bytes
+        usage = worker.usage
         data: dict[str, object] = {
-            "memory_bytes": beat.memory_bytes,
+            "memory_bytes": beat.memory_bytes if usage is None else usage.memory_bytes,
             "cpu_percent": worker.cpu_percent,
+            "disk_bytes": 0 if usage is None else usage.disk_bytes,
             "task_ids": [self.recorder.claims[t].envelope.task_id for t in beat.tokens if t in self.recorder.claims],
         }
         self._out.append(self.pool.announce("heartbeat", worker, now, data=data))
@@ -465,6 +473,13 @@ class Core(Losses):
 
     def _hold(self) -> None:
         self.dispatcher.held = self._paused or self.recorder.full or self.lapsed
+
+    @property
+    def paused_for(self) -> str | None:
+        """Why no new attempts are begun, None: they are."""
+        if self._paused:
+            return "pause()"
+        return f"pressure: {self.pressure.reason}" if self.pressure.reason else None
 
     def _scale_asked(self, stimulus: ScaleAsked) -> None:
         if self.pool.stopping:

@@ -29,11 +29,13 @@ from typing import Any
 import attrs
 
 from rxtasks.config import Settings
-from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, ResourceLimits, TaskOptions
 from rxtasks.lifecycle.retry import type_names
 from rxtasks.lifecycle.status import WorkerStatus
+from rxtasks.pool.limits import Watch
+from rxtasks.pool.pressure import Pressure
 from rxtasks.pool.state import PoolState, WorkerState
-from rxtasks.pool.words import ClaimTasks, Instruction, Now, SendAssign, TakeBack
+from rxtasks.pool.words import ClaimTasks, Instruction, LimitWorker, Now, SendAssign, TakeBack
 from rxtasks.stores.base import Claim, Lane
 from rxtasks.wire.message import Assignment, Assignments, Define, FirstAttempts
 from rxtasks.wire.steps import join_restored
@@ -81,6 +83,10 @@ class Dispatcher:
         self._measured: dict[str, float] = {}
         self._options: dict[int, tuple[TaskOptions, dict[str, Any] | None]] = {}
         self.held = False
+        #: The machine is short of something: one attempt at a time; None: it is not.
+        self.pressure: Pressure | None = None
+        #: Kinds of workers of which it was told that limits mean nothing there.
+        self._told: set[str] = set()
         #: Tasks are on their way back into the store: what is claimed now would overtake them. Told when they are there.
         self.waits = False
 
@@ -164,6 +170,9 @@ class Dispatcher:
                     state.ready.clear()
                     state.more = True
                 continue
+            if self.pressure is not None and lane.isolation != "inline":
+                self._one_at_a_time(self.pressure, lane, state, now, out, surplus)
+                continue
             if not state.ready and state.asking:
                 continue
             if not state.ready and not state.more and held < 2:
@@ -171,7 +180,7 @@ class Dispatcher:
             workers = self._pool.open_to(lane)
             if state.ready:
                 self._assign(state, workers, now, out)
-                if state.ready and not state.asking and not state.ready[0].crashes:
+                if state.ready and not state.asking and not _alone(state.ready[0], lane):
                     surplus.extend(state.ready)
                     state.ready.clear()
                     state.more = True
@@ -190,12 +199,42 @@ class Dispatcher:
                 self._take_back(lane, now, out)
         return surplus
 
+    def _one_at_a_time(
+        self,
+        pressure: Pressure,
+        lane: Lane,
+        state: _LaneState,
+        now: Now,
+        out: list[Instruction],
+        surplus: list[Claim],
+    ) -> None:
+        """Begin one attempt if none runs; everything else waits in the store."""
+        running = sum([len(worker.assigned) for worker in self._pool.workers.values()])
+        begins = pressure.lets_begin(running, now.mono_ns)
+        workers = self._pool.open_to(lane) if begins else []
+        while len(state.ready) > (1 if workers else 0):
+            surplus.insert(0, state.ready.pop())
+            state.more = True
+        if state.ready:
+            self._assign(state, workers, now, out)
+            if state.ready:  # no worker has room
+                surplus.append(state.ready.popleft())
+                state.more = True
+            else:
+                pressure.began(now.mono_ns)
+            return
+        asking = any([each.asking for each in self._lanes.values()])
+        if workers and state.more and not self.waits and not asking and self._free(workers):
+            state.asking = True
+            state.news = False
+            out.append(ClaimTasks(lane, 1))
+
     def wanted(self) -> ClaimTasks | None:
         """Return what a turn would ask the store for if it were told now that tasks have arrived; None: not that simple.
 
         With it an engine can claim before the turn instead of in it; the answer is a Claimed like any other.
         """
-        if self.held or self._pool.stopping or len(self._lanes) != 1:
+        if self.held or self.pressure is not None or self._pool.stopping or len(self._lanes) != 1:
             return None
         ((lane, state),) = self._lanes.items()
         if state.asking or state.ready:
@@ -242,6 +281,7 @@ class Dispatcher:
         chosen: list[list[Claim]] = [[] for _ in workers]
         ready, budget = state.ready, self._budget_us
         function, cost, placed = "", 0, 0
+        options, alone = DEFAULT_OPTIONS, False
         recycling = self._pool.recycling
         while ready and heap:
             claim = ready[0]
@@ -250,8 +290,11 @@ class Dispatcher:
                 function = envelope.function
                 ran = self._measured.get(function)
                 cost = _OVERHEAD_US + (budget if ran is None else int(ran))
+            if envelope.options is not options:
+                options = envelope.options
+                alone = options.limits is not None and self._keeps(workers[0], claim, now, out)
             load, index = heap[0]
-            if claim.crashes:
+            if alone or claim.crashes:
                 if held[index]:
                     index = next((index for _, index in heap if not held[index]), -1)
                     if index < 0:
@@ -301,6 +344,8 @@ class Dispatcher:
             if (least is None or worker.load_us < least.load_us) and not worker.exclusive:
                 least = worker
         if least is None or claim.crashes or len(least.assigned) >= least.spec.concurrency:
+            return False
+        if claim.envelope.options.limits is not None:
             return False
         state.ready.clear()
         ran = self._measured.get(claim.envelope.function)
@@ -361,7 +406,33 @@ class Dispatcher:
             if timeout is not None:
                 claim.soft_ns = now.mono_ns + int(timeout * 1e9)
                 self._pool.timers.at(claim.soft_ns, "soft", claim.token)
-        out.append(SendAssign(worker.worker_id, defines, tasks))
+        send = SendAssign(worker.worker_id, defines, tasks)
+        if worker.exclusive and claims[0].envelope.options.limits is not None:
+            self._limit(worker, claims[0].envelope.options.limits, send, out)
+        else:
+            out.append(send)
+
+    @staticmethod
+    def _limit(worker: WorkerState, limits: ResourceLimits, send: SendAssign, out: list[Instruction]) -> None:
+        """Have the task's limits set before it is sent."""
+        if worker.spec.isolation != "process":
+            out.append(send)
+            return
+        watch = worker.watch = worker.watch or Watch()
+        watch.of_task(limits)
+        worker.waits = send
+        out.append(LimitWorker(worker.worker_id, watch.limits, watch.least("memory") or float("inf")))
+
+    def _keeps(self, worker: WorkerState, claim: Claim, now: Now, out: list[Instruction]) -> bool:
+        """Say whether limits of tasks mean anything in this kind of worker; tell it once where they do not."""
+        kind = worker.spec.isolation
+        if kind == "process":
+            return True
+        if kind not in self._told:
+            self._told.add(kind)
+            text = f"limits of tasks ({claim.envelope.name}) do not apply in {kind} workers: what they use is this process's"
+            out.append(self._pool.announce("warning", worker, now, text))
+        return False
 
     def _first_attempts(self, run: list[Claim]) -> FirstAttempts:
         envelopes = [claim.envelope for claim in run]
@@ -429,6 +500,11 @@ class Dispatcher:
     def waiting(self) -> int:
         """How many claimed tasks have no worker yet."""
         return sum(len(state.ready) for state in self._lanes.values())
+
+
+def _alone(claim: Claim, lane: Lane) -> bool:
+    """Say whether the claim is given to a worker that holds nothing else."""
+    return claim.crashes > 0 or (claim.envelope.options.limits is not None and lane.isolation == "process")
 
 
 def _end_of_run(claims: list[Claim], at: int) -> int:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 from rxtasks.clock import Clock
 from rxtasks.engine.boundary import Outlet
+from rxtasks.engine.gauging import Gauges
 from rxtasks.errors import StoreError
 from rxtasks.isolation.base import Host, Worker
 from rxtasks.isolation.kinds import make_worker
@@ -28,6 +29,8 @@ from rxtasks.pool.words import (
     Committed,
     Finished,
     KillWorker,
+    Limited,
+    LimitWorker,
     PoolReady,
     Publish,
     SendAssign,
@@ -41,6 +44,8 @@ from rxtasks.pool.words import (
     Swept,
     TakeBack,
     TakenBack,
+    Throttled,
+    ThrottleWorker,
 )
 from rxtasks.stores.base import Claim, DurableStore, Store
 
@@ -49,6 +54,9 @@ __all__ = ["Doing"]
 
 class Doing(Host):
     """The part of the driver that acts."""
+
+    #: Look at what workers use.
+    gauges: Gauges
 
     def __init__(self, store: Store, outlet: Outlet, clock: Clock) -> None:
         self.workers: dict[str, Worker] = {}
@@ -110,6 +118,8 @@ class Doing(Host):
             outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))
             return
         self.workers[do.worker_id] = worker
+        if worker.tree is not None:
+            self.gauges.add(do.worker_id)
         outcomes.append(Spawned(do.worker_id, worker.pid))
 
     def _send_assign(self, do: SendAssign, outcomes: list[Stimulus]) -> None:
@@ -135,8 +145,27 @@ class Doing(Host):
     def _close_worker(self, do: CloseWorker, outcomes: list[Stimulus]) -> None:
         worker = self.workers.pop(do.worker_id, None)
         if worker is not None:
+            self.gauges.forget(do.worker_id)
             worker.free()
             self._outlet.lost(worker, do.error)
+
+    def _limit_worker(self, do: LimitWorker, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is None:
+            return
+        how = worker.limit(do.limits)
+        usage = None if worker.tree is None else worker.tree.look(do.above)
+        group = None if worker.limiter is None else worker.limiter.group
+        if usage is not None and group is not None:
+            usage = usage._replace(ooms=group.ooms, held_seconds=group.held_seconds)
+        self.gauges.limit(do.worker_id, do.limits)
+        outcomes.append(Limited(do.worker_id, how, usage))
+
+    def _throttle_worker(self, do: ThrottleWorker, outcomes: list[Stimulus]) -> None:
+        worker = self.workers.get(do.worker_id)
+        if worker is not None:
+            how, lasting = worker.throttle(do.on)
+            outcomes.append(Throttled(do.worker_id, do.on, how, lasting, do.excess))
 
     def _commit_batch(self, do: CommitBatch, outcomes: list[Stimulus]) -> None:
         batch = do.batch
@@ -189,6 +218,8 @@ class Doing(Host):
         TakeBack: _take_back,
         KillWorker: _kill_worker,
         CloseWorker: _close_worker,
+        LimitWorker: _limit_worker,
+        ThrottleWorker: _throttle_worker,
         CommitBatch: _commit_batch,
         Publish: _publish,
         Announce: _announce,

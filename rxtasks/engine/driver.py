@@ -29,12 +29,14 @@ from rxtasks.engine.boundary import Outlet
 from rxtasks.engine.core import Core
 from rxtasks.engine.corethread import CoreThread
 from rxtasks.engine.doing import Doing
+from rxtasks.engine.gauging import Gauges
 from rxtasks.engine.readiness import Readiness, make_readiness
 from rxtasks.engine.recording import Recording
 from rxtasks.engine.wakeup import Wakeup
 from rxtasks.errors import WorkerStartError
 from rxtasks.forking import no_longer, put_right
 from rxtasks.isolation.base import Reader, Setup
+from rxtasks.isolation.cgroups import Cgroups
 from rxtasks.isolation.quickio import give_way
 from rxtasks.lifecycle.task import new_id
 from rxtasks.machine import Crowd, usable_cpus
@@ -107,6 +109,15 @@ class Driver(Doing):
         #: This is a copy in a forked child of the parent: nothing runs here.
         self.forked = False
         self.thread = thread
+        self.cgroups = Cgroups(settings.cgroups)
+        self.gauges = Gauges(
+            self.workers,
+            core.tasks_of,
+            self.post,
+            lambda: bool(core.recorder.claims or core.pressure.reason),
+            every=settings.heartbeat,
+            machine=core.pressure.wanted and any(place.spec.isolation != "inline" for place in core.pool.places),
+        )
 
     # -- any thread ----------------------------------------------------------------------------------------------------
 
@@ -123,6 +134,8 @@ class Driver(Doing):
             undo.callback(no_longer, self)
             self.thread.run(self._run)
             undo.pop_all()
+        if self.gauges.reads_machine:
+            self.gauges.begin()
 
     def _open(self, undo: contextlib.ExitStack) -> None:
         """Open every descriptor of the driver's own; `undo` closes them."""
@@ -401,10 +414,12 @@ class Driver(Doing):
     def _end(self) -> None:
         """Free everything, whatever brought the end."""
         self._done = True
+        self.gauges.end()
         for worker in list(self.workers.values()):
             worker.free()
             self._outlet.lost(worker, "the engine has ended")
         self.workers.clear()
+        self.cgroups.close()
         self.guardian.close()
         self._readiness.close()
         self._wakeup.close()
@@ -436,6 +451,7 @@ class Driver(Doing):
             return
         self.forked = self._done = True
         self._wakeup.after_fork()
+        self.cgroups.after_fork()
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 worker.after_fork()

@@ -11,7 +11,8 @@ of which it had not said so yet, it is said here first):
 - not begun: back to the queue, nothing counted;
 - the one for which it was killed: cancelled, or TaskTimeout (retried if the policy says so);
 - killed for another task, or by a stop: an interruption (at most `max_interruptions`), or ServiceStopped;
-- else a crash. In a worker that runs one at a time, only the last one begun was running; those before it had ended
+- else a crash; so is being killed because the worker was over a limit, for those that ran when that was found
+  (engine.limits). In a worker that runs one at a time, only the last one begun was running; those before it had ended
   there without their report getting out, and count as interrupted.
 """
 
@@ -182,7 +183,10 @@ class Ender:
                     claim.worker = claim.ending = None
                     again.append(claim)
                 continue
-            self._bury(claim, worker, exited, index >= last or claim.status is TaskStatus.RUNNING, stopping, now)
+            suspect = index >= last or claim.status is TaskStatus.RUNNING
+            if worker.culprits:
+                suspect = claim.token in worker.culprits
+            self._bury(claim, worker, exited, suspect, stopping, now)
         return again
 
     def _bury(self, claim: Claim, worker: WorkerState, exited: Exited, suspect: bool, stopping: bool, now: Now) -> None:
@@ -230,6 +234,12 @@ class Ender:
 
     @staticmethod
     def _crash(worker: WorkerState, exited: Exited) -> WorkerCrashed:
+        excess = worker.excess
+        if excess is not None:
+            reason = f"it was killed: {excess.text}; use less, or raise the limit"
+            error = WorkerCrashed(worker.worker_id, exited.exit_code, exited.signal, reason)
+            error.resource, error.used, error.limit = excess.what, excess.used, excess.limit
+            return error
         if worker.fault and exited.signal == SIGKILL:
             reason = f"it could not be relied on any more and was killed: {worker.fault}"
         else:

@@ -319,7 +319,7 @@ class TaskEngine(Displayed, Admission):
         pending = self.store.counts().pending + self.core.dispatcher.waiting
         if not self._started or self.outlet.over.is_set():
             return PoolStatus(False, 0, 0, 0, 0, 0, 0, pending, 0, None, None, 0.0)
-        return self.core.pool.status(self._clock.monotonic_ns(), pending)
+        return self.core.pool.status(self._clock.monotonic_ns(), pending, self.core.paused_for)
 
     def worker(self, worker_id: str) -> Worker | None:
         """Return the Worker of this id, or None."""

@@ -31,6 +31,8 @@ def explain(engine: TaskEngine) -> list[str]:
             why = "the lease of this service has lapsed: nothing is begun until the store has renewed it"
         elif core.dispatcher.held:
             why = "the pool is paused: resume() it"
+        elif core.pressure.reason:
+            why = f"the machine is under pressure, so one attempt runs at a time: {core.pressure.reason}"
         elif not any(w.status in (WorkerStatus.IDLE, WorkerStatus.BUSY) for w in core.pool.workers.values()):
             why = "no worker is ready yet"
         elif any(w.status is WorkerStatus.IDLE for w in core.pool.workers.values()):

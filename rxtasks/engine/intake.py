@@ -31,8 +31,6 @@ __all__ = ["Intake", "Plan", "refused"]
 
 #: Functions whose plan is remembered.
 _MOST_PLANS = 1000
-#: Options that this version does not act on yet: refused instead of ignored.
-_LATER = ("limits",)
 _UNRELATED = (None, None, None, None, None)
 
 
@@ -277,9 +275,6 @@ class Intake:
             ) from error
 
     def _check(self, options: TaskOptions) -> None:
-        for name in _LATER:
-            if getattr(options, name) != getattr(DEFAULT_OPTIONS, name):
-                raise SettingsError(f"TaskOptions.{name} is not available with this store yet; leave it out")
         if options.delay is not None and options.run_at is not None:
             raise SettingsError("TaskOptions takes delay or run_at, not both")
         _check_relations(options)

@@ -53,6 +53,8 @@ class Losses(Broadcast):
         crashed = bool(worker.assigned) and not worker.doom
         begun = len(worker.assigned) > stimulus.unstarted
         stopping = self.pool.stopping
+        if stimulus.killed_at and worker.excess is None:
+            self._killed_by_kernel(worker, stimulus.killed_at)
         again = self.ender.bury(worker, stimulus, stopping, self._now)
         self.dispatcher.arrived()
         if stopping:
@@ -63,11 +65,17 @@ class Losses(Broadcast):
         if crashed and not stopping:
             self.lost += 1
         how = describe_exit(stimulus.exit_code, stimulus.signal, stimulus.tail)
+        if worker.excess is not None:
+            how = f"killed: {worker.excess.text}"
         facts: dict[str, object] = {"exit_code": stimulus.exit_code, "signal": stimulus.signal}
         if stimulus.abandoned:
             self.pool.abandoned += 1
             how = "its thread cannot be ended; it runs on, fenced off"
         self._gone(worker, how, facts, crashed=crashed and begun)
+
+    def _killed_by_kernel(self, worker: WorkerState, limit: int) -> None:
+        """The kernel has killed a process of it at a limit of memory, before anybody looked."""
+        raise NotImplementedError
 
     def _gone(self, worker: WorkerState, how: str, facts: dict[str, object], *, crashed: bool = False) -> None:
         self.pool.on_gone(worker, how, facts, self._now, self._out, crashed=crashed)

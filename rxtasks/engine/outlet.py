@@ -221,6 +221,8 @@ class ServiceOutlet:
 
     def announce(self, instruction: Announce) -> None:
         """Show an event of the pool."""
+        if "pressure" in instruction.event.data:
+            self._delivery.call(partial(_log_pressure, instruction.event.kind, instruction.event.message))
         if self._pool._targets:
             self.turn_over()
             self._delivery.emit(self._pool, instruction.event)
@@ -288,6 +290,12 @@ def _sink(sink: Sink | None, task_id: str, ended: Ended, settled: list[tuple[Sin
 def _hand_over(settled: list[tuple[Sink, list[tuple[str, Ended]]]]) -> Iterator[CallPair]:
     for sink, ended in settled:
         yield from sink.settled(ended)
+
+
+def _log_pressure(kind: str, message: str) -> None:
+    """Write to the logger "rxtasks" that the pool pauses or goes on, and why (L-03)."""
+    level = logging.WARNING if kind == "pool_paused" else logging.INFO
+    logging.getLogger("rxtasks").log(level, "%s: %s", kind, message)
 
 
 def _log_failure(task_id: str, name: str, error: TaskErrorInfo) -> None:

@@ -44,11 +44,17 @@ class Staff:
     def _became_idle(self, worker: WorkerState) -> None:
         worker.load_us = 0
         worker.exclusive = False
+        if worker.watch is not None and worker.watch.task is not None:
+            self._lift(worker)
         if worker.status is WorkerStatus.BUSY:
             self.pool.turned(worker, _IDLE)
             self._relieve(worker)
         elif worker.status is _STOPPING:
             self.timers.at(self._now.mono_ns + _LEAVE * SECOND, "kill", worker.worker_id)
+
+    def _lift(self, worker: WorkerState) -> None:
+        """What has ended had limits of its own: lift them."""
+        raise NotImplementedError
 
     def _fault(self, worker: WorkerState, text: str) -> None:
         """The worker broke the protocol: it cannot be trusted any more."""

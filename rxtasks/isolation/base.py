@@ -18,7 +18,11 @@ import attrs
 from reactivex import Observable, abc
 
 from rxtasks.config import Settings
+from rxtasks.isolation.cgroups import Cgroups
 from rxtasks.isolation.guardian import Guardian
+from rxtasks.isolation.limiting import Limiter
+from rxtasks.isolation.usage import Tree
+from rxtasks.lifecycle.options import ResourceLimits
 from rxtasks.observe.published import Published
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Stimulus
@@ -63,6 +67,8 @@ class Host:
     lock: int = -1
     #: Starts process workers, and ends what they leave behind.
     guardian: Guardian
+    #: Groups for workers that have limits.
+    cgroups: Cgroups = Cgroups("off")
     #: Where inline tasks meet their submitters (isolation.inline.InlineDesk).
     desk: Any = None
 
@@ -113,6 +119,9 @@ class Worker(Published[Any]):
         #: Names of the modules whose functions it was sent, and of those that it imports before it is ready.
         self.loaded: frozenset[str] = frozenset()
         self.preload: frozenset[str] = frozenset()
+        #: Its process tree, to be measured, and what keeps that within limits; None where it has no process of its own.
+        self.tree: Tree | None = None
+        self.limiter: Limiter | None = None
 
     @property
     def events(self) -> Observable[Any]:
@@ -169,6 +178,14 @@ class Worker(Published[Any]):
     def kill(self, force: bool) -> None:
         """End it with all its children: SIGTERM, or with force SIGKILL. What cannot be killed is abandoned."""
         raise NotImplementedError
+
+    def limit(self, limits: tuple[ResourceLimits, ...]) -> str:
+        """Keep its process tree within these limits and no others; return by what means ("": by none). Never raises."""
+        return "" if self.limiter is None else self.limiter.limit(limits)
+
+    def throttle(self, on: bool) -> tuple[str, bool]:
+        """Let everybody else have the CPU first, or no longer; return by what means, and whether for good. Never raises."""
+        return ("", False) if self.limiter is None else self.limiter.throttle(on)
 
     def free(self) -> None:
         """Free every descriptor; the worker is gone."""

@@ -32,10 +32,12 @@ from rxtasks.errors import PayloadError
 from rxtasks.isolation.base import Host, Worker, configure
 from rxtasks.isolation.channel import Channel
 from rxtasks.isolation.command import command_line
+from rxtasks.isolation.limiting import Limiter
 from rxtasks.isolation.outputs import Outputs
 from rxtasks.isolation.proxy import WorkerProxyObservable
 from rxtasks.isolation.quickio import Receiver
 from rxtasks.isolation.spawn import Handle, ProcessHandle, start
+from rxtasks.isolation.usage import Tree
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Broken, Exited, Happened, Occurrence, Reported, Stimulus
 from rxtasks.wire.message import Assign, Assignments, Command, Define, Events, ShowStacks, StackParts
@@ -114,6 +116,8 @@ class ProcessWorker(Worker):
         host = self._host
         self._handle = handle
         self.pid = handle.pid
+        self.tree = Tree(handle.pid)
+        self.limiter = Limiter(handle.pid, self.worker_id, host.cgroups)
         channel = self._channel = Channel(
             self.worker_id,
             ours,
@@ -292,7 +296,11 @@ class ProcessWorker(Worker):
         stimuli = [stimulus for stimulus in stimuli if type(stimulus) is not Broken]
         stimuli.extend(outputs.drain(final=True))
         unstarted = channel.take_tokens()
-        stimuli.append(Exited(self.worker_id, ended.code, ended.signal, unstarted, outputs.tail))
+        killed_at = 0
+        if self.limiter is not None:
+            killed_at = self.limiter.killed_at
+            self.limiter.close()
+        stimuli.append(Exited(self.worker_id, ended.code, ended.signal, unstarted, outputs.tail, killed_at=killed_at))
         return stimuli
 
     def free(self) -> None:
@@ -302,6 +310,9 @@ class ProcessWorker(Worker):
             self._host.unwatch(self._handle.pidfd)
             self._handle.reap()
             self._handle = None
+        if self.limiter is not None:
+            self.limiter.close()
+            self.tree = self.limiter = None
         if self._channel is not None:
             self._host.unwatch(self._channel.fileno())
             self._channel.close()

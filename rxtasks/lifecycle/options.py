@@ -90,13 +90,24 @@ def _limit(_: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
 class ResourceLimits:
     """What a worker's whole process tree may use; None = no limit."""
 
-    #: Percent of one core.
+    #: Percent of one core; the mean over a second counts (over three for "kill").
     cpu_percent: float | None = attrs.field(default=None, validator=_limit)
+    #: Proportional set size (PSS) and swap of all processes, without objects that were put. At least what the worker itself
+    #: takes, some 10 MB and what it imports.
     memory_bytes: int | None = attrs.field(default=None, validator=_limit)
+    #: Held on the disk by the files in the temp_dir of each attempt that runs.
     disk_bytes: int | None = attrs.field(default=None, validator=_limit)
+    #: "warn": an over_limit event and no more. "throttle": the CPU is held at its limit; above one of memory or disk,
+    #: everybody else has the CPU first (and with cgroups of version 2 the kernel slows down what asks for more memory).
+    #: "kill": the tree is killed; the task has crashed, and runs again until it has done so max_crashes times.
     over_limit: Literal["warn", "throttle", "kill"] = attrs.field(
         default="warn", validator=_one_of("warn", "throttle", "kill")
     )
+
+    @property
+    def bounded(self) -> bool:
+        """True if anything is limited."""
+        return not (self.cpu_percent is None and self.memory_bytes is None and self.disk_bytes is None)
 
 
 @attrs.frozen

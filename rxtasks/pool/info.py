@@ -65,7 +65,12 @@ class RunningTask:
 
 @attrs.frozen
 class WorkerInfo(Displayed):
-    """One worker at one moment."""
+    """One worker at one moment.
+
+    CPU, memory and disk are those of its whole process tree, as they were found when it was last looked at (once for each
+    heartbeat). Memory is the proportional set size: what n processes share counts as 1/n in each, and objects that were put
+    do not count. Until the first look it is the resident memory that the worker itself has told.
+    """
 
     worker_id: str
     isolation: str
@@ -80,6 +85,10 @@ class WorkerInfo(Displayed):
     memory_bytes: int | None
     #: What it runs; `task_ids` has what was sent ahead to it too.
     running: tuple[RunningTask, ...] = ()
+    #: Bytes of the files in the temp_dirs of what it runs.
+    disk_bytes: int | None = None
+    #: What its process tree may use; None = no limits. Those of the task that runs there come on top.
+    limits: ResourceLimits | None = None
 
 
 @attrs.frozen
@@ -102,3 +111,6 @@ class PoolStatus(Displayed):
     memory_bytes: int | None
     #: Seconds since the start; 0 while not running.
     uptime: float
+    disk_bytes: int | None = None
+    #: Why no new attempts are begun: pause(), or what the machine is short of (then one runs at a time). None = they are.
+    paused: str | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import attrs
 
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.limits import Excess, Usage, Watch
 from rxtasks.stores.base import Claim, Lane
 
 __all__ = ["Place", "WorkerState"]
@@ -65,6 +67,28 @@ class WorkerState:
     #: Resident bytes after the last attempt that left it above max_memory; the same after its first attempt, else 0.
     worn_bytes: int = 0
     heavy_bytes: int = 0
+    #: What its process tree used at the last look, and when that was (monotonic); None: nobody has looked.
+    usage: Usage | None = None
+    usage_ns: int = 0
+    #: The same at the look before which the percent of the CPU is counted from.
+    before: tuple[int, Usage] | None = None
+    #: Its limits beside what it uses; None: it has none.
+    watch: Watch | None = None
+    #: It has said that it is ready, and its limits are about to be set: the process number that it said.
+    ready_pid: int | None = None
+    #: An instruction that waits until the limits of its task are set (pool.words.SendAssign).
+    waits: Any = None
+    #: It is throttled, and whether that is for good.
+    throttled: bool = False
+    lasting: bool = False
+    #: Over which limit it is being killed, and the tokens of what ran at that moment.
+    excess: Excess | None = None
+    culprits: frozenset[int] = frozenset()
+
+    @property
+    def used_memory(self) -> int | None:
+        """Memory of its process tree, or as long as nobody has looked, what it said of itself."""
+        return self.memory_bytes if self.usage is None else self.usage.memory_bytes
 
     @property
     def left(self) -> int:

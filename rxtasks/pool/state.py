@@ -20,6 +20,7 @@ from collections.abc import Iterator
 
 from rxtasks.clock import utc_from_us
 from rxtasks.config import Settings
+from rxtasks.lifecycle.options import ResourceLimits
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import PoolStatus, RunningTask, WorkerInfo, WorkerSpec
@@ -81,13 +82,24 @@ class PoolState:
             lane = self._lanes[spec] = next((known for known in self._lanes.values() if known == lane), lane)
         return lane
 
+    def limits_of(self, spec: WorkerSpec) -> ResourceLimits | None:
+        """Return the limits of workers of this kind, None = there are none."""
+        limits = spec.limits or self.settings.limits
+        return limits if limits is not None and limits.bounded and spec.isolation == "process" else None
+
+    def _without_limits(self) -> list[str]:
+        """Return what to tell of limits that mean nothing to workers of these kinds."""
+        kinds = {spec.isolation for spec in self._specs if spec.limits or self.settings.limits} - {"process"}
+        others = " and ".join(sorted(kinds))
+        return [f"limits do not apply to {others} workers: what they use is this process's"] if others else []
+
     # -- coming --------------------------------------------------------------------------------------------------------
 
     def start(self, now: Now, out: list[Instruction]) -> None:
         """Fill every place."""
         self.started_ns = now.mono_ns
         out.append(self.announce("pool_started", None, now, f"{len(self.places)} workers"))
-        for text in self.recycling.not_for(self._specs):
+        for text in (*self.recycling.not_for(self._specs), *self._without_limits()):
             out.append(self.announce("warning", None, now, text))
         for place in self.places:
             self.spawn(place, now, out)
@@ -392,20 +404,23 @@ class PoolState:
                 completed=worker.completed,
                 failed=worker.failed,
                 cpu_percent=worker.cpu_percent,
-                memory_bytes=worker.memory_bytes,
+                memory_bytes=worker.used_memory,
                 running=tuple(
                     RunningTask(claim.envelope.task_id, claim.envelope.name, max(1, claim.attempt), claim.progress)
                     for claim in list(worker.assigned.values())[: worker.spec.concurrency]
                 ),
+                disk_bytes=None if worker.usage is None else worker.usage.disk_bytes,
+                limits=self.limits_of(worker.spec),
             )
             for worker in list(self.workers.values())
         ]
 
-    def status(self, now_ns: int, pending: int) -> PoolStatus:
+    def status(self, now_ns: int, pending: int, paused: str | None = None) -> PoolStatus:
         """Describe the pool."""
         workers = list(self.workers.values())
         count = {status: sum(worker.status is status for worker in workers) for status in WorkerStatus}
-        memory = [worker.memory_bytes for worker in workers if worker.memory_bytes is not None]
+        memory = [used for worker in workers if (used := worker.used_memory) is not None]
+        disk = [worker.usage.disk_bytes for worker in workers if worker.usage is not None]
         percent = [worker.cpu_percent for worker in workers if worker.cpu_percent is not None]
         return PoolStatus(
             running=not self.stopping,
@@ -420,4 +435,6 @@ class PoolState:
             cpu_percent=sum(percent) if percent else None,
             memory_bytes=sum(memory) if memory else None,
             uptime=(now_ns - self.started_ns) / 1e9,
+            disk_bytes=sum(disk) if disk else None,
+            paused=paused,
         )

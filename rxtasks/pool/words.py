@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
+from rxtasks.lifecycle.options import ResourceLimits
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.limits import Excess, Usage
+from rxtasks.pool.pressure import Reading
 from rxtasks.stores.base import Change, Claim, Lane, Successes
 from rxtasks.wire.message import Assignments, Define, Message, Report
 from rxtasks.wire.outcome import Ended
@@ -162,6 +165,8 @@ class Exited(NamedTuple):
     tail: str = ""
     #: A thread that cannot be ended: it runs on, fenced.
     abandoned: bool = False
+    #: The limit of memory, bytes, at which the kernel killed a process of it; 0: it did not.
+    killed_at: int = 0
 
 
 class TakenBack(NamedTuple):
@@ -275,6 +280,36 @@ class Gone(NamedTuple):
     key: str
 
 
+class Measured(NamedTuple):
+    """What the process trees of some workers use."""
+
+    looks: list[tuple[str, Usage]]
+
+
+class Limited(NamedTuple):
+    """The outcome of LimitWorker: by what means the limits are kept, and what the worker uses now (None: not known)."""
+
+    worker_id: str
+    how: str
+    usage: Usage | None
+
+
+class Throttled(NamedTuple):
+    """The outcome of ThrottleWorker: by what means, and whether that is for good."""
+
+    worker_id: str
+    on: bool
+    how: str
+    lasting: bool
+    excess: Excess | None = None
+
+
+class MachineRead(NamedTuple):
+    """What the machine has left."""
+
+    reading: Reading
+
+
 Stimulus: TypeAlias = (
     WorkArrived
     | Claimed
@@ -299,6 +334,10 @@ Stimulus: TypeAlias = (
     | LeaseChanged
     | Spares
     | Gone
+    | Measured
+    | Limited
+    | Throttled
+    | MachineRead
     | Tick
 )
 
@@ -354,6 +393,24 @@ class CloseWorker(NamedTuple):
 
     worker_id: str
     error: str | None = None
+
+
+class LimitWorker(NamedTuple):
+    """Keep the worker's process tree within these limits and no others (none: lift them)."""
+
+    worker_id: str
+    limits: tuple[ResourceLimits, ...]
+    #: Bytes of memory below which it need not be known how much it uses.
+    above: float = -1.0
+
+
+class ThrottleWorker(NamedTuple):
+    """Let everybody else have the CPU before the worker's process tree, or no longer."""
+
+    worker_id: str
+    on: bool
+    #: What for.
+    excess: Excess | None = None
 
 
 class CommitBatch(NamedTuple):
@@ -422,6 +479,8 @@ Instruction: TypeAlias = (
     | TakeBack
     | KillWorker
     | CloseWorker
+    | LimitWorker
+    | ThrottleWorker
     | CommitBatch
     | Publish
     | Announce

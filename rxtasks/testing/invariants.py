@@ -109,7 +109,9 @@ class Checker:
         """The worker's death is delivered."""
         for task_id in worker.open.values():
             self.losses[task_id] += 1
-            if not worker.killed or worker.told_broken or worker.faulty:
+            believed = self._sim.core.pool.workers.get(worker.worker_id)
+            over = believed is not None and believed.excess is not None
+            if not worker.killed or worker.told_broken or worker.faulty or over:
                 self.crashes[task_id] += 1
 
     def committed(self, do: CommitBatch, refused: list[int]) -> None:
@@ -266,6 +268,8 @@ class Checker:
     def _check_idle(self) -> None:
         sim = self._sim
         behind = False
+        if sim.core.pressure.reason and any(worker.assigned for worker in sim.core.pool.workers.values()):
+            return  # one attempt at a time
         successors = {place.successor for place in sim.core.pool.places}
         for worker in sim.core.pool.workers.values():
             if worker.status is not WorkerStatus.IDLE or worker.owes or worker.taking or worker.doom:

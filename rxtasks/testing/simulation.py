@@ -22,6 +22,7 @@ from rxtasks.engine.core import Core
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.limits import Usage
 from rxtasks.pool.words import (
     Announce,
     Answer,
@@ -35,6 +36,8 @@ from rxtasks.pool.words import (
     Finished,
     Instruction,
     KillWorker,
+    Limited,
+    LimitWorker,
     Now,
     Publish,
     SendAssign,
@@ -48,6 +51,8 @@ from rxtasks.pool.words import (
     Swept,
     TakeBack,
     TakenBack,
+    Throttled,
+    ThrottleWorker,
     Tick,
     WorkArrived,
 )
@@ -93,6 +98,9 @@ class Simulation:
         self.tickets = 0
         self.number = 0
         self.refuse_spawn = 0
+        #: What a worker uses when its limits are set, and whether one that is throttled stays so.
+        self.usage: Usage | None = Usage(0.0, 0)
+        self.lasting = False
         self.calm = False
         self.checker = Checker(self)
         self.turn([])
@@ -179,6 +187,10 @@ class Simulation:
                 worker = self.workers.get(do.worker_id)
                 if worker is not None:
                     worker.kill(do.force)
+            case LimitWorker():
+                outcomes.append(Limited(do.worker_id, "simulated", self.usage))
+            case ThrottleWorker():
+                outcomes.append(Throttled(do.worker_id, do.on, "simulated", self.lasting, do.excess))
             case CloseWorker():
                 worker = self.workers.pop(do.worker_id, None)
                 if worker is not None and worker.out:

@@ -20,10 +20,12 @@ from rxtasks.errors import ProtocolError
 from rxtasks.forking import close_copies, put_right
 from rxtasks.wire.framing import Buffer
 
-__all__ = ["Sealed", "SealedFiles", "map_sealed", "seal"]
+__all__ = ["PUT_NAME", "Sealed", "SealedFiles", "map_sealed", "seal"]
 
 #: Open at once at most; a quarter of what the process may open, where that is less.
 MOST_OPEN: Final = 512
+#: What the files of objects that were put are called in /proc/<pid>/smaps; any other is "rxtasks".
+PUT_NAME: Final = "rxtasks-put"
 #: Pieces and bytes of one write: IOV_MAX, and less than 2 GiB.
 _PIECES: Final = 1024
 _ONE_WRITE: Final = 2**30
@@ -99,11 +101,16 @@ class Sealed:
 
 
 class SealedFiles:
-    """Makes memory files, and counts those that are open: beyond a bound bytes are kept in plain memory instead."""
+    """Makes memory files, and counts those that are open: beyond a bound bytes are kept in plain memory instead.
 
-    __slots__ = ("_open",)
+    Args:
+        name: what they are called where the kernel lists mappings.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_name", "_open")
+
+    def __init__(self, name: str = "rxtasks") -> None:
+        self._name = name
         #: Descriptors. A set, because its changes are one step of the interpreter: no lock that a finalizer could meet.
         self._open: set[int] = set()
 
@@ -114,7 +121,7 @@ class SealedFiles:
         """Return a sealed file of the pieces, `size` bytes in all; None where there is no room for one, or no such thing."""
         if _LIBC is None or len(self._open) >= _most_open():
             return None
-        return seal(pieces, size, self._open)
+        return seal(pieces, size, self._open, self._name)
 
 
 def _most_open() -> int:
@@ -124,14 +131,16 @@ def _most_open() -> int:
     return MOST_OPEN if soft < 0 else min(MOST_OPEN, soft // 4)
 
 
-def seal(pieces: Sequence[Buffer], size: int, open_files: set[int] | None = None) -> Sealed | None:
+def seal(
+    pieces: Sequence[Buffer], size: int, open_files: set[int] | None = None, name: str = "rxtasks"
+) -> Sealed | None:
     """Return a sealed file of the pieces, which have `size` bytes in all; None where none can be had."""
     if _LIBC is None:
         return None
     import fcntl
 
     try:
-        fd = os.memfd_create("rxtasks", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except OSError:
         return None
     made = Sealed(fd, size, set() if open_files is None else open_files)
