@@ -37,11 +37,14 @@ from rxtasks.pool.words import (
     Exited,
     Gone,
     Happened,
+    HookAsked,
     Instruction,
+    KillAsked,
     KillWorker,
     Now,
     PauseAsked,
     Reported,
+    RestartAsked,
     ScaleAsked,
     SendCommand,
     Spares,
@@ -69,6 +72,7 @@ from rxtasks.wire.message import (
     Request,
     StartFailed,
     Stopping,
+    Trouble,
 )
 from rxtasks.wire.sealed import Sealed
 from rxtasks.wire.steps import split_step
@@ -80,8 +84,6 @@ _SUCCEEDED = TaskStatus.SUCCEEDED
 #: Tasks held, and microseconds that each of them takes, up to which the next report is worth staying awake for.
 _FEW = 2
 _MOMENT_US = 150
-#: Seconds that an idle worker has to leave after Stop before it is killed.
-_LEAVE = 5
 
 
 class Core(Losses):
@@ -126,6 +128,9 @@ class Core(Losses):
             ScaleAsked: self._scale_asked,
             PauseAsked: self._pause_asked,
             CommandAsked: self._command_asked,
+            HookAsked: self._hook_asked,
+            RestartAsked: self._restart_asked,
+            KillAsked: self._kill_asked,
             StopAsked: self._stop_asked,
             Disowned: self._disowned,
             Spares: self._spares,
@@ -340,6 +345,8 @@ class Core(Losses):
                 self._request(worker, report)
             case Stopping():
                 self._leaving(worker, report.reason)
+            case Trouble():
+                self._troubled(worker, report)
             case _:
                 pass
 
@@ -485,7 +492,7 @@ class Core(Losses):
                 if worker is not None and kind == "start":
                     self.pool.on_start_timeout(worker, out)
                 elif worker is not None and kind == "kill":
-                    out.append(KillWorker(key, True))
+                    self._kill_late(worker)
                 continue
             claim = self.recorder.claims.get(key)
             if kind == "respawn":
@@ -496,6 +503,8 @@ class Core(Losses):
                 self.recorder.again(key, out)
             elif kind == "arrived":
                 self.dispatcher.arrived()
+            elif kind == "asked":
+                self._asked_long_enough(key)
             elif kind == "drain":
                 self._force()
             elif kind == "fenced":
