@@ -145,8 +145,8 @@ class PoolState:
             if other.given_up and other.failures <= self.settings.max_respawns:
                 # It failed in the first start, when nothing had shown yet that workers can start at all.
                 self._try_later(other, now)
-        out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
-        if worker.status is _STARTING:
+        if worker.status is _STARTING:  # else it was sent home before it could tell
+            out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
             self.turned(worker, _IDLE)
         self._first_start(now, out)
         heir = self._heir_of(worker.worker_id)
@@ -201,7 +201,10 @@ class PoolState:
     def on_start_timeout(self, worker: WorkerState, out: list[Instruction]) -> None:
         """It has not become ready in time."""
         if worker.status is _STARTING and not worker.doom:
-            worker.start_error = f"not ready within start_timeout ({self.settings.start_timeout:g} s)"
+            worker.start_error = (
+                f"not ready within start_timeout ({self.settings.start_timeout:g} s): its modules, initializer, resources or"
+                " worker_start hooks take longer"
+            )
             worker.doom = "start"
             out.append(KillWorker(worker.worker_id, True))
 
