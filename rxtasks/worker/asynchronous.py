@@ -94,10 +94,23 @@ class LoopOfThread:
         return loop  # type: ignore[no-any-return]
 
     def complete(self, awaitable: Any) -> Any:
-        """Run what a hook or a factory has returned to its end; what it leaves running stays."""
-        if asyncio._get_running_loop() is not None:
-            return beside(lambda: LoopOfThread.complete(self, awaitable))
-        loop = self.loop()
+        """Run what a hook has returned to its end, in this thread's loop; what it leaves running stays."""
+        return self.pinned()(awaitable)
+
+    def pinned(self) -> Callable[[Any], Any]:
+        """Return what runs awaitables to their end, all in the loop of the thread that calls it first."""
+        place: list[asyncio.AbstractEventLoop] = []
+
+        def complete(awaitable: Any) -> Any:
+            if asyncio._get_running_loop() is not None:
+                return beside(lambda: complete(awaitable))
+            if not place:
+                place.append(self.loop())
+            return self._complete(place[0], awaitable)
+
+        return complete
+
+    def _complete(self, loop: asyncio.AbstractEventLoop, awaitable: Any) -> Any:
         try:
             return loop.run_until_complete(_awaited(awaitable))
         finally:

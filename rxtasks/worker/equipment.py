@@ -6,6 +6,7 @@ One loop for a thread, for handlers, hooks and factories alike: what an async fa
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rxtasks.worker.resources import Resources
@@ -20,7 +21,7 @@ class Equipment:
     """The resources and event loops of one worker."""
 
     def __init__(self, worker_id: str | None) -> None:
-        self.resources = Resources(worker_id, self.complete)
+        self.resources = Resources(worker_id, self._pinned)
         self._loops: LoopOfThread | None = None
 
     @property
@@ -35,6 +36,18 @@ class Equipment:
     def complete(self, awaitable: Any) -> Any:
         """Run an awaitable of a hook or a factory to its end, and return its value; the tasks that it leaves go on."""
         return self.loops.complete(awaitable)
+
+    def _pinned(self) -> Callable[[Any], Any]:
+        """Return what runs the awaitables of one resource, all in one loop: an inline worker's end comes on another thread."""
+        run: Callable[[Any], Any] | None = None
+
+        def complete(awaitable: Any) -> Any:
+            nonlocal run
+            if run is None:
+                run = self.loops.pinned()
+            return run(awaitable)
+
+        return complete
 
     def close(self) -> list[tuple[str, BaseException]]:
         """Close the resources, then the loops; return what failed, by name."""

@@ -21,7 +21,7 @@ from rxtasks.errors import ResourceError
 
 __all__ = ["Resources"]
 
-#: Runs an awaitable to its end, in the event loop of this thread, and returns its value.
+#: Runs an awaitable to its end and returns its value.
 Complete = Callable[[Any], Any]
 _MISSING: Any = object()
 
@@ -31,12 +31,12 @@ class Resources:
 
     Args:
         worker_id: what errors say.
-        complete: runs what is async.
+        runner: gives what runs the async parts of one resource, its building and its closing.
     """
 
-    def __init__(self, worker_id: str | None, complete: Complete) -> None:
+    def __init__(self, worker_id: str | None, runner: Callable[[], Complete]) -> None:
         self._worker_id = worker_id
-        self._complete = complete
+        self._runner = runner
         self._factories: dict[str, Callable[[], Callable[[], Any]]] = {}
         self._built: dict[str, tuple[Any, Callable[[], object]]] = {}
         self._lock = threading.RLock()
@@ -77,7 +77,7 @@ class Resources:
                 known = ", ".join(self._factories) or "none"
                 raise LookupError(f"the worker has no resource {name!r} (it has: {known}); see resources=")
             try:
-                found = _build(factory()(), self._complete)
+                found = _build(factory()(), self._runner())
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
