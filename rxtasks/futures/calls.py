@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, cast
 
-from rxtasks.errors import PayloadError, ServiceStopped, TaskCancelled, WorkerStartError
+from rxtasks.errors import PayloadError, ServiceStopped, WorkerStartError
 from rxtasks.futures.future import ExecutorFuture
 from rxtasks.futures.leaving import finish_at_exit
 from rxtasks.lifecycle.options import TaskOptions
@@ -71,6 +71,7 @@ class Calls:
         Raises:
             RuntimeError: the executor, the service or the interpreter has been shut down.
             QueueFull, SettingsError: the service does not take it.
+            TaskCancelled: a hook of the service does not want it.
         """
         engine = self._service._engine_now()
         # An inline call runs within submit, and may shut the executor down.
@@ -101,8 +102,6 @@ class Calls:
             if engine.hooks is not None and engine.hooks.watches_pushes:
                 return engine.push(TaskRequest(function, args, kwargs, options))
             return engine.accept(engine._intake.envelope(function, args, kwargs, options))
-        except TaskCancelled as veto:
-            return engine.refuse(TaskRequest(function), veto)
         except PayloadError as error:
             return engine.refuse(TaskRequest(function), error)
         except ServiceStopped as error:
