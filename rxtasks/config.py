@@ -88,6 +88,9 @@ class Settings:
 
     #: Seconds that a stop gives running tasks to finish.
     drain_timeout: float = attrs.field(default=60.0, validator=_number(0))
+    #: Seconds that a worker which runs nothing may take to leave when it is stopped: its worker_stop hooks, the closing of its
+    #: resources, its exit functions. Then it is killed. For hooks before and after the service's own stop likewise.
+    leave_timeout: float = attrs.field(default=5.0, validator=_number(0.1))
     #: Seconds that a worker may take to become ready.
     start_timeout: float = attrs.field(default=30.0, validator=_number(0.1))
     #: Seconds between two heartbeats of a worker.

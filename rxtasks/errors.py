@@ -18,6 +18,7 @@
     |   `-- PayloadError         a value that cannot travel (also a TypeError)
     `-- the machinery
         |-- WorkerStartError     a worker could not be started
+        |-- ResourceError        a worker's resource could not be built
         |-- ProtocolError        a channel carried something that is no message
         |-- StoreError           the store refused or failed
         `-- SubscriberStalled    a subscriber took nothing for too long and was detached
@@ -40,6 +41,7 @@ __all__ = [
     "PayloadError",
     "ProtocolError",
     "QueueFull",
+    "ResourceError",
     "RxTasksError",
     "ServiceStopped",
     "SettingsError",
@@ -198,6 +200,17 @@ class WorkerStartError(RxTasksError):
     """A worker could not be started; the message holds its own error text."""
 
     code = "WORKER_START"
+
+
+class ResourceError(RxTasksError):
+    """The factory of a worker's resource failed; `name` is the resource, `worker_id` the worker, the cause what it raised."""
+
+    code = "RESOURCE"
+
+    def __init__(self, name: str, worker_id: str | None, why: str) -> None:
+        super().__init__(f"resource {name!r} of worker {worker_id} could not be built: {why}; see resources=")
+        self.name = name
+        self.worker_id = worker_id
 
 
 class ProtocolError(RxTasksError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rxtasks.isolation.base import Setup
     from rxtasks.pool.info import WorkerSpec
     from rxtasks.stores.base import Store
+    from rxtasks.wire.message import Define
 
 __all__ = ["make_modules", "make_puts", "make_setup", "make_specs", "make_store"]
 
@@ -130,13 +131,18 @@ def make_puts(specs: list[WorkerSpec], max_payload: int) -> Puts:
 
 
 def make_setup(
-    modules: list[str], initializer: Callable[..., Any] | None, initargs: Iterable[Any], specs: list[WorkerSpec]
+    modules: list[str],
+    initializer: Callable[..., Any] | None,
+    initargs: Iterable[Any],
+    specs: list[WorkerSpec],
+    resources: Mapping[str, Callable[[], Any]] | None = None,
 ) -> Setup:
     """Return what each worker is set up with.
 
     Raises:
-        SettingsError: initargs without an initializer, no arguments at all, or an initializer that cannot be called.
-        PayloadError: the initializer or its arguments cannot travel.
+        SettingsError: initargs without an initializer, no arguments at all, an initializer that cannot be called, or a resource
+            that is no factory.
+        PayloadError: the initializer, its arguments or a factory cannot travel.
     """
     if not isinstance(initargs, Iterable):
         raise SettingsError(f"initargs is a tuple of arguments, not {initargs!r}; for one argument write (x,)")
@@ -149,6 +155,45 @@ def make_setup(
     from rxtasks.wire.payload import dump_value
 
     blob: bytes | None = None
-    if initializer is not None and any(spec.isolation == "process" for spec in specs):
+    processes = any(spec.isolation == "process" for spec in specs)
+    if initializer is not None and processes:
         blob = dump_value((initializer, initargs), what="initializer")
-    return Setup(modules, initializer, initargs, blob)
+    factories = _factories(resources)
+    return Setup(modules, initializer, initargs, blob, factories, _defines(factories, processes))
+
+
+def _factories(resources: Any) -> dict[str, Callable[[], Any]]:
+    from rxtasks.worker.fitted import check_fits
+
+    if resources is None:
+        return {}
+    if not isinstance(resources, Mapping):
+        raise SettingsError(f'resources holds factories by name, as {{"db": connect}}, not {resources!r}')
+    for name, factory in resources.items():
+        if not isinstance(name, str) or not name:
+            raise SettingsError(f'resources holds factories by name, as {{"db": connect}}; {name!r} is no name')
+        if not callable(factory):
+            raise SettingsError(
+                f"resource {name!r} is a factory, which each worker calls to build its own, not {factory!r};"
+                " for a value that is there already write lambda: value"
+            )
+        check_fits(factory, (), f"the factory of resource {name!r}")
+    return dict(resources)
+
+
+def _defines(factories: dict[str, Callable[[], Any]], processes: bool) -> list[Define]:
+    from rxtasks.errors import PayloadError
+    from rxtasks.wire.callables import CallableTable
+    from rxtasks.wire.message import Define
+
+    table, made = CallableTable(), []
+    for name, factory in factories.items():
+        if not processes:
+            made.append(Define(f"resource:{name}"))
+            continue
+        try:
+            entry = table.key_for(factory)
+        except PayloadError as error:
+            raise PayloadError(f"the factory of resource {name!r}: {error}", error.path) from error
+        made.append(Define(f"resource:{name}", entry.ref, entry.blob))
+    return made

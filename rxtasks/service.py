@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -18,6 +18,7 @@ from rxtasks.clock import SystemClock
 from rxtasks.config import Settings, make_settings
 from rxtasks.errors import SettingsError, UnknownTask
 from rxtasks.fitting import make_modules, make_puts, make_setup, make_specs, make_store
+from rxtasks.hooks import HookPoint, Hooks
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
@@ -54,6 +55,9 @@ class TaskService(ServiceView):
         modules: imported in each worker before its first task; their registered handlers can be pushed by name.
         concurrency: async tasks that one worker runs at once.
         initializer: called with `initargs` in each worker before its first task, again in each replacement.
+        resources: factories by name: what each worker builds once, when it starts (an inline one with its first task), and
+            closes when it stops; `ctx.resource(name)` gives it to handlers. A factory returns the resource, or a context
+            manager, or is a generator that yields it; each of them may be async. Where one fails the worker does not start.
         fallback: isolations to take when the one asked for does not exist here (None: process to thread; (): fail).
         on_exit: what `with` does at its end: "finish" (the default; resumes a paused pool), "drain" (the default
             without workers) or "force".
@@ -75,7 +79,7 @@ class TaskService(ServiceView):
         concurrency: int = 1,
         initializer: Callable[..., Any] | None = None,
         initargs: Iterable[Any] = (),
-        resources: dict[str, Any] | None = None,
+        resources: Mapping[str, Callable[[], Any]] | None = None,
         fallback: str | Iterable[str] | None = None,
         on_exit: str | None = None,
         echo: str | None = "warning",
@@ -86,15 +90,13 @@ class TaskService(ServiceView):
 
         if on_exit is not None and on_exit not in _EXITS:
             raise SettingsError(f"on_exit is one of {', '.join(_EXITS)}, not {on_exit!r}")
-        if resources:
-            raise SettingsError("resources= is not available yet; build them in initializer=")
         if isinstance(retain, bool) or not isinstance(retain, int) or retain < 0:
             raise SettingsError(f"retain is a whole number from 0, not {retain!r}")
         self._settings: Settings = make_settings(settings)
         self._clock = SystemClock()
         self._specs, self._fell_back = make_specs(workers, isolation, concurrency, fallback)
         self._modules = make_modules(modules)
-        self._setup = make_setup(self._modules, initializer, initargs, self._specs)
+        self._setup = make_setup(self._modules, initializer, initargs, self._specs, resources)
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
@@ -104,6 +106,12 @@ class TaskService(ServiceView):
         self._puts = make_puts(self._specs, self._settings.max_payload)
         # Without workers nothing here would finish.
         self._on_exit = on_exit or ("finish" if self._specs and not self._store.durable else "drain")
+        behind = weakref.ref(self)
+        self._hooks = Hooks(
+            self,
+            any(spec.isolation == "process" for spec in self._specs),
+            lambda: None if (service := behind()) is None else service._engine,
+        )
         self._life = threading.RLock()
         self._engine: TaskEngine | None = None
         self._stopped = False
@@ -176,6 +184,7 @@ class TaskService(ServiceView):
             thread=thread,
             echo=Echo(self._echo_level),
             retain=self._retain,
+            hooks=self._hooks,
             on_start=lambda: (call := on_start()) and call(),
         )
         if self._store.durable:
@@ -292,6 +301,36 @@ class TaskService(ServiceView):
     def pool(self) -> WorkerPool:
         """The current pool: an observable of WorkerEvents."""
         return self._engine_now().pool
+
+    # -- hooks ---------------------------------------------------------------------------------------------------------
+
+    def before(self, name: str) -> HookPoint:
+        """Return the point before `name`; call it with a hook to add that: `service.before("push")(hook)`, or as a decorator.
+
+        In this process: create, push (a hook gets the TaskRequest, may return another one in its place, and refuses it by
+        raising Cancelled), start, stop (the service). In every worker that there is or will be: worker_start and worker_stop
+        (the worker's id), task (the TaskContext; Cancelled, Retry and Reschedule end the attempt). A hook gets as many of
+        these as it takes, may be async, and is called once however often it is added. One that raises anything else is
+        reported (`hook_failed` on the pool's stream, logger "rxtasks") and harms nothing.
+
+        `add(hook)` returns a registration: wait() for the workers' acknowledgements, dispose() to take the hook out.
+
+        Raises:
+            SettingsError: there is no such point.
+        """
+        return self._hooks.point("before", name)
+
+    def after(self, name: str) -> HookPoint:
+        """Return the point after `name`, as before() does.
+
+        Hooks get: create and push the TaskRequest and its TaskTracker (None for an item of a map), start the service, stop
+        the service and its StopReport, worker_start and worker_stop the worker's id, task the TaskContext and an
+        AttemptOutcome (status, result, error).
+
+        Raises:
+            SettingsError: there is no such point.
+        """
+        return self._hooks.point("after", name)
 
     # -- tasks ---------------------------------------------------------------------------------------------------------
 

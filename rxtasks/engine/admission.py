@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+
+import attrs
 
 from rxtasks.engine.outlet import Sink
 from rxtasks.engine.tracking import Tracking
@@ -14,6 +16,9 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRequest
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.stores.base import Envelope
+
+if TYPE_CHECKING:
+    from rxtasks.engine.engine import TaskEngine
 
 __all__ = ["Admission"]
 
@@ -31,6 +36,8 @@ class Admission(Tracking):
         """
         if not isinstance(request, TaskRequest):
             raise SettingsError(f"push takes a TaskRequest, not {request!r}; submit takes a function and its arguments")
+        if self.hooks is not None and self.hooks.watches_pushes:
+            return self._push_watched(request, changes, hold)
         envelope = self._intake.envelope(
             request.task,
             request.args,
@@ -51,7 +58,48 @@ class Admission(Tracking):
         changes: Mapping[str, Any] | None = None,
     ) -> TaskTracker:
         """Take a call in and return its tracker."""
+        if self.hooks is not None and self.hooks.watches_pushes:
+            return self._push_watched(TaskRequest(function, args, kwargs), changes, False)
         return self.accept(self._intake.envelope(function, args, kwargs, None, changes))
+
+    def before_push(
+        self, request: TaskRequest, changes: Mapping[str, Any] | None, *, hold: bool = False
+    ) -> tuple[TaskRequest, Envelope]:
+        """Let the hooks see the request, with all its options; return what they make of it, and the envelope of that.
+
+        Raises:
+            TaskCancelled: a hook does not want it.
+            SettingsError, UnknownHandler, PayloadError: it is not taken.
+        """
+        assert self.hooks is not None
+        intake = self._intake
+        request = attrs.evolve(request, options=intake.options_of(request.task, request.options, changes))
+        request = self.hooks.before_request("create" if hold else "push", request, self._self)
+        envelope = intake.envelope(
+            request.task,
+            request.args,
+            request.kwargs,
+            request.options,
+            task_id=request.task_id,
+            trace=request.trace,
+            hold=hold,
+        )
+        return request, envelope
+
+    def after_push(self, request: TaskRequest, tracker: TaskTracker | None, *, hold: bool = False) -> None:
+        """Let the hooks see what was pushed."""
+        assert self.hooks is not None
+        self.hooks.after_request("create" if hold else "push", request, tracker, self._self)
+
+    @property
+    def _self(self) -> TaskEngine:
+        return cast("TaskEngine", self)
+
+    def _push_watched(self, request: TaskRequest, changes: Mapping[str, Any] | None, hold: bool) -> TaskTracker:
+        request, envelope = self.before_push(request, changes, hold=hold)
+        tracker = self.accept(envelope)
+        self.after_push(request, tracker, hold=hold)
+        return tracker
 
     def accept(self, envelope: Envelope) -> TaskTracker:
         """Put the envelope into the store and return its tracker."""
@@ -108,9 +156,16 @@ class Admission(Tracking):
             ServiceStopped, QueueFull, SettingsError, UnknownHandler, PayloadError: none is taken.
         """
         envelopes: list[Envelope] = []
+        watched: list[TaskRequest] = []
+        hooks = self.hooks if self.hooks is not None and self.hooks.watches_pushes else None
         for at, request in enumerate(requests):
             if not isinstance(request, TaskRequest):
                 raise SettingsError(f"push_all takes TaskRequests; the one at {at} is {request!r}")
+            if hooks is not None:
+                made, envelope = self.before_push(request, changes)
+                watched.append(made)
+                envelopes.append(envelope)
+                continue
             envelopes.append(
                 self._intake.envelope(
                     request.task,
@@ -122,7 +177,10 @@ class Admission(Tracking):
                     trace=request.trace,
                 )
             )
-        return self._accept_all(envelopes) if envelopes else []
+        trackers = self._accept_all(envelopes) if envelopes else []
+        for made, tracker in zip(watched, trackers, strict=False):
+            self.after_push(made, tracker)
+        return trackers
 
     def _accept_all(self, envelopes: list[Envelope]) -> list[TaskTracker]:
         self._check_alive()

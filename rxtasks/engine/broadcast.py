@@ -1,4 +1,8 @@
-"""Commands to all workers, each acknowledged by everyone who gets it (W-14, pure)."""
+"""Commands to all workers, each acknowledged by everyone who gets it (W-14, pure).
+
+A worker that is gone, or has not acknowledged in time, is named in the answer with what is known of it; the others' answers are
+not lost for that.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,13 @@ from rxtasks.engine.winding import Winding
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.state import WorkerState
-from rxtasks.pool.words import Answer, CommandAsked, SendCommand
-from rxtasks.wire.message import Ack, Checkpoint, Forget, Hook, Ping
+from rxtasks.pool.words import Answer, CommandAsked, HookAsked, SendCommand
+from rxtasks.wire.message import Ack, Checkpoint, Define, Forget, Hook, Ping, Trouble
 
-__all__ = ["Broadcast"]
+__all__ = ["NO_ANSWER", "Broadcast"]
+
+#: What is said of a worker that has not acknowledged in time.
+NO_ANSWER = "no answer in time"
 
 
 @attrs.define(eq=False, repr=False)
@@ -24,6 +31,8 @@ class _Asked:
     open: dict[int, str]
     errors: dict[str, str]
     said: list[str]
+    #: The first of the commands.
+    first: int = 0
 
 
 class Broadcast(Winding):
@@ -52,7 +61,21 @@ class Broadcast(Winding):
             self._out.append(SendCommand(worker.worker_id, Hook(command_id, stimulus.hook, stimulus.blob)))
             if stimulus.define is not None:
                 self._once[command_id] = stimulus.define.key
-        self._settle_asked(asked)
+        self._await(asked, stimulus.within_ns)
+
+    def _hook_asked(self, stimulus: HookAsked) -> None:
+        """Add a hook in every worker that there is and will be, or take it out."""
+        asked = _Asked(stimulus.ticket, {}, {}, [])
+        key, define = stimulus.key, stimulus.define
+        if define is not None:
+            self.pool.defines[key] = define
+        else:
+            self.pool.defines.pop(key, None)
+        for worker in self.pool.workers.values():
+            command_id = self._ask(worker, asked)
+            command = Forget(key, command_id) if define is None else Define(key, define.ref, define.blob, command_id)
+            self._out.append(SendCommand(worker.worker_id, command))
+        self._await(asked, stimulus.within_ns)
 
     def _ask_checkpoints(self, worker: WorkerState, asked: _Asked) -> None:
         """Ask each task that runs there for a checkpoint."""
@@ -66,6 +89,21 @@ class Broadcast(Winding):
         asked.open[command_id] = worker.worker_id
         self._asked[command_id] = asked
         return command_id
+
+    def _await(self, asked: _Asked, within_ns: int | None) -> None:
+        """Answer when all have acknowledged, or the time is over."""
+        self._settle_asked(asked)
+        if asked.ticket and within_ns is not None:
+            asked.first = next(iter(asked.open))
+            self.timers.at(self._now.mono_ns + within_ns, "asked", asked.first)
+
+    def _asked_long_enough(self, command_id: int) -> None:
+        """Name those that have not acknowledged. `command_id` is the first of the commands, which itself may have been."""
+        late = next((asked for asked in self._asked.values() if asked.first == command_id), None)
+        if late is not None:
+            late.errors.update(dict.fromkeys(late.open.values(), NO_ANSWER))
+            late.open.clear()
+            self._settle_asked(late)
 
     def _acknowledged(self, worker_id: str, ack: Ack) -> None:
         once = self._once.pop(ack.command_id, None)
@@ -84,12 +122,27 @@ class Broadcast(Winding):
             asked.ticket = 0
             self._asked = {key: value for key, value in self._asked.items() if value.ticket}
 
-    def _not_answering(self, worker: WorkerState) -> None:
+    def _not_answering(self, worker: WorkerState, how: str = "") -> None:
         """The worker is gone: it acknowledges nothing more."""
         for asked in list(self._asked.values()):
             for command_id, worker_id in list(asked.open.items()):
                 if worker_id == worker.worker_id:
                     del asked.open[command_id]
                     self._once.pop(command_id, None)
-                    asked.errors[worker_id] = "the worker is gone"
+                    asked.errors[worker_id] = f"the worker is gone: {how}" if how else "the worker is gone"
             self._settle_asked(asked)
+
+    def _troubled(self, worker: WorkerState, trouble: Trouble) -> None:
+        """A hook, or the closing of a resource, failed in a worker: it is told, and nothing else comes of it."""
+        error = trouble.error
+        claim = self.recorder.claims.get(trouble.token)
+        where = f" ({trouble.function})" if trouble.function else ""
+        more = f"; {trouble.untold} failures before it were not told" if trouble.untold else ""
+        said = f"{trouble.what} {trouble.name}{where} failed: {error.get('type')}: {error.get('message')}{more}"
+        data: dict[str, object] = {
+            "name": trouble.name,
+            "function": trouble.function,
+            "error": error,
+            "task_id": None if claim is None else claim.envelope.task_id,
+        }
+        self._out.append(self.pool.announce(f"{trouble.what}_failed", worker, self._now, said, data))

@@ -37,7 +37,9 @@ from rxtasks.pool.words import (
     Exited,
     Gone,
     Happened,
+    HookAsked,
     Instruction,
+    KillAsked,
     KillWorker,
     LeaseChanged,
     Limited,
@@ -46,6 +48,7 @@ from rxtasks.pool.words import (
     Now,
     PauseAsked,
     Reported,
+    RestartAsked,
     ScaleAsked,
     SendCommand,
     Spares,
@@ -74,6 +77,7 @@ from rxtasks.wire.message import (
     Request,
     StartFailed,
     Stopping,
+    Trouble,
 )
 from rxtasks.wire.sealed import Sealed
 from rxtasks.wire.steps import split_step
@@ -85,8 +89,6 @@ _SUCCEEDED = TaskStatus.SUCCEEDED
 #: Tasks held, and microseconds that each of them takes, up to which the next report is worth staying awake for.
 _FEW = 2
 _MOMENT_US = 150
-#: Seconds that an idle worker has to leave after Stop before it is killed.
-_LEAVE = 5
 #: The answer to a handler that asks to keep something for a task that is another engine's by now.
 _TAKEN_OVER = "the task was taken over by another service: what it asks to keep is refused"
 
@@ -136,6 +138,9 @@ class Core(Limits):
             ScaleAsked: self._scale_asked,
             PauseAsked: self._pause_asked,
             CommandAsked: self._command_asked,
+            HookAsked: self._hook_asked,
+            RestartAsked: self._restart_asked,
+            KillAsked: self._kill_asked,
             StopAsked: self._stop_asked,
             Disowned: self._disowned,
             LeaseChanged: self._lease_changed,
@@ -358,6 +363,8 @@ class Core(Limits):
                 self._request(worker, report)
             case Stopping():
                 self._leaving(worker, report.reason)
+            case Trouble():
+                self._troubled(worker, report)
             case _:
                 pass
 
@@ -512,7 +519,7 @@ class Core(Limits):
                 if worker is not None and kind == "start":
                     self.pool.on_start_timeout(worker, out)
                 elif worker is not None and kind == "kill":
-                    out.append(KillWorker(key, True))
+                    self._kill_late(worker)
                 continue
             claim = self.recorder.claims.get(key)
             if kind == "respawn":
@@ -523,6 +530,8 @@ class Core(Limits):
                 self.recorder.again(key, out)
             elif kind == "arrived":
                 self.dispatcher.arrived()
+            elif kind == "asked":
+                self._asked_long_enough(key)
             elif kind == "drain":
                 self._force()
             elif kind == "fenced":

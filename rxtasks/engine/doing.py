@@ -113,6 +113,7 @@ class Doing(Host):
             former = self.workers.get(do.heir_of or "")
             if former is not None:
                 worker.preload = former.loaded
+            worker.defines = do.defines
             worker.spawn()
         except OSError as error:
             outcomes.append(SpawnFailed(do.worker_id, f"{type(error).__name__}: {error}"))

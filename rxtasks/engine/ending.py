@@ -33,9 +33,11 @@ from rxtasks.pool.words import Exited, Instruction, KillWorker, Now, SendCommand
 from rxtasks.stores.base import Claim
 from rxtasks.wire.message import Cancel, Checkpoint
 
-__all__ = ["Ender", "Ending", "describe_exit", "info_of"]
+__all__ = ["KILLED", "Ender", "Ending", "describe_exit", "info_of"]
 
 _SECOND = 1_000_000_000
+#: How a worker ended that was killed by order.
+KILLED = "killed on request"
 
 #: What usually lies behind a worker's death by this signal.
 _LIKELY = {
@@ -243,5 +245,5 @@ class Ender:
         if worker.fault and exited.signal == SIGKILL:
             reason = f"it could not be relied on any more and was killed: {worker.fault}"
         else:
-            reason = describe_exit(exited.exit_code, exited.signal, exited.tail)
+            reason = KILLED if worker.doom == "kill" else describe_exit(exited.exit_code, exited.signal, exited.tail)
         return WorkerCrashed(worker.worker_id, exited.exit_code, exited.signal, reason)

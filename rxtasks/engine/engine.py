@@ -14,17 +14,19 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from reactivex import Observable
 
 from rxtasks.clock import utc_from_us
 from rxtasks.displayed import Displayed
 from rxtasks.engine.admission import Admission
+from rxtasks.engine.broadcast import NO_ANSWER
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
 from rxtasks.engine.following import Following
 from rxtasks.engine.intake import refused
+from rxtasks.engine.parts import ANSWER
 from rxtasks.engine.report import StopReport
 from rxtasks.engine.stack import stack_of
 from rxtasks.errors import (
@@ -42,7 +44,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.info import PoolStatus, WorkerInfo
-from rxtasks.pool.words import CommandAsked, PauseAsked, ScaleAsked, StopAsked
+from rxtasks.pool.words import CommandAsked, HookAsked, KillAsked, PauseAsked, RestartAsked, ScaleAsked, StopAsked
 from rxtasks.reactive.subject import log_problem
 from rxtasks.stores.base import Change
 from rxtasks.wire.message import Define
@@ -51,10 +53,17 @@ from rxtasks.wire.payload import dump_value
 from rxtasks.wire.stored_errors import store_exception
 from rxtasks.worker.registry import default_name
 
+if TYPE_CHECKING:
+    from rxtasks.hooks import Hooks
+
 __all__ = ["TaskEngine"]
 
 #: Seconds that a stop may take beyond its drain timeout (R22).
 _BEYOND = 10.0
+#: Seconds that workers have to acknowledge a hook.
+_ACKNOWLEDGED = 10.0
+#: Seconds that stand for as long as it takes.
+_LONGEST = 1e6
 
 
 class TaskEngine(Displayed, Admission):
@@ -149,22 +158,43 @@ class TaskEngine(Displayed, Admission):
             OSError, RuntimeError: no descriptor or no thread can be had; it has not been started.
             StoreError: a durable store cannot be opened; it has not been started.
         """
+        if self.hooks is not None and not self._started:
+            self._before_start(self.hooks)
+        starts = False
         with self._life:
             if self._stopping:
                 raise ServiceStopped("this engine has stopped; start() the service for a new one")
             if not self._started:
-                self._started = True
+                starts = self._started = True
                 try:
+                    self._equip()
                     self._join()
                     self.driver.start()
                 except BaseException:
-                    self._started = False
+                    self._started = self._announced = False
                     self._part()
                     raise
                 if self._on_start is not None:
                     self._on_start()
-        if not wait:
-            return
+        if wait:
+            self._wait_started()
+        if starts and self.hooks is not None:
+            self.hooks.around("after_start", self)
+
+    def _before_start(self, hooks: Hooks) -> None:
+        """Call the hooks before the start, once; no lock is held meanwhile, and who comes now does not wait for them."""
+        with self._life:
+            first = not (self._announced or self._stopping)
+            self._announced = True
+        if first:
+            hooks.around("before_start", self)
+
+    def _equip(self) -> None:
+        """What every worker is to be told of before it sets itself up."""
+        defines = {define.key: define for define in self._setup.resource_defines}
+        self.core.pool.defines = defines if self.hooks is None else defines | self.hooks.defines()
+
+    def _wait_started(self) -> None:
         self.outlet.started.wait(self.settings.start_timeout + 5.0)
         error = self.outlet.start_error
         if error is not None:
@@ -209,6 +239,10 @@ class TaskEngine(Displayed, Admission):
             return StopReport()
         drain = 0.0 if force else self.settings.drain_timeout if timeout is None else timeout
         end = time.monotonic() + drain + _BEYOND
+        hooks = self.hooks
+        if hooks is not None and self._started and not self._parting:
+            self._parting = True
+            hooks.around_within(self.settings.leave_timeout, "before_stop", self)
         with self._life:
             first = not self._stopping
             self._stopping = True
@@ -263,6 +297,9 @@ class TaskEngine(Displayed, Admission):
         self._report = report = StopReport(delivered.undelivered, tuple(delivered.stuck), cut)
         if self._on_stop is not None:
             self._on_stop()
+        if self._started and self.hooks is not None:
+            left = max(0.1, end - time.monotonic())
+            self.hooks.around_within(min(self.settings.leave_timeout, left), "after_stop", self, report)
         return report
 
     def _was_cut(self, task_id: str) -> bool:
@@ -302,13 +339,55 @@ class TaskEngine(Displayed, Admission):
     def broadcast(
         self, name: str, timeout: float | None = None, call: Callable[[], Any] | None = None
     ) -> dict[str, str | None]:
-        """Send "ping", "checkpoint" or "call" to every worker; return who acknowledged it (with an error text, or None)."""
+        """Send "ping", "checkpoint" or "call" to every worker; return worker id -> None, or why it has not acknowledged it.
+
+        Raises:
+            SettingsError: `timeout` is no number of seconds.
+        """
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, int | float) or timeout < 0):
+            raise SettingsError(f"a timeout is seconds from 0 or None, not {timeout!r}")
         hook, define = "", None
         if call is not None:
             hook = f"call-{new_id()}"
             define = Define(f"hook:{hook}", None, dump_value(call, what="function"))
-        answer = self._ask(lambda ticket: CommandAsked(ticket, name, hook, None, define), timeout)
-        return dict(answer or {})
+        within = None if timeout is None else int(min(timeout, _LONGEST) * 1e9)
+        wait = _LONGEST if timeout is None else min(timeout, _LONGEST) + ANSWER
+        answer = self._ask(lambda ticket: CommandAsked(ticket, name, hook, None, define, within), wait)
+        return self._with_conditions(answer, timeout)
+
+    def _with_conditions(self, answer: dict[str, str | None] | None, timeout: float | None) -> dict[str, str | None]:
+        """Return the answer, with what can be seen of those that gave none."""
+        said = dict(answer or {})
+        for worker_id, text in said.items():
+            worker = self.driver.workers.get(worker_id) if text == NO_ANSWER else None
+            if worker is not None:
+                said[worker_id] = f"no answer within {timeout:g} s: {worker.condition()}"
+        return said
+
+    def change_hook(self, key: str, define: Define | None, answered: Callable[[Any], None]) -> None:
+        """Add a hook in all workers, or take it out (None); `answered` is called with who has acknowledged it. Any thread."""
+        with self._life:
+            running = self._started and not self.outlet.over.is_set()
+        if not running:
+            answered(None)  # start() tells them
+            return
+        within = int(_ACKNOWLEDGED * 1e9)
+        self.driver.ask(
+            lambda ticket: HookAsked(ticket, key, define, within),
+            lambda answer: answered(self._with_conditions(answer, _ACKNOWLEDGED)),
+        )
+
+    def restart_worker(self, worker_id: str) -> str | None:
+        """Put another worker in the place of this one; return its id, "" if there is none, None if this one is not known."""
+        return cast("str | None", self._ask(lambda ticket: RestartAsked(ticket, worker_id)))
+
+    def kill_worker(self, worker_id: str) -> bool | str | None:
+        """Kill the worker; return whether it is, "" if it was gone already, None if it is not known."""
+        return cast("bool | str | None", self._ask(lambda ticket: KillAsked(ticket, worker_id)))
+
+    def ended_workers(self) -> dict[str, str | None]:
+        """Return how workers ended, the latest ones: None = orderly."""
+        return dict(self.core.pool.ended)
 
     def infos(self) -> list[WorkerInfo]:
         """Describe every worker."""

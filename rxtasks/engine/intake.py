@@ -187,6 +187,14 @@ class Intake:
             for each in made[first:]:
                 self._relate(each)
 
+    def options_of(
+        self, task: str | Callable[..., Any], options: TaskOptions | None, changes: Mapping[str, Any] | None
+    ) -> TaskOptions:
+        """Return the options that a request has in the end: its own, or those of its function, with the changes."""
+        if options is None:
+            options = self._planned(task).options
+        return attrs.evolve(options, **changes) if changes else options
+
     def _planned(self, task: str | Callable[..., Any]) -> Plan:
         plan = self._plans.get(id(task))
         return self._plan(task) if plan is None or plan.function is not task else plan

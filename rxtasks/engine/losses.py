@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from rxtasks.config import Settings
 from rxtasks.engine.broadcast import Broadcast
-from rxtasks.engine.ending import describe_exit
+from rxtasks.engine.ending import KILLED, describe_exit
 from rxtasks.engine.staff import SECOND
 from rxtasks.errors import WorkerStartError
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.state import WorkerState
-from rxtasks.pool.words import Broken, Exited, Spawned, SpawnFailed
+from rxtasks.pool.words import Answer, Broken, Exited, KillAsked, KillWorker, RestartAsked, Spawned, SpawnFailed
 
 __all__ = ["Losses"]
+
+#: Workers that live in this process: their threads cannot be ended.
+_OF_OURS = ("thread", "inline")
 
 
 class Losses(Broadcast):
@@ -67,6 +70,8 @@ class Losses(Broadcast):
         how = describe_exit(stimulus.exit_code, stimulus.signal, stimulus.tail)
         if worker.excess is not None:
             how = f"killed: {worker.excess.text}"
+        elif worker.doom == "kill":
+            how = KILLED
         facts: dict[str, object] = {"exit_code": stimulus.exit_code, "signal": stimulus.signal}
         if stimulus.abandoned:
             self.pool.abandoned += 1
@@ -77,9 +82,45 @@ class Losses(Broadcast):
         """The kernel has killed a process of it at a limit of memory, before anybody looked."""
         raise NotImplementedError
 
+    # -- by order ------------------------------------------------------------------------------------------------------
+
+    def _restart_asked(self, stimulus: RestartAsked) -> None:
+        """Have another worker in the place of this one, which ends what it runs. Of one that is leaving: nothing more."""
+        worker = self._find(stimulus)
+        if worker is None:
+            return
+        place = self.pool.place_of(worker.worker_id)
+        if place is not None and worker.status is not WorkerStatus.STOPPING and not self.pool.stopping:
+            self._dismiss(worker, "restart")
+            self.pool.replace(place, self._now, self._out)
+            by = self.pool.restarted[worker.worker_id] = place.worker_id or ""
+            self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: restart", {"by": by}))
+        self._out.append(Answer(stimulus.ticket, self.pool.restarted.get(worker.worker_id, "")))
+
+    def _kill_asked(self, stimulus: KillAsked) -> None:
+        """End the worker with all its children now; what it runs is interrupted, and runs again elsewhere."""
+        worker = self._find(stimulus)
+        if worker is None:
+            return
+        kills = worker.spec.isolation not in _OF_OURS or not worker.assigned
+        if kills and not worker.doom:
+            worker.doom = "kill"
+            self._out.append(KillWorker(worker.worker_id, True))
+        self._out.append(Answer(stimulus.ticket, kills))
+
+    def _find(self, stimulus: RestartAsked | KillAsked) -> WorkerState | None:
+        worker = self.pool.workers.get(stimulus.worker_id)
+        if worker is None:
+            gone = stimulus.worker_id in self.pool.ended
+            by = self.pool.restarted.get(stimulus.worker_id, "") if isinstance(stimulus, RestartAsked) else ""
+            self._out.append(Answer(stimulus.ticket, by if gone else None))
+        return worker
+
+    # -- going ---------------------------------------------------------------------------------------------------------
+
     def _gone(self, worker: WorkerState, how: str, facts: dict[str, object], *, crashed: bool = False) -> None:
         self.pool.on_gone(worker, how, facts, self._now, self._out, crashed=crashed)
-        self._not_answering(worker)
+        self._not_answering(worker, how)
         hopeless = self.pool.hopeless()
         if hopeless is not None:
             why = worker.start_error

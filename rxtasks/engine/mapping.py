@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any, Final
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable
 
+from rxtasks.errors import TaskCancelled
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.lifecycle.task import TaskRequest
 from rxtasks.observe.calls import CallPair, Ending
 from rxtasks.reactive.notiterable import NotIterable
 from rxtasks.reactive.subject import RxSubject, Target
@@ -200,6 +202,10 @@ class _MapRun:
     def _submit(self, calls: list[tuple[Any, ...]]) -> None:
         """Submit a task for each; where one cannot be, those before it have been."""
         stream, engine = self._stream, self._engine
+        if engine.hooks is not None and engine.hooks.watches_pushes:
+            for args in calls:
+                self._submit_watched(TaskRequest(stream._function, args))
+            return
         if len(calls) == 1:
             envelope = engine._intake.envelope(stream._function, calls[0], {}, None, stream._changes)
             with self._lock:
@@ -217,6 +223,26 @@ class _MapRun:
                     self._flying.update(zip(task_ids, itertools.count(self._index), strict=False))
                 self._index += len(task_ids)
                 engine.sink(envelopes, self)
+
+    def _submit_watched(self, request: TaskRequest) -> None:
+        """Submit one, as the service's hooks want it; an item that they do not want is cancelled."""
+        engine, stream = self._engine, self._stream
+        task_id = request.task_id
+        try:
+            request, envelope = engine.before_push(request, stream._changes)
+            task_id = envelope.task_id
+        except TaskCancelled as veto:
+            refused = Outcome(TaskStatus.CANCELLED, error_object=veto)
+            with self._lock:
+                self._flying[task_id] = self._index
+            self._index += 1
+            engine.delivery.call(lambda: self.settled([(task_id, refused)]))
+            return
+        with self._lock:
+            self._flying[task_id] = self._index
+        self._index += 1
+        engine.sink((envelope,), self)
+        engine.after_push(request, None)
 
     def _failed(self, error: Exception) -> Iterator[Any]:
         if not self._over:

@@ -32,6 +32,8 @@ from rxtasks.wire.outcome import Ended, Outcome
 __all__ = ["ServiceOutlet", "Sink"]
 
 _FAILED = TaskStatus.FAILED
+#: Events of workers that are not to go unseen.
+_LOGGED = frozenset({"hook_failed", "resource_failed"})
 
 
 class Sink(Protocol):
@@ -220,11 +222,14 @@ class ServiceOutlet:
             self.waiters -= 1
 
     def announce(self, instruction: Announce) -> None:
-        """Show an event of the pool."""
+        """Show an event of the pool; what failed beside the tasks is logged too."""
         if "pressure" in instruction.event.data:
             self._delivery.call(partial(_log_pressure, instruction.event.kind, instruction.event.message))
+        if instruction.event.kind in _LOGGED:
+            self._delivery.call(partial(_log_trouble, instruction.event))
         if self._pool._targets:
             self.turn_over()
+            self._turns.settle(instruction.event.worker_id)
             self._delivery.emit(self._pool, instruction.event)
 
     def show_turned(self, instruction: ShowTurned) -> None:
@@ -302,3 +307,10 @@ def _log_failure(task_id: str, name: str, error: TaskErrorInfo) -> None:
     """Write a failure that nobody observes to the logger "rxtasks"."""
     text = f"\n{error.traceback.rstrip()}" if error.traceback else ""
     logging.getLogger("rxtasks").error("task %s (%s) failed and nobody observes it: %s%s", task_id, name, error, text)
+
+
+def _log_trouble(event: WorkerEvent) -> None:
+    """Write a failure that belongs to no task to the logger "rxtasks"."""
+    error = event.data.get("error") or {}
+    text = f"\n{error['traceback'].rstrip()}" if error.get("traceback") else ""
+    logging.getLogger("rxtasks").error("worker %s: %s%s", event.worker_id, event.message, text)

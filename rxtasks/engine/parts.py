@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import ChainMap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -32,6 +33,7 @@ from rxtasks.reactive.subject import log_problem
 from rxtasks.stores.base import Change, DurableStore, Store
 
 if TYPE_CHECKING:
+    from rxtasks.hooks import Hooks
     from rxtasks.isolation.inline import InlineDesk
 
 __all__ = ["ANSWER", "Parts"]
@@ -57,6 +59,7 @@ class Parts(Published[Any]):
         retain: int,
         on_start: Callable[[], None] | None = None,
         on_stop: Callable[..., Any] | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -68,6 +71,9 @@ class Parts(Published[Any]):
         self._echo = echo
         self._on_start = on_start
         self._on_stop = on_stop
+        #: The service's hooks.
+        self.hooks = hooks
+        self._setup = setup
         self.delivery = Delivery(
             stall_timeout=settings.stall_timeout,
             buffer_events=settings.buffer_events,
@@ -92,6 +98,8 @@ class Parts(Published[Any]):
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
         self.delivery.upstream = self.driver
         self.driver.live = intake.live
+        factories = {f"resource:{name}": factory for name, factory in setup.resources.items()}
+        self.driver.hooks = factories if hooks is None else ChainMap(hooks.live, factories)
         self.driver.resolve = getattr(intake, "resolve", None)
         self.driver.find_object = intake.puts.find
         intake.puts.on_gone = self._gone
@@ -109,6 +117,8 @@ class Parts(Published[Any]):
         self._life = threading.Lock()
         self._started = False
         self._stopping = False
+        #: Hooks before the start, and before the stop, have been called.
+        self._announced = self._parting = False
         self._report: Any = None
         #: The thread of the first stop(), and set when it has its report.
         self._stopper = 0

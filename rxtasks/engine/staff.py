@@ -23,8 +23,6 @@ __all__ = ["SECOND", "Staff"]
 #: Nanoseconds of a second.
 SECOND = 1_000_000_000
 _IDLE, _STOPPING = WorkerStatus.IDLE, WorkerStatus.STOPPING
-#: Seconds that an idle worker has to leave after Stop before it is killed.
-_LEAVE = 5
 
 
 class Staff:
@@ -50,7 +48,19 @@ class Staff:
             self.pool.turned(worker, _IDLE)
             self._relieve(worker)
         elif worker.status is _STOPPING:
-            self.timers.at(self._now.mono_ns + _LEAVE * SECOND, "kill", worker.worker_id)
+            leave_ns = int(self.settings.leave_timeout * SECOND)
+            self.timers.at(self._now.mono_ns + leave_ns, "kill", worker.worker_id)
+
+    def _kill_late(self, worker: WorkerState) -> None:
+        """The worker was told to end, and has not."""
+        if worker.status is _STOPPING and not (worker.assigned or worker.doom or worker.broken or worker.hurried):
+            worker.hurried = True
+            said = (
+                f"killed: it did not leave within leave_timeout ({self.settings.leave_timeout:g} s); its worker_stop hooks,"
+                " the closing of its resources or its exit functions take longer"
+            )
+            self._out.append(self.pool.announce("warning", worker, self._now, said))
+        self._out.append(KillWorker(worker.worker_id, True))
 
     def _lift(self, worker: WorkerState) -> None:
         """What has ended had limits of its own: lift them."""

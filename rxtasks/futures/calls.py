@@ -71,6 +71,7 @@ class Calls:
         Raises:
             RuntimeError: the executor, the service or the interpreter has been shut down.
             QueueFull, SettingsError: the service does not take it.
+            TaskCancelled: a hook of the service does not want it.
         """
         engine = self._service._engine_now()
         # An inline call runs within submit, and may shut the executor down.
@@ -98,6 +99,8 @@ class Calls:
         options: TaskOptions,
     ) -> Any:
         try:
+            if engine.hooks is not None and engine.hooks.watches_pushes:
+                return engine.push(TaskRequest(function, args, kwargs, options))
             return engine.accept(engine._intake.envelope(function, args, kwargs, options))
         except PayloadError as error:
             return engine.refuse(TaskRequest(function), error)

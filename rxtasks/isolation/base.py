@@ -11,7 +11,8 @@ them (R3).
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, TypeAlias
 
 import attrs
@@ -46,6 +47,10 @@ class Setup:
     initargs: tuple[Any, ...] = ()
     #: The same as a pickle, made once for process workers.
     initializer_blob: bytes | None = None
+    #: Factories of the workers' resources, by name.
+    resources: dict[str, Callable[[], Any]] = attrs.field(factory=dict)
+    #: How process workers are told of them.
+    resource_defines: list[Define] = attrs.field(factory=list)
 
 
 class Host:
@@ -61,6 +66,8 @@ class Host:
     kept: str = ""
     #: Functions of tasks that have not ended, by key, for workers in this process.
     live: weakref.WeakValueDictionary[str, Any]
+    #: Hooks and factories of resources, by key, likewise.
+    hooks: Mapping[str, Any] = MappingProxyType({})
     #: Gives the object that was put under a key, to workers in this process.
     find_object: Callable[[str], Any] | None = None
     #: A descriptor that every worker process inherits and that is closed in its handlers' children, -1 = none.
@@ -122,6 +129,8 @@ class Worker(Published[Any]):
         #: Its process tree, to be measured, and what keeps that within limits; None where it has no process of its own.
         self.tree: Tree | None = None
         self.limiter: Limiter | None = None
+        #: Hooks and resources that it is told of before it sets itself up.
+        self.defines: Sequence[Define] = ()
 
     @property
     def events(self) -> Observable[Any]:
@@ -191,6 +200,10 @@ class Worker(Published[Any]):
         """Free every descriptor; the worker is gone."""
         raise NotImplementedError
 
+    def condition(self) -> str:
+        """Say what may keep it from answering; any thread."""
+        return "it is busy"
+
     def after_fork(self) -> None:
         """In a forked child of the parent: close what belongs to the parent alone."""
 
@@ -209,5 +222,6 @@ def configure(worker: Worker, host: Host, **more: Any) -> Configure:
         max_memory=settings.max_memory or 0,
         durable=host.durable,
         kept=host.kept,
+        defines=len(worker.defines),
         **more,
     )

@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from rxtasks.isolation.base import Host
 from rxtasks.isolation.local import LocalWorker, in_thread
@@ -22,8 +22,10 @@ from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.words import Exited
 from rxtasks.wire.message import Ack, Assignment, Assignments, Command, StartFailed, Stop
+from rxtasks.worker.attempt import Attempt
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.failure import describe
+from rxtasks.worker.handler import Handler
 
 __all__ = ["InlineDesk", "InlineWorker"]
 
@@ -74,10 +76,19 @@ class InlineDesk:
             tracker._wait(None, tracker.name)
 
 
+class _InlineExecutor(Executor):
+    """Builds the resources that are not built yet, on the thread of the task that comes first."""
+
+    def _prepare(self, attempt: Attempt) -> tuple[Handler, Any, Any]:
+        self.equipment.resources.build()
+        return super()._prepare(attempt)
+
+
 class InlineWorker(LocalWorker):
     """Runs each task where it was submitted."""
 
     isolation: ClassVar[str] = "inline"
+    _kind = _InlineExecutor
 
     def __init__(self, worker_id: str, spec: WorkerSpec, host: Host) -> None:
         super().__init__(worker_id, spec, host)
@@ -86,6 +97,7 @@ class InlineWorker(LocalWorker):
         self._open: dict[int, list[Executor]] = {}
         self._running = 0
         self._stopping = False
+        self._finishing = False
         self._ended = False
         self._own: deque[Assignment] = deque()
         self._thread: threading.Thread | None = None
@@ -100,11 +112,14 @@ class InlineWorker(LocalWorker):
         in_thread(f"rxtasks-{self.worker_id[-6:]}", self._prepare)
 
     def _prepare(self) -> None:
+        executor = self.executor()
         try:
-            self.prepare()
+            self.prepare(executor, build=False)
         except BaseException as error:
             self.tell(StartFailed(describe(error).to_dict()))
             self._exit(1)
+        finally:
+            executor.close()
 
     def queue(self, tasks: Assignments) -> None:
         """Give each to who submitted it, or to the worker's own thread."""
@@ -143,7 +158,7 @@ class InlineWorker(LocalWorker):
                     del self._open[me]
                 over = self._stopping and not self._running and not self._own
             if over:
-                self._exit(0)
+                self._finish()
 
     def take_back(self) -> tuple[int, bool]:
         """Nothing is ever sent ahead."""
@@ -159,16 +174,27 @@ class InlineWorker(LocalWorker):
 
     def _leave(self) -> None:
         with self._lock:
-            self._stopping = True
+            first, self._stopping = not self._stopping, True
             idle = not self._running and not self._own
-        if idle:
-            self._exit(0)
+        if idle and first:
+            in_thread(f"rxtasks-{self.worker_id[-6:]}", self._finish)
+
+    def _finish(self) -> None:
+        """Leave, on a thread that may take its time."""
+        with self._lock:
+            if self._finishing:
+                return
+            self._finishing = True
+        executor = self.executor()
+        self.unprepare(executor)
+        executor.close()
+        self._exit(0)
 
     def kill(self, force: bool) -> None:
-        """Abandon what runs: a caller's thread cannot be ended."""
+        """Abandon what runs, hooks of its end included: a caller's thread cannot be ended."""
         with self._lock:
-            running = self._running
-        if not running:
+            idle = not self._running and not self._stopping
+        if idle:
             self._leave()
             return
         self.abandon_running()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from rxtasks.errors import ProtocolError, UnknownHandler
 from rxtasks.isolation.assembler import EventAssembler
@@ -35,6 +36,7 @@ from rxtasks.wire.message import (
     Report,
     Request,
 )
+from rxtasks.worker.equipment import Equipment
 from rxtasks.worker.executor import Executor
 from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, holds_nothing, plan_handler
@@ -44,15 +46,17 @@ from rxtasks.worker.stacks import Part
 __all__ = ["LiveFunctions", "LocalWorker"]
 
 _AHEAD = 64
+_NONE: Mapping[str, Any] = MappingProxyType({})
 _MOST_HANDLERS = 1000
 
 
 class LiveFunctions(Functions):
-    """The callables themselves, by key, held by whoever holds the task."""
+    """The callables themselves, by key, held by whoever holds the task; hooks and factories by the service."""
 
-    def __init__(self, live: weakref.WeakValueDictionary[str, Any]) -> None:
+    def __init__(self, live: weakref.WeakValueDictionary[str, Any], hooks: Mapping[str, Any] = _NONE) -> None:
         super().__init__()
         self._live = live
+        self._hooks = hooks
         self._planned: dict[str, Handler] = {}
 
     def handler(self, key: str) -> Handler:
@@ -63,7 +67,9 @@ class LiveFunctions(Functions):
         """
         function = self._live.get(key)
         if function is None:
-            if key.startswith(("hook:", "n:")):
+            function = self._hooks.get(key)
+        if function is None:
+            if key.startswith(("hook:", "n:", "resource:")):
                 return super().handler(key)
             raise UnknownHandler(f"the function of this task ({key}) is gone")
         planned = self._planned.get(key)
@@ -82,28 +88,34 @@ class LiveFunctions(Functions):
 class LocalWorker(Worker):
     """The base of inline and thread workers."""
 
+    _kind: ClassVar[type[Executor]] = Executor
+
     def __init__(self, worker_id: str, spec: WorkerSpec, host: Host) -> None:
         super().__init__(worker_id, spec, host)
         self.pid = os.getpid()
         self._assembler = EventAssembler(worker_id, self._worker_line)
         self._under_way = 0
         self._outbox = Outbox(self._rows, in_process=True, ask=self._request, ready=lambda: self._under_way < _AHEAD)
-        self._functions = LiveFunctions(host.live)
+        self._functions = LiveFunctions(host.live, host.hooks)
+        self._equipment = Equipment(worker_id)
         self._gone = False
 
     def executor(self) -> Executor:
         """Return a new executor of this worker."""
         settings = self._host.settings
-        return Executor(
+        return self._kind(
             self._outbox,
             self._functions,
             worker_id=self.worker_id,
             in_process=True,
             keep_temp=settings.keep_temp,
             problem=lambda text: self._host.log(self.worker_id, "WARNING", text, "log"),
+            max_payload=settings.max_payload,
             durable=self._host.durable,
             kept=self._host.kept,
             objects=self._host.find_object,
+            equipment=self._equipment,
+            tell=self.tell,
         )
 
     def executors(self) -> list[Executor]:
@@ -138,16 +150,33 @@ class LocalWorker(Worker):
         """Hand a report to the core, behind the rows that were put before it."""
         self._host.call(lambda: [Reported(self.worker_id, report)])
 
-    def prepare(self) -> None:
-        """Import the modules, call the initializer, and be ready. Raises what they raise."""
+    def prepare(self, executor: Executor, *, build: bool = True) -> None:
+        """Import the modules, call the initializer, build the resources, and be ready. Raises what they raise.
+
+        Args:
+            executor: takes in the hooks and resources.
+            build: here and now, on this thread.
+        """
         import importlib
 
+        for define in self.defines:
+            executor.define(define)
+        executor.hooks.around("before_worker_start", self.worker_id)
         setup = self._host.setup
         for module in setup.modules:
             importlib.import_module(module)
         if setup.initializer is not None:
             setup.initializer(*setup.initargs)
+        if build:
+            self._equipment.resources.build()
+        executor.hooks.around("after_worker_start", self.worker_id)
         self.tell(Ready(os.getpid()))
+
+    def unprepare(self, executor: Executor) -> None:
+        """Call the hooks of the worker's end, and close its resources between them."""
+        executor.hooks.around("before_worker_stop", self.worker_id)
+        executor.put_away()
+        executor.hooks.around("after_worker_stop", self.worker_id)
 
     # -- down ----------------------------------------------------------------------------------------------------------
 
@@ -181,11 +210,17 @@ class LocalWorker(Worker):
                 self.tell(Heartbeat([token for executor in executors for token in executor.tokens]))
                 self.tell(Ack(command.command_id))
             case Define():
+                self._functions.define(command)
                 for executor in executors:
-                    executor.define(command)
+                    executor.hooks.changed()
+                if command.command_id:
+                    self.tell(Ack(command.command_id))
             case Forget():
+                self._functions.forget(command.key)
                 for executor in executors:
-                    executor.forget(command.key)
+                    executor.hooks.changed()
+                if command.command_id:
+                    self.tell(Ack(command.command_id))
             case Hook():
                 self.tell(Ack(command.command_id, False, "an inline worker has no thread of its own to call it on"))
             case _:

@@ -136,6 +136,8 @@ class ProcessWorker(Worker):
         self._outputs.awaits = self._awaits
         channel.on_blocked = self._blocked
         channel.send(configure(self, host, sys_path=list(sys.path), preload=sorted(self.preload)))
+        for define in self.defines:
+            channel.send(define)
         host.watch(channel.fileno(), selectors.EVENT_READ, self._readable)
         handle.watch(host, self._exited, self._unguarded)
         host.later(_LOOK, self._look)
@@ -272,6 +274,15 @@ class ProcessWorker(Worker):
             return [Broken(self.worker_id, "it was stopped from outside (SIGSTOP) and not continued")]
         self._host.later(_LOOK, self._look)
         return []
+
+    def condition(self) -> str:
+        """Say what may keep it from answering; any thread."""
+        handle = self._handle
+        if handle is None:
+            return "it is gone"
+        if handle.stopped():
+            return "it is stopped (SIGSTOP, or a debugger)"
+        return "it is busy: C code may hold its interpreter"
 
     # -- end -----------------------------------------------------------------------------------------------------------
 

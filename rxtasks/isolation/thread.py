@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from rxtasks.isolation.base import Host
 from rxtasks.isolation.local import LocalWorker, in_thread
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.pool.words import Exited
+from rxtasks.pool.words import Exited, Stimulus
 from rxtasks.wire.message import Ack, Assignment, Assignments, Command, Hook, StartFailed, Stop
 from rxtasks.wire.payload import load_args
 from rxtasks.worker.executor import Executor
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["ThreadWorker"]
+
+#: Seconds that a thread which is to end may go on setting itself up before it is abandoned.
+_SETTING_UP = 1.0
 
 
 class ThreadWorker(LocalWorker):
@@ -36,11 +39,13 @@ class ThreadWorker(LocalWorker):
         self._hooks: deque[Hook] = deque()
         self._ready = threading.Condition()
         self._stopping = False
-        self._running = 0
+        #: Tasks that run; 1 while it sets itself up or leaves.
+        self._running = 1
         self._executor: Executor | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._more: asyncio.Event | None = None
         self._ended = False
+        self._prepared = False
 
     def executors(self) -> list[Executor]:
         """Return its one executor."""
@@ -92,8 +97,13 @@ class ThreadWorker(LocalWorker):
             return
         super().send(command)
 
-    def kill(self, force: bool) -> None:
-        """Abandon the thread if it runs something; else let it end."""
+    def kill(self, force: bool, *, late: bool = False) -> None:
+        """Abandon the thread if it runs something, and while it sets itself up if that takes a second more; else let it end."""
+        if not (self._prepared or late):
+            with self._ready:
+                self._stopping = True
+            self._host.later(_SETTING_UP, self._kill_late)
+            return
         with self._ready:
             if self._ended:
                 return
@@ -108,17 +118,23 @@ class ThreadWorker(LocalWorker):
             self.abandon_running()
             self._host.call(lambda: [Exited(self.worker_id, None, None, left, abandoned=True)])
 
+    def _kill_late(self) -> list[Stimulus]:
+        self.kill(True, late=True)
+        return []
+
     # -- the thread ----------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         try:
             executor = self._executor = self.executor()
             try:
-                self.prepare()
+                self.prepare(executor)
             except BaseException as error:
                 self.tell(StartFailed(describe(error).to_dict()))
+                executor.put_away()
                 self._exit(1)
                 return
+            self._prepared = True
             if self.spec.concurrency > 1:
                 self._serve_async(executor)
             else:
@@ -156,9 +172,10 @@ class ThreadWorker(LocalWorker):
             self.tell(Ack(hook.command_id, trouble is None, trouble))
 
     def _serve_async(self, executor: Executor) -> None:
-        import asyncio
-
-        asyncio.run(self._serve_loop(executor))
+        loops = executor.equipment.loops
+        loop = loops.loop()
+        loop.run_until_complete(self._serve_loop(executor))
+        loops.end_left_over(loop)
 
     async def _serve_loop(self, executor: Executor) -> None:
         import asyncio
@@ -191,8 +208,13 @@ class ThreadWorker(LocalWorker):
             await more.wait()
 
     def _exit(self, code: int) -> None:
-        if self._executor is not None:
-            self._executor.close()
+        executor = self._executor
+        if executor is not None:
+            with self._ready:
+                self._running = 1
+            if self._prepared:
+                self.unprepare(executor)
+            executor.close()
         with self._ready:
             if self._ended:
                 return

@@ -16,10 +16,10 @@ __all__ = ["WorkerEvent"]
 class WorkerEvent(Displayed):
     """Something happened to a worker, or to the pool.
 
-    Kinds of a worker: started, ready, busy, idle, heartbeat, over_limit, stopping, stopped, failed, replaced, log (a line
-    that belongs to no task). Kinds of the pool (worker_id None): pool_started, pool_scaled, pool_paused, pool_resumed,
-    pool_stopped, warning, subscriber_failed, subscriber_stalled, recovered (tasks of dead
-    services on the same store).
+    Kinds of a worker: started, ready, busy, idle, heartbeat, over_limit, stopping, stopped, failed, replaced, hook_failed,
+    resource_failed (it could not be closed), log (a line that belongs to no task). Kinds of the pool (worker_id None):
+    pool_started, pool_scaled, pool_paused, pool_resumed, pool_stopped, warning, hook_failed (one in this process),
+    subscriber_failed, subscriber_stalled, recovered (tasks of dead services on the same store).
     """
 
     kind: str

@@ -49,6 +49,8 @@ class WorkerState:
     exclusive: bool = False
     #: Why it is being killed ("" = it is not).
     doom: str = ""
+    #: It has been killed because it took too long to leave.
+    hurried: bool = False
     #: Text of its own StartFailed.
     start_error: str | None = None
     was_ready: bool = False

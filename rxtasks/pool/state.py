@@ -29,6 +29,7 @@ from rxtasks.pool.recycling import Recycling, backoff
 from rxtasks.pool.timers import Timers
 from rxtasks.pool.words import Announce, CloseWorker, Instruction, KillWorker, Now, PoolReady, ShowTurned, SpawnWorker
 from rxtasks.stores.base import Lane
+from rxtasks.wire.message import Define
 
 __all__ = ["Place", "PoolState", "WorkerState"]
 
@@ -38,6 +39,8 @@ _STOPPING = WorkerStatus.STOPPING
 _MOST = 256
 #: Threads that are left running and replaced; each holds memory, and perhaps locks.
 _MOST_ABANDONED = 8
+#: Workers that are gone whose end is remembered.
+_MOST_ENDED = 1000
 
 
 class PoolState:
@@ -58,6 +61,12 @@ class PoolState:
         self.abandoned = 0
         #: A worker has become ready once.
         self._proven = False
+        #: Hooks and resources, by key: every worker is told of them before it sets itself up.
+        self.defines: dict[str, Define] = {}
+        #: How workers ended, the latest ones: None = orderly.
+        self.ended: dict[str, str | None] = {}
+        #: Who was made in the place of those of them, and of others, that were restarted.
+        self.restarted: dict[str, str] = {}
         self.recycling = Recycling(settings, timers, self.workers, self.places)
         self._specs = specs
         self._lanes: dict[WorkerSpec, Lane] = {}
@@ -124,7 +133,7 @@ class PoolState:
         self.workers[worker_id] = worker
         self.timers.at(now.mono_ns + int(self.settings.start_timeout * 1e9), "start", worker_id)
         out.append(self.announce("started", worker, now))
-        out.append(SpawnWorker(worker_id, place.spec, heir_of))
+        out.append(SpawnWorker(worker_id, place.spec, heir_of, tuple(self.defines.values())))
         return worker_id
 
     def recycle(self, now: Now, out: list[Instruction]) -> None:
@@ -148,8 +157,8 @@ class PoolState:
             if other.given_up and other.failures <= self.settings.max_respawns:
                 # It failed in the first start, when nothing had shown yet that workers can start at all.
                 self._try_later(other, now)
-        out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
-        if worker.status is _STARTING:
+        if worker.status is _STARTING:  # else it was sent home before it could tell
+            out.append(self.announce("ready", worker, now, data={"pid": worker.pid}))
             self.turned(worker, _IDLE)
         self._first_start(now, out)
         heir = self._heir_of(worker.worker_id)
@@ -204,7 +213,10 @@ class PoolState:
     def on_start_timeout(self, worker: WorkerState, out: list[Instruction]) -> None:
         """It has not become ready in time."""
         if worker.status is _STARTING and not worker.doom:
-            worker.start_error = f"not ready within start_timeout ({self.settings.start_timeout:g} s)"
+            worker.start_error = (
+                f"not ready within start_timeout ({self.settings.start_timeout:g} s): its modules, initializer, resources or"
+                " worker_start hooks take longer"
+            )
             worker.doom = "start"
             out.append(KillWorker(worker.worker_id, True))
 
@@ -227,6 +239,11 @@ class PoolState:
         worker.status = WorkerStatus.STOPPED if orderly else WorkerStatus.FAILED
         out.append(self.announce("stopped" if orderly else "failed", worker, now, "" if orderly else how, facts))
         out.append(CloseWorker(worker_id, None if orderly else how))
+        self.ended[worker_id] = None if orderly else how
+        while len(self.ended) > _MOST_ENDED:
+            oldest = next(iter(self.ended))
+            del self.ended[oldest]
+            self.restarted.pop(oldest, None)
         self.recycling.news = True
         text = worker.start_error or (f"{worker.fault}; {how}" if worker.fault else how)
         heir = self._heir_of(worker_id)
@@ -247,7 +264,7 @@ class PoolState:
             message = f"not replaced: {self.abandoned} threads that could not be ended run on already"
             out.append(self.announce("warning", None, now, message, {"place": place.number}))
             return
-        if worker.was_ready:
+        if worker.was_ready or worker.doom == "kill":
             self.replace(place, now, out)
             out.append(self.announce("replaced", worker, now, f"by {place.worker_id}", {"by": place.worker_id}))
             return

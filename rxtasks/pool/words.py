@@ -242,6 +242,34 @@ class CommandAsked(NamedTuple):
     hook: str = ""
     blob: bytes | None = None
     define: Any = None
+    #: Nanoseconds after which those that have not answered are named; None = as long as it takes.
+    within_ns: int | None = None
+
+
+class HookAsked(NamedTuple):
+    """A caller adds a hook (`define`), or takes the one of that key out (None); all workers acknowledge it."""
+
+    ticket: int
+    key: str
+    define: Define | None
+    within_ns: int | None = None
+
+
+class RestartAsked(NamedTuple):
+    """A caller wants another worker in the place of this one, which ends what it runs.
+
+    The answer is the id of the other one, "" where there is none, or None where the pool does not know the worker (any more).
+    """
+
+    ticket: int
+    worker_id: str
+
+
+class KillAsked(NamedTuple):
+    """A caller wants this worker's process tree ended at once; the answer is whether it is, or None as of RestartAsked."""
+
+    ticket: int
+    worker_id: str
 
 
 class StopAsked(NamedTuple):
@@ -329,6 +357,9 @@ Stimulus: TypeAlias = (
     | ScaleAsked
     | PauseAsked
     | CommandAsked
+    | HookAsked
+    | RestartAsked
+    | KillAsked
     | StopAsked
     | Disowned
     | LeaseChanged
@@ -358,6 +389,8 @@ class SpawnWorker(NamedTuple):
     spec: WorkerSpec
     #: The worker that it is to take over from: what that one has loaded is loaded before it is ready. None: nobody.
     heir_of: str | None = None
+    #: Hooks and resources that it is told of before it sets itself up.
+    defines: Sequence[Define] = ()
 
 
 class SendAssign(NamedTuple):

@@ -25,9 +25,12 @@ from rxtasks.wire.message import (
     Assignment,
     Cancel,
     Checkpoint,
+    Define,
     Dropped,
+    Forget,
     Grant,
     Heartbeat,
+    Hook,
     Ping,
     Ready,
     Reply,
@@ -121,10 +124,12 @@ class SimulatedWorker:
             case Cancel():
                 self._cancel(command.token)
                 self.out.append(Ack(command.command_id))
-            case Ping() | Checkpoint():
+            case Ping() | Checkpoint() | Hook():
                 self.out.append(Ack(command.command_id))
             case Stop():
                 self.stop = True
+                self.out.append(Ack(command.command_id))
+            case Define() | Forget() if command.command_id:
                 self.out.append(Ack(command.command_id))
             case Reply():
                 self.requests.pop(command.request_id, None)

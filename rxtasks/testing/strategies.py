@@ -193,9 +193,16 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
         temp_root=optional(texts()),
         max_payload=integers(),
         max_memory=integers(),
+        defines=integers(),
     ),
-    m.Define: lambda: st.builds(m.Define, key=texts(), ref=optional(texts()), blob=optional(blobs() | large_blobs())),
-    m.Forget: lambda: st.builds(m.Forget, key=texts()),
+    m.Define: lambda: st.builds(
+        m.Define,
+        key=texts(),
+        ref=optional(texts()),
+        blob=optional(blobs() | large_blobs()),
+        command_id=integers(),
+    ),
+    m.Forget: lambda: st.builds(m.Forget, key=texts(), command_id=integers()),
     m.Assign: lambda: st.builds(m.Assign, tasks=st.lists(assignments(), max_size=4) | first_attempts()),
     m.Grant: lambda: st.builds(m.Grant, rows=st.lists(st.lists(integers(), min_size=2, max_size=2), max_size=4)),
     m.Cancel: lambda: st.builds(m.Cancel, command_id=integers(), token=integers(), reason=optional(texts())),
@@ -228,6 +235,15 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
         m.Request, request_id=integers(), token=integers(), op=texts(), blob=blobs() | large_blobs()
     ),
     m.Stopping: lambda: st.builds(m.Stopping, reason=texts()),
+    m.Trouble: lambda: st.builds(
+        m.Trouble,
+        what=texts(),
+        name=texts(),
+        function=texts(),
+        error=error_dicts(),
+        token=integers(),
+        untold=integers(),
+    ),
 }
 
 

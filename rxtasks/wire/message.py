@@ -77,6 +77,7 @@ __all__ = [
     "StartFailed",
     "Stop",
     "Stopping",
+    "Trouble",
 ]
 
 #: Version of the protocol; a worker of another one is refused in the greeting.
@@ -125,24 +126,30 @@ class Configure:
     durable: bool = False
     #: Directory in which the engine keeps results that such a store cannot hold, '' = there is none.
     kept: str = ""
+    #: So many Defines follow, of hooks and resources, which the worker takes in before it sets itself up.
+    defines: int = 0
 
 
 @attrs.frozen
 class Define:
-    """Make a function known under `key`, before an assignment uses it."""
+    """Make a function known under `key`, before an assignment uses it. Acknowledged if it has a command_id."""
 
     key: str
     #: "module:qualname" to import, or None with a blob.
     ref: str | None = None
     #: cloudpickle of the function; for a key "put:..." the object that was put, as payload.pack_value writes it.
     blob: bytes | None = None
+    #: 0 = it is not acknowledged.
+    command_id: int = 0
 
 
 @attrs.frozen
 class Forget:
-    """The function `key` is not used again until it is defined again."""
+    """The function `key` is not used again until it is defined again. Acknowledged if it has a command_id."""
 
     key: str
+    #: 0 = it is not acknowledged.
+    command_id: int = 0
 
 
 @attrs.define
@@ -374,8 +381,26 @@ class StackParts:
     parts: list[list[Any]] = attrs.field(factory=list)
 
 
+@attrs.frozen
+class Trouble:
+    """Something beside the tasks failed, and nothing else comes of it: a hook, the closing of a resource."""
+
+    #: "hook" or "resource".
+    what: str
+    #: The hook's point ("before_task"), or the resource's name.
+    name: str
+    #: The function that was called, "" = none is known.
+    function: str
+    #: TaskErrorInfo.to_dict() of what was raised.
+    error: dict[str, Any]
+    #: The task around which a hook was called, 0 = none.
+    token: int = 0
+    #: As many failures before this one were not told of, because there were too many in a second.
+    untold: int = 0
+
+
 Command: TypeAlias = (
     Configure | Define | Forget | Assign | Grant | Cancel | Checkpoint | Ping | Hook | Stop | Reply | ShowStacks
 )
-Report: TypeAlias = Ready | StartFailed | Events | Heartbeat | Ack | Dropped | Request | Stopping | StackParts
+Report: TypeAlias = Ready | StartFailed | Events | Heartbeat | Ack | Dropped | Request | Stopping | StackParts | Trouble
 Message: TypeAlias = Command | Report

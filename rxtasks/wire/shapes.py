@@ -46,12 +46,24 @@ KINDS: Final[dict[int, type[Any]]] = {
     38: m.Request,
     39: m.Stopping,
     40: m.StackParts,
+    44: m.Trouble,
 }
 
 _CONTROL = 64 * 1024
 _LARGE = 16 * 2**20
 #: Messages whose head may be larger than 64 KiB; their blobs do not count.
-_WIDE: Final = (m.Configure, m.Define, m.Assign, m.Grant, m.Ready, m.StartFailed, m.Events, m.Heartbeat, m.StackParts)
+_WIDE: Final = (
+    m.Configure,
+    m.Define,
+    m.Assign,
+    m.Grant,
+    m.Ready,
+    m.StartFailed,
+    m.Events,
+    m.Heartbeat,
+    m.StackParts,
+    m.Trouble,
+)
 
 
 class Shape(NamedTuple):
@@ -250,13 +262,13 @@ def _make_events(values: list[Any], blobs: list[bytes]) -> m.Events:
     return m.Events(values[0], blobs, values[1])
 
 
-def _start_failed(kind: int) -> Shape:
-    plain = _plain(kind, m.StartFailed)
+def _with_error(kind: int, cls: type[m.StartFailed | m.Trouble]) -> Shape:
+    plain = _plain(kind, cls)
 
     def make(values: list[Any], blobs: list[bytes]) -> Any:
         message = plain.make(values, blobs)
         if check_error(message.error, []):
-            raise ProtocolError("the error of a StartFailed has no pickle")
+            raise ProtocolError(f"the error of a {cls.__name__} has no pickle")
         return message
 
     return plain._replace(make=make)
@@ -267,8 +279,8 @@ def _shape(kind: int, cls: type[Any]) -> Shape:
         return Shape(kind, cls, _LARGE, _take_assign, _make_assign)
     if cls is m.Events:
         return Shape(kind, cls, _LARGE, _take_events, _make_events)
-    if cls is m.StartFailed:
-        return _start_failed(kind)
+    if cls is m.StartFailed or cls is m.Trouble:
+        return _with_error(kind, cls)
     return _plain(kind, cls)
 
 

@@ -6,8 +6,11 @@ guardian, or where there can be none the caller's process. The lock is one that 
 
 ::
 
-    kernel: end with the parent ── greeting ── taps ── modules ── initializer ── Ready ── serve ── leave
-                                                          └──── what is raised ──> StartFailed, exit 1
+    kernel: end with the parent ── greeting ── taps ── modules ── initializer ── resources ── Ready ── serve ── leave
+                                                          └────────── what is raised ────────> StartFailed, exit 1
+
+Hooks are called before the modules and after the resources (worker_start), and before and after the resources are closed
+(worker_stop); see hooks.py.
 """
 
 from __future__ import annotations
@@ -88,26 +91,31 @@ def run(given: list[str]) -> None:
 
 
 def _greeting(channel: Channel) -> tuple[Configure, list[Message]]:
-    """Return the first command, and those that came with it."""
+    """Return the first command, and those that came with it: at least the Defines that it announces."""
+    messages: list[Message] = []
     poll = select.poll()
     poll.register(channel.fd, select.POLLIN)
     while True:
         poll.poll()
-        messages = channel.read()
-        if messages:
-            first = messages[0]
-            if not isinstance(first, Configure) or first.protocol != PROTOCOL:
-                text = f"the worker speaks protocol {PROTOCOL}; the greeting was {str(first)[:200]}"
-                channel.send(StartFailed({"type": "rxtasks.errors.ProtocolError", "message": text}))
-                os._exit(1)
+        messages += channel.read()
+        if not messages:
+            continue
+        first = messages[0]
+        if not isinstance(first, Configure) or first.protocol != PROTOCOL:
+            text = f"the worker speaks protocol {PROTOCOL}; the greeting was {str(first)[:200]}"
+            channel.send(StartFailed({"type": "rxtasks.errors.ProtocolError", "message": text}))
+            os._exit(1)
+        if len(messages) > first.defines:
             return first, messages[1:]
 
 
 def _set_up(configure: Configure, runtime: Runtime) -> None:
-    """Do what comes before the first task: path, taps, modules, initializer."""
+    """Do what comes before the first task: path, taps, modules, initializer, resources."""
     wanted = [entry for entry in configure.sys_path if entry not in sys.path]
     sys.path[:0] = wanted
     runtime.tap.install()
+    executor = runtime.executor
+    executor.hooks.around("before_worker_start", configure.worker_id)
     if configure.modules:
         from importlib import import_module
 
@@ -118,6 +126,8 @@ def _set_up(configure: Configure, runtime: Runtime) -> None:
 
         function, args = pickle.loads(configure.initializer)
         function(*args)
+    executor.equipment.resources.build()
+    executor.hooks.around("after_worker_start", configure.worker_id)
     for name in configure.preload:
         from importlib import import_module
 

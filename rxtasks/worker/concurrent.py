@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 from rxtasks.wire.message import Assignment
-from rxtasks.worker.asynchronous import end_left_over
 from rxtasks.worker.executor import Executor
 
 __all__ = ["Concurrent"]
@@ -38,8 +37,10 @@ class Concurrent:
 
     def run(self, first: Assignment) -> None:
         """Run `first` and what may begin beside it; return when nothing runs."""
-        if self._loop is None or self._loop.is_closed():
-            self._loop = asyncio.new_event_loop()
+        loops = self._executor.equipment.loops
+        loop = loops.loop()
+        if self._loop is not loop:
+            self._loop = loop
             self._news = asyncio.Event()
         serving = self._loop.create_task(self._serve(first))
         while not serving.done():
@@ -47,8 +48,7 @@ class Concurrent:
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self._loop.run_until_complete(serving)
         serving.result()
-        if not self._loop.is_closed():
-            end_left_over(self._loop)
+        loops.end_left_over(self._loop)
 
     def more(self) -> None:
         """There may be more to begin, or a reason to begin nothing; from any thread."""

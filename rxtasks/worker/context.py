@@ -270,10 +270,11 @@ class TaskContext:
         return self._host.keep_artifact(self, Path(path))
 
     def resource(self, name: str) -> Any:
-        """Return the worker's resource `name`, built at first use and closed when the worker stops.
+        """Return the worker's resource `name`: what the factory in TaskService(resources=) built when the worker started. It is
+        closed when the worker stops.
 
         Raises:
-            LookupError: the worker has none of that name.
+            LookupError: the worker has none of that name; names those that it has.
         """
         return self._host.resource(name)
 

@@ -25,13 +25,15 @@ from typing import Any
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import PayloadError
 from rxtasks.lifecycle.signals import Cancelled
-from rxtasks.wire.message import Assignment, Define
+from rxtasks.wire.message import Assignment, Define, Trouble
 from rxtasks.wire.payload import PAYLOAD_LIMIT, load_args
 from rxtasks.wire.sealed import SealedFiles
 from rxtasks.worker.attempt import Attempt, Ending
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import CURRENT, TaskContext
 from rxtasks.worker.ending import cancelled, ended_by, failed  # here: without descriptors nothing is imported any more
+from rxtasks.worker.equipment import Equipment
+from rxtasks.worker.failure import describe
 from rxtasks.worker.forks import generation, leave_child
 from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, Kind
@@ -64,6 +66,8 @@ class Executor(Surroundings):
         durable: the store outlives this process.
         kept: directory for results that it cannot hold, '' = there is none.
         objects: finds what was put, by key.
+        equipment: resources and event loops that outlive the executor; None = its own.
+        tell: told of hooks that fail, and of resources that fail to close; None = the worker's log is.
     """
 
     def __init__(
@@ -83,8 +87,10 @@ class Executor(Surroundings):
         durable: bool = False,
         kept: str = "",
         objects: Callable[[str], Any] | None = None,
+        equipment: Equipment | None = None,
+        tell: Callable[[Trouble], None] | None = None,
     ) -> None:
-        super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap)
+        super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap, equipment)
         self.max_payload = outbox.max_payload = max_payload
         self.durable = outbox.durable = durable
         self._kept = kept
@@ -92,7 +98,8 @@ class Executor(Surroundings):
         self._objects = Objects()
         self._find_object = self._objects.find if objects is None else objects
         self.functions = functions if isinstance(functions, Functions) else Functions(functions)
-        self.hooks = Hooks(self.functions, outbox.worker_log)
+        self._tell = tell or self._log_trouble
+        self.hooks = Hooks(self.functions, self._tell, outbox.worker_log, self.equipment.complete)
         self._in_process = in_process
         self._keep_temp = keep_temp
         self._settle_worker = settle
@@ -100,7 +107,6 @@ class Executor(Surroundings):
         self._attempts: dict[int, Attempt] = {}
         #: Reasons by token of cancels that came before their task was begun; kept by who queues assignments.
         self.early_cancels: dict[int, str | None] = {}
-        self._loop: Any = None
         self._generation = generation()
 
     # -- running --
@@ -168,8 +174,13 @@ class Executor(Surroundings):
     def _body(self, attempt: Attempt) -> Ending:
         CURRENT.set(attempt.context)
         final = True
+        value: Any = None
         try:
             handler, args, kwargs = self._prepare(attempt)
+            if self.hooks.per_task:
+                self.hooks.before_task(attempt.context)
+            if attempt.context._cancelled:
+                raise Cancelled(attempt.context._reason)
             final = False
             if handler.kind == Kind.SYNC:
                 value = handler.function(*args, **kwargs)
@@ -184,13 +195,18 @@ class Executor(Surroundings):
         except BaseException as error:
             ending = self._raised(attempt, error, final)
         if self.hooks.per_task:
-            self.hooks.around("after_task", attempt.context)
+            self.hooks.after_task(attempt.context, ending, value)
         return ending
 
     async def _async_body(self, attempt: Attempt) -> Ending:
         final = True
+        value: Any = None
         try:
             handler, args, kwargs = self._prepare(attempt)
+            if self.hooks.per_task:
+                await self.hooks.before_task_async(attempt.context)
+            if attempt.context._cancelled:
+                raise Cancelled(attempt.context._reason)
             final = False
             value = await self._perform_async(attempt, handler, args, kwargs)
             final = True
@@ -198,7 +214,7 @@ class Executor(Surroundings):
         except BaseException as error:
             ending = self._raised(attempt, error, final)
         if self.hooks.per_task:
-            self.hooks.around("after_task", attempt.context)
+            await self.hooks.after_task_async(attempt.context, ending, value)
         return ending
 
     def _prepare(self, attempt: Attempt) -> tuple[Handler, Any, Any]:
@@ -209,10 +225,6 @@ class Executor(Surroundings):
         if functions.loaded and self.tap is not None:
             functions.loaded = False
             self.tap.begin()  # a module may set up logging as it is imported
-        if self.hooks.per_task:
-            self.hooks.around("before_task", attempt.context)
-        if attempt.context._cancelled:
-            raise Cancelled(attempt.context._reason)
         return handler, args, kwargs
 
     def _arguments(self, attempt: Attempt, handler: Handler) -> tuple[Any, Any]:
@@ -254,11 +266,7 @@ class Executor(Surroundings):
         return await asynchronous.perform(attempt, handler, args, kwargs)
 
     def _in_loop(self, attempt: Attempt, coroutine: Any) -> Any:
-        from rxtasks.worker import asynchronous
-
-        if self._loop is None:
-            self._loop = asynchronous.LoopOfThread()
-        return self._loop.run(attempt, coroutine)
+        return self.equipment.loops.run(attempt, coroutine)
 
     def _encode(self, attempt: Attempt, value: Any) -> Ending:
         try:
@@ -385,7 +393,7 @@ class Executor(Surroundings):
             self.hooks.changed()
         elif define.key.startswith("resource:"):
             key = define.key
-            self.resources.add(key[9:], lambda: self.functions.handler(key).function)
+            self.equipment.resources.add(key[9:], lambda: self.functions.handler(key).function)
 
     def forget(self, key: str) -> None:
         """Drop a function, hook or object."""
@@ -395,13 +403,22 @@ class Executor(Surroundings):
             self.hooks.changed()
 
     def close(self) -> None:
-        """Close resources and the loop, and take capture out where this executor had it set."""
-        for name, error in self.resources.close():
-            self.outbox.worker_log("ERROR", f"resource {name!r} failed to close: {type(error).__name__}", "log")
-        if self._loop is not None:
-            self._loop.close()
-            self._loop = None
+        """Close resources and loops, if they are its own, and take capture out where this executor had it set."""
+        if self._owns_equipment:
+            self.put_away()
         self.release_tap()
+
+    def put_away(self) -> None:
+        """Close resources and loops; tell of those that fail."""
+        for name, error in self.equipment.close():
+            self._tell(Trouble("resource", name, "", describe(error).to_dict()))
+
+    def _log_trouble(self, trouble: Trouble) -> None:
+        error = trouble.error
+        text = (
+            f"{trouble.what} {trouble.name} failed: {error['type']}: {error['message']}\n{error.get('traceback') or ''}"
+        )
+        self.outbox.worker_log("ERROR", text, "log")
 
 
 def _cancel_performing(attempt: Attempt) -> None:

@@ -77,8 +77,12 @@ class Inbox:
         match message:
             case Define():
                 executor.define(message)
+                if message.command_id:
+                    send(Ack(message.command_id))
             case Forget():
                 executor.forget(message.key)
+                if message.command_id:
+                    send(Ack(message.command_id))
             case Reply():
                 executor.reply(message.request_id, message.ok, message.error)
             case Cancel():

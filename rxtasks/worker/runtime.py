@@ -99,6 +99,7 @@ class Runtime:
             max_payload=configure.max_payload,
             durable=configure.durable,
             kept=configure.kept,
+            tell=channel.send,
         )
         self.inbox = Inbox(self.executor, channel.send, self.control.memory_bytes)
         self._gauge: Gauge | None = None
@@ -265,7 +266,13 @@ class Runtime:
     def leave(self) -> None:
         """Give back what is queued, close resources and send what waits; the process may end then."""
         self.inbox.drop()
-        self.executor.close()
+        self._announce()
+        executor, hooks = self.executor, self.executor.hooks
+        if self._restorer is not None:  # it was set up
+            hooks.around("before_worker_stop", executor.worker_id)
+            executor.put_away()
+            hooks.around("after_worker_stop", executor.worker_id)
+        executor.close()
         self._take_channel()
         deadline = time.monotonic() + _LEAVE
         with self._reading:

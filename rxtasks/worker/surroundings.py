@@ -11,8 +11,8 @@ from rxtasks.wire.steps import join_step, split_restored
 from rxtasks.worker import capture
 from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import TaskContext
+from rxtasks.worker.equipment import Equipment
 from rxtasks.worker.outbox import Outbox
-from rxtasks.worker.resources import Resources
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,15 +31,24 @@ class Surroundings:
         temp_root: where temp_dirs are made; None = the system's place.
         clock: measures run times.
         tap: the capture of this process, if it is set already.
+        equipment: what outlives this; None = its own.
     """
 
     def __init__(
-        self, outbox: Outbox, worker_id: str | None, temp_root: str | None, clock: Clock, tap: Tap | None
+        self,
+        outbox: Outbox,
+        worker_id: str | None,
+        temp_root: str | None,
+        clock: Clock,
+        tap: Tap | None,
+        equipment: Equipment | None,
     ) -> None:
         self.outbox = outbox
         self.worker_id = worker_id
         self.monotonic_ns = clock.monotonic_ns
-        self.resources = Resources()
+        #: Resources, and event loops.
+        self.equipment = Equipment(worker_id) if equipment is None else equipment
+        self._owns_equipment = equipment is None
         self.tap = tap
         #: Bytes that a result, an output or a checkpoint may take, pickled.
         self.max_payload = PAYLOAD_LIMIT
@@ -104,7 +113,7 @@ class Surroundings:
 
     def resource(self, name: str) -> Any:
         """Return a resource of the worker."""
-        return self.resources.get(name)
+        return self.equipment.resources.get(name)
 
     def logger(self, context: TaskContext) -> Logger:
         """Return the logger of a context; once its attempt has ended and nothing is captured here, a plain one."""
