@@ -20,7 +20,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -616,6 +616,11 @@ class MemoryStore:
         with self._lock:
             following = None if after is None else self._relations.following.get(after)
             return following or self._relations.schedules.get(schedule_id)
+
+    def stuck(self, task_ids: Collection[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run (see the contract)."""
+        with self._lock:
+            return self._relations.stuck(task_ids, now_us)
 
     def end_schedule(self, schedule_id: str) -> str | None:
         """Let nothing follow the schedule's present occurrence; return that one's id, or None."""

@@ -315,6 +315,26 @@ class MemoryRelations:
             elif not links.needs:
                 self._unblock(row)
 
+    def stuck(self, task_ids: Iterable[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run."""
+        found: dict[str, bool] = {}
+        for start in task_ids:
+            way = [start]
+            while way:
+                row = self._store._tasks.get(way[-1])
+                if way[-1] in found or not isinstance(row, Row) or row.token:
+                    found.setdefault(way.pop(), False)
+                elif row.status is TaskStatus.BLOCKED and row.links is not None:
+                    needs = row.links.needs
+                    before = [need for need in needs if need not in found]
+                    if before:
+                        way += before
+                    else:
+                        found[way.pop()] = any([found[need] for need in needs])
+                else:
+                    found[way.pop()] = row.status is TaskStatus.CREATED or _before_its_time(row, now_us)
+        return {task_id for task_id in task_ids if found[task_id]}
+
     def _next(self, row: Row, schedule_id: str, envelope: Envelope, change: Change) -> None:
         """Put in the next occurrence."""
         self.occurrences[row.task_id] = schedule_id
@@ -428,3 +448,9 @@ def _first(entries: list[tuple[int, int, int, Any]], key: str) -> tuple[int, int
             return entry
         heapq.heappop(entries)
     return None
+
+
+def _before_its_time(row: Row, now_us: int) -> bool:
+    """Say whether it is an occurrence of a schedule that is not due yet."""
+    scheduled = row.links is not None and row.links.schedule_id is not None and row.status is TaskStatus.SCHEDULED
+    return scheduled and row.due_us > now_us

@@ -84,6 +84,15 @@ select t.id from schedules s join tasks t on t.number = s.number where s.id = ?1
 select id from tasks indexed by of_schedule
 where schedule = ?1 and schedule is not null and number > (select number from tasks where id = ?2) order by number limit 1
 
+-- name: stuck
+with recursive above(id, number) as (
+    select t.id, t.number from json_each(?1) c join tasks t on t.id = c.value
+    union
+    select above.id, e.source from above join edges e on e.target = above.number
+)
+select json_group_array(distinct above.id) from above join tasks t on t.number = above.number
+where t.token = 0 and (t.status = 'created' or (t.schedule is not null and t.status = 'scheduled' and t.due_us > ?2))
+
 -- name: end_schedule
 delete from schedules where id = ?1
 

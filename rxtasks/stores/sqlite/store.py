@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import apsw
@@ -468,6 +468,10 @@ class SqliteStore:
         if after is not None:
             found = self._reader.one("occurrence_after", schedule_id, after)
         return found or self._reader.one("occurrence_of", schedule_id)
+
+    def stuck(self, task_ids: Collection[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run (see the contract)."""
+        return set(orjson.loads(self._reader.one("stuck", orjson.dumps([*task_ids]).decode(), now_us)))
 
     def end_schedule(self, schedule_id: str) -> str | None:
         """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
