@@ -218,7 +218,7 @@ class ServiceOutlet:
         return not self.sinks and len(self.trackers) <= len(self.created)
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Wait until every task that was queued has ended, or none of those that are left can run; any thread but the core's."""
+        """Wait until every task that was queued has ended, or none of those left can run; any thread but the core's."""
         end = None if timeout is None else time.monotonic() + timeout
         self.waiters += 1
         try:
