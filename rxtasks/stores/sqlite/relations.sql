@@ -45,6 +45,22 @@ update tasks set status = case when after_us > 0 then 'scheduled' when related &
     due_us = after_us, after_us = iif(related & 4, after_us, 0)
 where number in (select value from json_each(?1))
 
+-- name: note_free
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'blocked', 'pending', 'engine', ?2, ?3 from tasks
+where number in (select value from json_each(?1)) and related & 8
+
+-- name: note_not_yet
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'pending', 'scheduled', 'engine', ?2, ?3 from tasks
+where number in (select value from json_each(?1)) and related & 8 and after_us > 0
+
+-- name: note_pushed
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'created', case when related & 8 then 'blocked' when due_us > 0 then 'scheduled' else 'pending' end,
+       'client', 'pushed', ?2
+from tasks where id in (select value from json_each(?1)) and status = 'created' and token = 0
+
 -- name: still_gated
 select json_group_array(number) from tasks where number in (select value from json_each(?1)) and status = 'gated'
 
