@@ -263,6 +263,7 @@ class TaskService(ServiceView):
             try:
                 engine.pause(False)
                 engine.wait_idle()
+                engine.tell_stuck()
             except BaseException:
                 self._stop(waiting=None if self._store.durable else "cancel")
                 raise

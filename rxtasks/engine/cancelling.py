@@ -37,6 +37,9 @@ class Cancelling(Parts):
             return self._cancel_unstarted(task_id, reason)
         if self.durable is not None:
             return self._cancel_stored(task_id, reason)
+        note = getattr(self.store, "note_asked", None)
+        if note is not None:
+            note(task_id, reason)
         answer = self._ask(lambda ticket: CancelAsked(ticket, task_id, reason, self.store.claim_one(task_id)))
         if answer:
             return True

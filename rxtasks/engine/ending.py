@@ -90,6 +90,18 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+#: States in which a task waits for something that a stop keeps from coming.
+_WHY = (TaskStatus.BLOCKED, TaskStatus.SCHEDULED)
+
+
+def _why(claim: Claim) -> str:
+    """Return what a task waited for that was never begun."""
+    if claim.status is TaskStatus.SCHEDULED:
+        return "its time had not come"
+    needs = ", ".join(claim.envelope.options.depends_on)
+    return f"it waited for the end of {needs} (depends_on); what was only created runs when it is pushed"
+
+
 class Ender:
     """Ends tasks that shall not or cannot go on."""
 
@@ -121,6 +133,8 @@ class Ender:
             self._recorder.requeue(claim, now)
             return
         error = self.stop_error
+        if type(error) is ServiceStopped and claim.status in _WHY:
+            error = ServiceStopped(f"{error}: {_why(claim)}")
         status = TaskStatus.CANCELLED if isinstance(error, TaskCancelled) else TaskStatus.FAILED
         self._recorder.finish(claim, status, info_of(error), error, now)
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -316,6 +317,19 @@ class TaskEngine(Displayed, Admission):
     def wait_idle(self, timeout: float | None = None) -> bool:
         """Wait until every task taken in has ended; False: the time was over first."""
         return not self._started or self.driver.forked or self.outlet.wait_idle(timeout)
+
+    def tell_stuck(self) -> None:
+        """Log which tasks are not waited for any longer, because nothing lets them run."""
+        stuck = self.stuck()
+        for task_id in sorted(stuck):
+            record = self.store.get(task_id)
+            if record is not None and record.status is TaskStatus.BLOCKED:
+                needs = ", ".join(record.options.depends_on)
+                logging.getLogger("rxtasks").warning(
+                    "task %s (%s) is not waited for: it depends on %s, of which one was only created (push() lets it run) or"
+                    " is an occurrence of a schedule before its time",
+                    *(task_id, record.name, needs),
+                )
 
     # -- the pool's control --------------------------------------------------------------------------------------------
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Protocol
 
@@ -71,6 +72,10 @@ class ServiceOutlet:
         self.over = threading.Event()
         self._idle = threading.Condition()
         self.waiters = 0
+        #: Says whether none of the tasks that are left, all of them or all but those created, will ever run; any thread.
+        self.stuck: Callable[[], bool] = lambda: False
+        #: Seconds after which it is asked again; None: whenever a task has ended, which is cheap in memory.
+        self.stuck_pace: float | None = None
 
     @property
     def full(self) -> bool:
@@ -123,7 +128,7 @@ class ServiceOutlet:
         if settled:
             self.turn_over()
             self._delivery.call(lambda: _hand_over(settled))
-        if self.waiters and self._nothing_queued:
+        if self.waiters and (self._nothing_queued or (self.stuck_pace is None and self.stuck())):
             with self._idle:
                 self._idle.notify_all()
 
@@ -213,11 +218,18 @@ class ServiceOutlet:
         return not self.sinks and len(self.trackers) <= len(self.created)
 
     def wait_idle(self, timeout: float | None) -> bool:
-        """Wait until every task that was queued has ended; any thread but the core's."""
+        """Wait until every task that was queued has ended, or none of those left can run; any thread but the core's."""
+        end = None if timeout is None else time.monotonic() + timeout
         self.waiters += 1
         try:
             with self._idle:
-                return self._idle.wait_for(lambda: self._nothing_queued or self.over.is_set(), timeout)
+                while not (self._nothing_queued or self.over.is_set() or self.stuck()):
+                    left = None if end is None else end - time.monotonic()
+                    if left is not None and left <= 0:
+                        return False
+                    pace = self.stuck_pace
+                    self._idle.wait(left if pace is None else min(pace, pace if left is None else left))
+                return True
         finally:
             self.waiters -= 1
 

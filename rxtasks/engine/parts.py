@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ANSWER", "Parts"]
 
+#: Seconds between two looks whether what is left in a durable store can run.
+_PACE: Final = 0.5
 #: Seconds that a caller waits for the core's answer; it never takes that long.
 ANSWER: Final = 60.0
 
@@ -93,6 +95,8 @@ class Parts(Published[Any]):
         elif not self.durable.joined:
             self.durable.report = self._store_said
             store.reopen()
+        self.outlet.stuck = self._all_stuck
+        self.outlet.stuck_pace = None if self.durable is None else _PACE
         self.core = Core(specs, settings)
         self.core.recorder.durable = store.durable
         self.driver = Driver(self.core, store, self.outlet, settings, setup, clock, thread)
@@ -147,6 +151,23 @@ class Parts(Published[Any]):
     def ended_by_itself(self) -> bool:
         """True when nobody stopped it and no worker is left or will come."""
         return isinstance(self.core.ender.stop_error, WorkerStartError) and not self._stopping
+
+    def stuck(self) -> set[str]:
+        """Return the unfinished tasks known here that nothing will let run, unless somebody pushes another one."""
+        find = getattr(self.store, "stuck", None)  # a store of one's own may have no relations
+        left = [task_id for task_id in list(self.outlet.trackers) if task_id not in self.outlet.created]
+        return set() if find is None or not left else find(left, self._clock.wall_us())
+
+    def _all_stuck(self) -> bool:
+        outlet = self.outlet
+        left = len(outlet.trackers) - len(outlet.created)
+        if outlet.sinks:
+            return False
+        try:
+            counts = self.store.counts()
+            return left <= counts.blocked + counts.scheduled and len(self.stuck()) >= left
+        except StoreError:
+            return False
 
     def _commit_now(self, change: Change, event: TaskEvent) -> None:
         """Write the end of a task that no core has, and wait until it is written.

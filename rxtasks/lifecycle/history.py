@@ -51,11 +51,25 @@ class Transition:
     time: datetime
 
 
+#: What a transition is for, where its event has no error that says it.
+_REASONS = {
+    (TaskStatus.RUNNING, TaskStatus.PENDING): "given back to the queue",
+    (TaskStatus.RUNNING, TaskStatus.SCHEDULED): "asked for by the handler (Reschedule)",
+}
+#: Errors that a worker cannot tell of itself.
+_OF_THE_ENGINE = frozenset({f"rxtasks.errors.{name}" for name in ("ServiceStopped", "TaskTimeout", "WorkerCrashed")})
+
+
 def history_of(
     created_at: datetime, options: TaskOptions, notes: Sequence[Note], events: Iterable[StatusEvent]
 ) -> list[Transition]:
     """Return the whole history, in order."""
-    found = [Transition(None, TaskStatus.CREATED, "client", None, created_at)]
+    came = notes[0] if notes and notes[0].source == TaskStatus.CREATED and notes[0].actor != "client" else None
+    found = [
+        Transition(None, TaskStatus.CREATED, "client", None, created_at)
+        if came is None
+        else Transition(None, TaskStatus.CREATED, came.actor, came.reason, created_at)
+    ]
     events = list(events)
     if not notes or notes[0].source != TaskStatus.CREATED:
         first = _first(options, notes, events)
@@ -64,8 +78,9 @@ def history_of(
     for event in events:
         while waiting and waiting[0].seq <= event.seq:
             _add(found, waiting.pop(0))
-        reason = None if event.error is None else event.error.message
-        found.append(Transition(found[-1].target, event.status, event.worker_id or "engine", reason, event.time))
+        before = found[-1].target
+        reason = _REASONS.get((before, event.status)) if event.error is None else event.error.message
+        found.append(Transition(before, event.status, _actor(event), reason, event.time))
     for note in waiting:
         _add(found, note)
     return found
@@ -77,7 +92,16 @@ def _first(options: TaskOptions, notes: Sequence[Note], events: Sequence[StatusE
         return _status(notes[0].source)
     if options.depends_on:
         return TaskStatus.BLOCKED
-    return TaskStatus.SCHEDULED if options.run_at is not None or options.delay else TaskStatus.PENDING
+    timed = options.run_at is not None or options.delay or options.cron is not None
+    return TaskStatus.SCHEDULED if timed else TaskStatus.PENDING
+
+
+def _actor(event: StatusEvent) -> str:
+    """Return who said so: the worker, or the engine where the worker could not."""
+    error = event.error
+    if event.worker_id is None or (error is not None and error.type in _OF_THE_ENGINE):
+        return "engine"
+    return event.worker_id
 
 
 def _add(found: list[Transition], note: Note) -> None:

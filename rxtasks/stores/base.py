@@ -19,7 +19,7 @@ Rules for every store
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol, final
@@ -365,6 +365,12 @@ class Store(Protocol):
         """Return the id of the schedule's occurrence that has not ended; None: there is none, or no such schedule.
 
         With `after`: of the one that came behind that occurrence, ended or not, as long as both are kept.
+        """
+        ...
+
+    def stuck(self, task_ids: Collection[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run: those that are created only, occurrences of a schedule
+        before their time, and those that depend on such tasks.
         """
         ...
 

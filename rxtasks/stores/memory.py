@@ -20,7 +20,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
@@ -37,6 +37,7 @@ from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Successes, each_change
 from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.memory_relations import MemoryRelations
+from rxtasks.stores.noting import RIPE, asked, updated
 from rxtasks.stores.rows import ATOMS, Kept, Row, Waiting, ended_of, record_of, row_of, short
 
 __all__ = ["MemoryStore"]
@@ -322,6 +323,8 @@ class MemoryStore:
             _, _, place, row = heapq.heappop(timed)
             if row.place == place and not row.token and row.status in _WAITING:
                 self._scheduled -= 1
+                if row.status is not _PENDING:  # that one waited for its turn in a rate
+                    self._note(row.task_id, row.next_seq, row.status, _PENDING, "engine", RIPE)
                 self._queue(row, 0, _PENDING)
 
     def claim_one(self, task_id: str) -> Claim | None:
@@ -562,8 +565,10 @@ class MemoryStore:
                 row = self._opened(_taken_out(row))
             if type(row) is not Row or row.token or row.status not in _WAITING | {TaskStatus.CREATED}:
                 return False
+            what = updated(priority, due_us)
             if row.links is not None and row.status is TaskStatus.BLOCKED:
                 self._relations.update(row, priority, due_us)
+                self._note(task_id, row.next_seq, row.status, row.status, "client", what)
                 return True
             if row.links is not None and row.status is not TaskStatus.CREATED:
                 self._relations.withdraw(row)
@@ -572,7 +577,7 @@ class MemoryStore:
             held = row.status is TaskStatus.CREATED
             before = row.status
             if held:
-                self._note(task_id, row.next_seq, before, before, "client", "updated")
+                self._note(task_id, row.next_seq, before, before, "client", what)
                 if due_us is not None:
                     row.due_us = due_us
                 return True
@@ -583,7 +588,7 @@ class MemoryStore:
             else:
                 self._pending -= 1
             self._queue(row, due, timed)
-            self._note(task_id, row.next_seq, before, row.status, "client", "updated")
+            self._note(task_id, row.next_seq, before, row.status, "client", what)
             return True
 
     def _note(
@@ -593,6 +598,15 @@ class MemoryStore:
         notes.append(Note(seq, source, target, actor, reason, datetime.now(UTC)))
         if len(self._notes) > _NOTED:
             self._notes.popitem(last=False)
+
+    def note_asked(self, task_id: str, reason: str | None) -> None:
+        """Note that somebody wants the task cancelled."""
+        with self._lock:
+            kept = self._tasks.get(task_id)
+            if kept is None or isinstance(kept, tuple):
+                return
+            seq, status = (1, _PENDING) if isinstance(kept, Envelope) else (kept.next_seq, kept.status)
+            self._note(task_id, seq, status, status, "client", asked(reason))
 
     def notes(self, task_id: str) -> Sequence[Note]:
         """Return what happened to the task and none of its events tells of: the last of it, for the last tasks."""
@@ -616,6 +630,11 @@ class MemoryStore:
         with self._lock:
             following = None if after is None else self._relations.following.get(after)
             return following or self._relations.schedules.get(schedule_id)
+
+    def stuck(self, task_ids: Collection[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run (see the contract)."""
+        with self._lock:
+            return self._relations.stuck(task_ids, now_us)
 
     def end_schedule(self, schedule_id: str) -> str | None:
         """Let nothing follow the schedule's present occurrence; return that one's id, or None."""

@@ -19,6 +19,7 @@ from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Change, Envelope, Related
 from rxtasks.stores.gates import Gate, rate_after, rate_back, rate_due
 from rxtasks.stores.listeners import Listeners
+from rxtasks.stores.noting import FREE, NOT_YET, follows
 from rxtasks.stores.relations import check_circles, missing, why_not
 from rxtasks.stores.rows import Kept, Links, Row
 
@@ -67,6 +68,10 @@ class _Tasks(Protocol):
     def _not_aside(self, row: Row) -> None: ...
 
     def _apply(self, row: Row, change: Change) -> None: ...
+
+    def _note(
+        self, task_id: str, seq: int, source: TaskStatus, target: TaskStatus, actor: str, reason: str | None
+    ) -> None: ...
 
 
 class MemoryRelations:
@@ -125,6 +130,10 @@ class MemoryRelations:
         for task_id in wanted:
             row = store._tasks.get(task_id)
             if task_id in self.created and isinstance(row, Row) and not row.token:
+                if task_id not in fresh:
+                    first = TaskStatus.SCHEDULED if row.due_us else TaskStatus.PENDING
+                    first = TaskStatus.BLOCKED if row.options.depends_on else first
+                    store._note(task_id, 1, TaskStatus.CREATED, first, "client", "pushed")
                 self._begin(row)
         self.tell()
         return answers
@@ -183,6 +192,11 @@ class MemoryRelations:
     def _unblock(self, row: Row) -> None:
         self.blocked -= 1
         assert row.links is not None
+        if row.options.depends_on:
+            note, seq = self._store._note, row.next_seq
+            note(row.task_id, seq, TaskStatus.BLOCKED, TaskStatus.PENDING, "engine", FREE)
+            if row.links.due_us:
+                note(row.task_id, seq, TaskStatus.PENDING, TaskStatus.SCHEDULED, "engine", NOT_YET)
         self._store._queue(row, row.links.due_us, TaskStatus.SCHEDULED)
 
     def _doom(self, row: Row, reason: str) -> None:
@@ -315,6 +329,26 @@ class MemoryRelations:
             elif not links.needs:
                 self._unblock(row)
 
+    def stuck(self, task_ids: Iterable[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run."""
+        found: dict[str, bool] = {}
+        for start in task_ids:
+            way = [start]
+            while way:
+                row = self._store._tasks.get(way[-1])
+                if way[-1] in found or not isinstance(row, Row) or row.token:
+                    found.setdefault(way.pop(), False)
+                elif row.status is TaskStatus.BLOCKED and row.links is not None:
+                    needs = row.links.needs
+                    before = [need for need in needs if need not in found]
+                    if before:
+                        way += before
+                    else:
+                        found[way.pop()] = any([found[need] for need in needs])
+                else:
+                    found[way.pop()] = row.status is TaskStatus.CREATED or _before_its_time(row, now_us)
+        return {task_id for task_id in task_ids if found[task_id]}
+
     def _next(self, row: Row, schedule_id: str, envelope: Envelope, change: Change) -> None:
         """Put in the next occurrence."""
         self.occurrences[row.task_id] = schedule_id
@@ -330,6 +364,8 @@ class MemoryRelations:
         self.following[row.task_id] = made.task_id
         following = self._store._tasks[made.task_id]
         assert isinstance(following, Row)
+        reason = follows(row.task_id)
+        self._store._note(made.task_id, 1, TaskStatus.CREATED, TaskStatus.SCHEDULED, "store", reason)
         self._begin(following)
 
     # -- gates ---------------------------------------------------------------------------------------------------------
@@ -428,3 +464,9 @@ def _first(entries: list[tuple[int, int, int, Any]], key: str) -> tuple[int, int
             return entry
         heapq.heappop(entries)
     return None
+
+
+def _before_its_time(row: Row, now_us: int) -> bool:
+    """Say whether it is an occurrence of a schedule that is not due yet."""
+    scheduled = row.links is not None and row.links.schedule_id is not None and row.status is TaskStatus.SCHEDULED
+    return scheduled and row.due_us > now_us

@@ -428,6 +428,21 @@ class RelationConformance:
         assert store.occurrence(schedule_id, after="a") == following
         assert store.occurrence(schedule_id, after=following) is None
 
+    def test_what_nothing_lets_run(self) -> None:
+        """E-15 R24: what is only created, an occurrence before its time, and what depends on them, however far."""
+        store = self.make_store()
+        store.enqueue([envelope("created", hold=True), envelope("due", due_us=NOW + 5), envelope("plain")])
+        store.enqueue([envelope("a", depends_on=("created", "plain")), envelope("b", depends_on=("a",))])
+        store.enqueue([envelope("c", depends_on=("plain", "due")), envelope("cron", cron="* * * * *", due_us=NOW + 5)])
+        store.enqueue([envelope("d", depends_on=("cron",)), envelope("e", depends_on=("c", "d"))])
+        everything = ["created", "due", "plain", "a", "b", "c", "cron", "d", "e", "nobody"]
+        assert store.stuck(everything, NOW) == {"created", "a", "b", "cron", "d", "e"}
+        assert store.stuck(["b", "c"], NOW) == {"b"}
+        assert store.stuck(everything, NOW + 5) == {"created", "a", "b"}
+        store.enqueue([envelope("created")])
+        assert store.stuck(everything, NOW + 5) == set()
+        assert store.stuck([], NOW) == set()
+
     def test_the_way_from_one_occurrence_to_the_next(self) -> None:
         """E-16: also from one long ended to one that has ended; where that one is forgotten, the present one follows."""
         store = self.make_store()

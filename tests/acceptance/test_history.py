@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -9,9 +11,21 @@ from typing import Any
 
 import pytest
 
-from rxtasks import RetryPolicy, TaskContext, TaskRequest, TaskService, UnknownTask, task
+from rxtasks import (
+    Reschedule,
+    RetryPolicy,
+    TaskContext,
+    TaskOptions,
+    TaskRequest,
+    TaskService,
+    TaskTracker,
+    UnknownTask,
+    task,
+)
 from rxtasks.errors import TaskCancelled
-from tests.acceptance.support import SOON, service
+from rxtasks.lifecycle.history import Transition
+from rxtasks.lifecycle.transitions import LEGAL
+from tests.acceptance.support import SOON, recorded, service
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -99,3 +113,123 @@ def test_in_memory_the_first_and_the_last_of_a_task_that_nobody_follows_is_kept(
         made.engine.wait_idle(SOON)
         made.flush(SOON)
         assert ["created", "pending", "running", "succeeded"] == [step.target for step in made.history(task_id)]
+
+
+@task("history.again_later")
+def again_later(marker: str) -> None:
+    if not Path(marker).exists():
+        Path(marker).touch()
+        raise Reschedule(at=datetime.now(UTC) + timedelta(seconds=0.02))
+
+
+@task("history.dies_once")
+def dies_once(marker: str) -> None:
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os._exit(3)
+
+
+@task("history.too_long", timeout=0.05, grace=0.05)
+def too_long() -> None:
+    time.sleep(600)
+
+
+def test_each_transition_of_the_table_is_in_the_history(place: str, tmp_path: Path) -> None:
+    """Q-06 E-02: with actor and reason, the same in memory and in a file; nothing that the table does not hold."""
+    free, ripe, not_yet = "all that it depends on has ended", "its time has come", "its time has not come"
+    with service(2, store=place, isolation="process") as made:
+        root = made.with_options(delay=0.5).submit(one)
+        after = made.with_options(depends_on=root.task_id)
+        bad = made.submit(too_long)
+        far = made.with_options(delay=3600)
+        repeated: Any = made.schedule(one, cron="0 0 1 1 *")
+        held = {name: TaskRequest(one, task_id=name, options=TaskOptions(**more)) for name, more in _held(root).items()}
+        trackers = {
+            "delayed": root,
+            "blocked": after.submit(one),
+            "blocked and delayed": after.with_options(delay=1.5).submit(one),
+            "locked": made.with_options(lock="l").submit(one),
+            "timed out": bad,
+            "doomed": made.with_options(depends_on=bad.task_id).submit(one),
+            "retried": made.submit(fails_once),
+            "rescheduled": made.submit(again_later, str(tmp_path / "later")),
+            "crashed": made.submit(dies_once, str(tmp_path / "died")),
+            "cancelled": far.submit(one),
+            "updated": made.with_options(depends_on=far.submit(one).task_id).submit(one),
+            **{name: made.create(request) for name, request in held.items()},
+        }
+        trackers["cancelled"].cancel("not wanted")
+        made.update(trackers["updated"].task_id, priority=2)
+        trackers["updated"].cancel()
+        for request in held.values():
+            made.push(request)
+        first = made.update(repeated.schedule_id, run_at=datetime.now(UTC)).task_id
+        assert repeated.result(SOON) == 1
+        for tracker in trackers.values():
+            recorded(tracker).over()
+        made.flush(SOON)
+        found = {name: made.history(tracker.task_id) for name, tracker in trackers.items()}
+        found["first"], found["next"] = made.history(first), made.history(repeated.schedule_id)
+    for name, history in found.items():
+        for before, step in pairwise(history):
+            assert step.source == before.target, name
+            assert step.target == step.source or step.target in LEGAL[step.source], name
+    ran = [("running", ""), ("succeeded", "")]
+    assert {name: _told(history[1:]) for name, history in found.items()} == {
+        "delayed": [("scheduled", ""), ("pending", ripe), *ran],
+        "blocked": [("blocked", ""), ("pending", free), *ran],
+        "blocked and delayed": [("blocked", ""), ("pending", free), ("scheduled", not_yet), ("pending", ripe), *ran],
+        "locked": [("pending", ""), *ran],
+        "timed out": [("pending", ""), ("running", ""), ("failed", "the attempt ran")],
+        "doomed": [("blocked", ""), ("cancelled", "the task was cancelled: its dependency")],
+        "retried": [("pending", ""), ("running", ""), ("retrying", "not yet"), ("pending", ripe), *ran],
+        "rescheduled": [
+            *(("pending", ""), ("running", ""), ("scheduled", "asked for by the handler (Reschedule)")),
+            *(("pending", ripe), *ran),
+        ],
+        "crashed": [("pending", ""), ("running", ""), ("pending", "worker"), *ran],
+        "cancelled": [
+            *(("scheduled", ""), ("scheduled", "cancel asked for: not wanted")),
+            ("cancelled", "the task was cancelled: not wanted"),
+        ],
+        "updated": [
+            *(("blocked", ""), ("blocked", "updated: priority 2"), ("blocked", "cancel asked for")),
+            ("cancelled", "the task was cancelled"),
+        ],
+        "held": [("pending", "pushed"), *ran],
+        "held and delayed": [("scheduled", "pushed"), ("pending", ripe), *ran],
+        "held and locked": [("pending", "pushed"), *ran],
+        "held and blocked": [("blocked", "pushed"), ("pending", free), *ran],
+        "first": [("scheduled", ""), ("scheduled", "updated: run_at"), ("pending", ripe), *ran],
+        "next": [("scheduled", "the schedule's next, behind")],
+    }
+    words = ("client", "engine", "store")
+    actors = {
+        name: [step.actor if step.actor in words else "worker" for step in history] for name, history in found.items()
+    }
+    assert actors["blocked"] == ["client", "client", "engine", "worker", "worker"]
+    assert actors["cancelled"] == ["client", "client", "client", "engine"]
+    assert actors["next"] == ["store", "store"]
+    assert (actors["timed out"][-1], actors["crashed"][3], actors["crashed"][-1]) == ("engine", "engine", "worker")
+
+
+def _held(root: TaskTracker) -> dict[str, dict[str, Any]]:
+    return {
+        "held": {},
+        "held and delayed": {"delay": 0.02},
+        "held and locked": {"lock": "h"},
+        "held and blocked": {"depends_on": (root.task_id,)},
+    }
+
+
+def _told(history: list[Transition]) -> list[tuple[str, str]]:
+    """Return target and reason of each; of reasons with ids or times in them the beginning."""
+    begins = (
+        *("the attempt ran", "the task was cancelled: its dependency", "worker", "updated: run_at"),
+        "the schedule's next, behind",
+    )
+    told = []
+    for step in history:
+        reason = step.reason or ""
+        told.append((str(step.target), next((word for word in begins if reason.startswith(word)), reason)))
+    return told

@@ -15,6 +15,7 @@ import orjson
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Asked, Claim, Lane
+from rxtasks.stores.noting import asked
 from rxtasks.stores.sqlite import gating
 from rxtasks.stores.sqlite.aside import UNREADABLE, Aside
 from rxtasks.stores.sqlite.connection import Database
@@ -188,7 +189,7 @@ class Claiming:
     def _ask_cancel(self, db: Database, number: int, reason: str | None) -> None:
         db.run("ask_cancel", number, reason or "")
         if db.changes:
-            self.aside.note(db, number, "client", "cancel asked for" + (f": {reason}" if reason else ""))
+            self.aside.note(db, number, "client", asked(reason))
 
     def _take_out(self, db: Database, service: int, number: int) -> Claim | None:
         """Claim a task that waits, whatever for; None: it cannot be read."""

@@ -172,8 +172,10 @@ class Enqueueing:
         self._insert(db, [brought], following)
         fresh = [task for task, answer in zip(brought.tasks, brought.answers, strict=True) if answer is None]
         self._relations.link(db, [task for task in fresh if task.related is not None])
-        wanted = [task.task_id for task in brought.tasks if not task.hold]
-        self._relations.queue(db, list(dict.fromkeys(wanted)), following)
+        wanted = dict.fromkeys([task.task_id for task in brought.tasks if not task.hold])
+        new = {task.task_id for task in fresh}
+        self._relations.pushed(db, [task_id for task_id in wanted if task_id not in new])
+        self._relations.queue(db, list(wanted), following)
 
     def insert_one(self, db: Database, task: Envelope) -> None:
         """Put in the next occurrence of a schedule."""
@@ -248,6 +250,7 @@ class Enqueueing:
         """Queue created tasks that relate to others, for a caller who does not say so."""
         try:
             self._relations.check(db, tasks)
+            self._relations.pushed(db, [task.task_id for task in tasks])
             self._relations.queue(db, [task.task_id for task in tasks], following)
         except SettingsError as error:
             brought.error = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -14,6 +15,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Envelope, Related
 from rxtasks.stores.gates import Gate
+from rxtasks.stores.noting import FREE, NOT_YET, follows
 from rxtasks.stores.relations import check_circles, missing, why_not
 from rxtasks.stores.sqlite import gating
 from rxtasks.stores.sqlite.connection import Database
@@ -94,6 +96,11 @@ class Relations:
         if stands:
             db.run("stand", document(stands))
 
+    def pushed(self, db: Database, task_ids: Sequence[str]) -> None:
+        """Note that tasks which are there, created only, are about to be queued."""
+        if task_ids:
+            db.run("note_pushed", document(task_ids), time.time_ns() // 1000)
+
     def queue(self, db: Database, task_ids: Sequence[str], following: Following) -> None:
         """Queue tasks that are created, as far as others let them."""
         rows = db.rows("queueable", document(task_ids))
@@ -122,6 +129,9 @@ class Relations:
     def _unblock(self, db: Database, numbers: list[int]) -> None:
         if numbers:
             wanted = document(numbers)
+            now_us = time.time_ns() // 1000
+            db.run("note_free", wanted, FREE, now_us)
+            db.run("note_not_yet", wanted, NOT_YET, now_us)
             db.run("unblock", wanted)
             gating.queue_due(db, orjson.loads(db.one("still_gated", wanted)))
 
@@ -219,6 +229,7 @@ class Relations:
         )
         task.related = Related(tuple([Gate(*row[1:5]) for row in db.rows("gates_of", number)]), schedule)
         self.insert(db, task)
+        db.run("note", task.task_id, "created", "scheduled", "store", follows(task_id), finished_us)
 
     # -- steps ---------------------------------------------------------------------------------------------------------
 

@@ -45,6 +45,22 @@ update tasks set status = case when after_us > 0 then 'scheduled' when related &
     due_us = after_us, after_us = iif(related & 4, after_us, 0)
 where number in (select value from json_each(?1))
 
+-- name: note_free
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'blocked', 'pending', 'engine', ?2, ?3 from tasks
+where number in (select value from json_each(?1)) and related & 8
+
+-- name: note_not_yet
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'pending', 'scheduled', 'engine', ?2, ?3 from tasks
+where number in (select value from json_each(?1)) and related & 8 and after_us > 0
+
+-- name: note_pushed
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'created', case when related & 8 then 'blocked' when due_us > 0 then 'scheduled' else 'pending' end,
+       'client', 'pushed', ?2
+from tasks where id in (select value from json_each(?1)) and status = 'created' and token = 0
+
 -- name: still_gated
 select json_group_array(number) from tasks where number in (select value from json_each(?1)) and status = 'gated'
 
@@ -83,6 +99,15 @@ select t.id from schedules s join tasks t on t.number = s.number where s.id = ?1
 -- name: occurrence_after
 select id from tasks indexed by of_schedule
 where schedule = ?1 and schedule is not null and number > (select number from tasks where id = ?2) order by number limit 1
+
+-- name: stuck
+with recursive above(id, number) as (
+    select t.id, t.number from json_each(?1) c join tasks t on t.id = c.value
+    union
+    select above.id, e.source from above join edges e on e.target = above.number
+)
+select json_group_array(distinct above.id) from above join tasks t on t.number = above.number
+where t.token = 0 and (t.status = 'created' or (t.schedule is not null and t.status = 'scheduled' and t.due_us > ?2))
 
 -- name: end_schedule
 delete from schedules where id = ?1

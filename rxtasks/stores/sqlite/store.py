@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, TypeVar
 
 import apsw
@@ -23,6 +23,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Asked, Change, Claim, Counts, Damaged, Ending, Envelope, Lane, Successes
 from rxtasks.stores.listeners import Listeners
+from rxtasks.stores.noting import updated
 from rxtasks.stores.sqlite.aside import Aside, damaged_from
 from rxtasks.stores.sqlite.backup import backup
 from rxtasks.stores.sqlite.checking import check
@@ -452,10 +453,8 @@ class SqliteStore:
                 db.run("update_waiting", task_id, priority, due_us)
             else:
                 self._relations.update(db, number, priority, due_us)
-            what = [] if priority is None else [f"priority {priority}"]
-            what += [] if due_us is None else [f"run_at {utc_from_us(due_us).isoformat()}"]
-            now_us = self._clock.wall_us()
-            db.run("note", task_id, before, db.one("status", task_id), "client", f"updated: {', '.join(what)}", now_us)
+            what, now_us = updated(priority, due_us), self._clock.wall_us()
+            db.run("note", task_id, before, db.one("status", task_id), "client", what, now_us)
             return True
 
         changed = self._writer.ask(run)
@@ -468,6 +467,10 @@ class SqliteStore:
         if after is not None:
             found = self._reader.one("occurrence_after", schedule_id, after)
         return found or self._reader.one("occurrence_of", schedule_id)
+
+    def stuck(self, task_ids: Collection[str], now_us: int) -> set[str]:
+        """Return which of these tasks nothing here will let run (see the contract)."""
+        return set(orjson.loads(self._reader.one("stuck", orjson.dumps([*task_ids]).decode(), now_us)))
 
     def end_schedule(self, schedule_id: str) -> str | None:
         """Let nothing follow the schedule's present occurrence; return that one's id, or None."""
