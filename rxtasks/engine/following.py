@@ -27,6 +27,7 @@ from rxtasks.engine.outlet import ServiceOutlet
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.observe.delivery import Delivery
+from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.words import CancelAsked, Disowned, LeaseChanged, Publish, Stimulus, WorkArrived
 from rxtasks.stores.base import DurableStore, Ending
 from rxtasks.stores.membership import Interest, Looked, Membership, News, Recovery
@@ -103,14 +104,19 @@ class Following:
         """Publish what has become of a task since its tracker was made: nobody followed until now."""
         tracker = self._outlet.trackers[task_id]
         try:
-            while page := self._store.events(task_id, tracker.last_seq + 1):
-                self._known[task_id] = page[-1].seq
-                self._publish(page, 200 * len(page), {})
+            self._publish_log(tracker)
             ending = self._store.ending(task_id)
+            if ending is not None:
+                self._publish_log(tracker)  # it may have ended between the two looks: its last event is there now
         except StoreError:
             return  # the next renewal, or whoever asks, will say so
         if ending is not None:
             self._publish([], 0, {task_id: ending})
+
+    def _publish_log(self, tracker: TaskTracker) -> None:
+        while page := self._store.events(tracker.task_id, tracker.last_seq + 1):
+            self._known[tracker.task_id] = page[-1].seq
+            self._publish(page, 200 * len(page), {})
 
     # -- the bell ------------------------------------------------------------------------------------------------------
 

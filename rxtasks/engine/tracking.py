@@ -184,6 +184,8 @@ class Tracking(Cancelling):
         try:
             made.fill()
             ending = store.ending(task_id)
+            if ending is not None:
+                made.fill()  # it may have ended between the two looks: its last event is there now
         except BaseException:
             del self.outlet.trackers[task_id]
             raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from rxtasks import TaskCancelled, TaskEvent, TaskRequest, TaskService, UnknownTask, WorkerStartError, iterate
+from rxtasks.stores.base import Ending
+from rxtasks.stores.sqlite.store import SqliteStore
 from tests.chaos import durable
 from tests.chaos.durable import Journal, Other, here, wait_output, wait_until
 from tests.chaos.support import LONG, Witness, kill
@@ -40,6 +42,36 @@ def test_a_task_that_runs_elsewhere_is_followed_from_its_first_event(pair: Pair)
     with here(folder, 0) as another:
         assert events == list(iterate(another.track(tracker.task_id)))
         assert 700 == another.track(tracker.task_id).result(0)
+
+
+class _Between(SqliteStore):
+    """Calls `between` before it first says how a task ended."""
+
+    between: Callable[[], object] | None = None
+
+    def ending(self, task_id: str) -> Ending | None:
+        between, self.between = self.between, None
+        if between is not None:
+            between()
+        return super().ending(task_id)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_task_that_ends_while_its_tracker_is_filled_is_followed_to_its_end(tmp_path: Path, started: bool) -> None:
+    """R19 Q-05: neither look sees the last event: not that at the log, which comes before, nor that at what comes live."""
+    store = _Between(str(tmp_path / "tasks.db"))
+    go = tmp_path / "go"
+    with Other(tmp_path, workers=1), TaskService(0, store=store, echo=None) as made, here(tmp_path, 0) as watcher:
+        runs = watcher.submit(durable.until, str(go))
+        wait_output(runs)
+        if started:
+            made.start()
+        store.between = lambda: (go.touch(), runs.result(LONG))
+        seen: list[TaskEvent] = []
+        ended = threading.Event()
+        made.track(runs.task_id).subscribe(seen.append, on_completed=ended.set)
+        assert ended.wait(LONG), seen
+        assert list(iterate(runs)) == seen
 
 
 def test_all_that_others_do_is_on_the_stream_of_events_once(pair: Pair) -> None:

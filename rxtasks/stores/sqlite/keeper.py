@@ -10,6 +10,9 @@ what may have been lost.
 A disk that failed at an fsync has forgotten what it could not write, and a second fsync says that all is well. So after such an
 error nothing is believed: the file is opened anew, all of the log is moved into it and waited for, and what was asked for is
 done again. Claims whose commit failed may stand in the file and belong to nobody: they are given back.
+
+Whatever else in this process closes the file takes its locks away (guard.py). What the guard cannot see (ATTACH by another
+SQLite library, C code) is found by a look at the kernel's list of locks, once a second: then the file is opened anew, too.
 """
 
 from __future__ import annotations
@@ -22,12 +25,14 @@ from typing import Final
 from rxtasks.errors import StoreError
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.faults import Fault, fault_of
+from rxtasks.stores.sqlite.holders import is_held_here
 from rxtasks.stores.sqlite.reserve import WANTED, Reserve
 
 __all__ = ["Keeper"]
 
-#: Seconds between two looks whether a full disk has room again.
+#: Seconds between two looks whether a full disk has room again, and whether the locks are there.
 _LOOK_AGAIN: Final = 0.5
+_LOOK_AT_LOCKS: Final = 1.0
 
 
 class Keeper:
@@ -58,6 +63,9 @@ class Keeper:
         self._reserve = Reserve(path)
         self._database: Database | None = None
         self._doubtful = False
+        #: The kernel's list of locks can be read here; and when it was read last.
+        self._sees_locks = False
+        self._locks_seen = 0.0
         #: The disk had no room when it was last asked, and when that was.
         self.full = False
         self._looked = 0.0
@@ -71,6 +79,9 @@ class Keeper:
         """
         if self._database is not None and not self._database.place.whole():
             self._save_log(self._database)
+        now = time.monotonic()
+        if self._sees_locks and now - self._locks_seen >= _LOOK_AT_LOCKS:
+            self._look_at_locks(now)
         if self._database is None:
             self._database = self._open_anew()
         return self._database
@@ -87,7 +98,21 @@ class Keeper:
             database.close()
             raise
         self.full = not self._reserve.take()
+        self._sees_locks, self._locks_seen = is_held_here(self._path), time.monotonic()
         return database
+
+    def _look_at_locks(self, now: float) -> None:
+        """Open the file anew if its locks are gone."""
+        self._locks_seen = now
+        if self._database is None or is_held_here(self._path):
+            return
+        self._doubtful = True
+        self._reopen_all()
+        self._report(
+            f"the locks of the store {self._path} were taken away: something else in this process has opened the file and"
+            " closed it (ATTACH by another SQLite library, such as sqlite3, or C code). The store is opened anew; run"
+            " service.check(), and read the file from another process, or a copy made by service.backup(path)"
+        )
 
     def _save_log(self, database: Database) -> None:
         """The file or its log is not there any more: save what can be saved, or refuse to write into nowhere."""

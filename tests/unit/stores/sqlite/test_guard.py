@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rxtasks.errors import StoreError
+from rxtasks.stores.sqlite.holders import is_held_here
 from tests.unit.stores.sqlite.parts import envelope, store_at
 
 
@@ -49,6 +50,51 @@ def test_open_and_close_of_the_file_do_not_take_its_locks_away(tmp_path: Path, s
     assert held == locks_of(Path(f"{path}{suffix}"))
     store.release()
     assert path.read_bytes().startswith(b"SQLite format 3")
+
+
+OPEN = """
+import apsw, sys
+other = apsw.Connection(sys.argv[1])
+other.execute("select count(*) from tasks").fetchall()
+print("open", flush=True)
+sys.stdin.readline()
+other.close()
+"""
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_locks_that_were_taken_away_by_what_nobody_sees_are_taken_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    """Fact 7: ATTACH raises no audit event; when its connection is closed, the kernel knows no lock of ours any more.
+
+    If no other process has the file open, the other library has deleted the log, too.
+    """
+    monkeypatch.setattr("rxtasks.stores.sqlite.keeper._LOOK_AT_LOCKS", 0.0)
+    path, shm = tmp_path / "tasks.db", tmp_path / "tasks.db-shm"
+    store, said = store_at(path)
+    store.enqueue([envelope()])
+    assert 1 == len(store.list())
+    held = locks_of(shm)
+    command = [sys.executable, "-c", "pass" if alone else OPEN, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert ("" if alone else "open\n") == process.stdout.readline()
+        other = sqlite3.connect(tmp_path / "other.db")
+        other.execute("attach ? as ours", (str(path),))
+        assert [(1,)] == other.execute("select count(*) from ours.tasks").fetchall()
+        other.close()
+        assert alone is not shm.exists()
+        assert alone or not is_held_here(str(path))
+        assert [None] == store.enqueue([envelope()])
+        assert 1 == len(said) and ("log" if alone else "locks") + " of the store" in said[0]
+        assert is_held_here(str(path))
+        assert 2 == len(store.list())
+        assert [None] == store.enqueue([envelope()]) and 1 == len(said)
+        process.communicate("go\n" if not alone else None)
+    assert held == locks_of(shm)
+    assert [] == store.check()
+    store.release()
 
 
 def test_two_stores_of_one_file_in_one_process_guard_it_until_both_are_released(tmp_path: Path) -> None:
