@@ -36,6 +36,9 @@ NAMES = (
     "idle",
     "memory",
     "recovery",
+    "outlived",
+    "cancel",
+    "stop",
     "responsive",
     "durable",
 )

@@ -5,7 +5,10 @@ Imports nothing at run time, so that a peer's children pay for nothing of ours.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,7 +16,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from rxtasks import TaskContext
 
-__all__ = ["Log", "emit_rows", "log_rows", "noop", "process_id", "produce_events", "produce_logs", "run_once_killed"]
+__all__ = [
+    "Log",
+    "die_once",
+    "emit_rows",
+    "heed",
+    "heed_async",
+    "log_rows",
+    "noop",
+    "process_id",
+    "produce_events",
+    "produce_logs",
+    "run_once_killed",
+]
 
 
 def noop(value: int) -> int:
@@ -73,3 +88,42 @@ def run_once_killed(ctx: TaskContext) -> int:
     if ctx.attempt == 1:
         time.sleep(600)
     return ctx.attempt
+
+
+def die_once(how: str, ctx: TaskContext) -> int:
+    """Bring the worker down in this way in the first attempt; return at once in the next."""
+    if ctx.attempt > 1:
+        return ctx.attempt
+    ctx.checkpoint(None)  # it is known to run
+    if how == "exit":
+        os._exit(0)
+    elif how == "thread":
+        threading.Thread(target=os._exit, args=(3,)).start()
+    elif how == "abort":
+        os.abort()
+    elif how == "segfault":
+        ctypes.string_at(0)
+    elif how == "terminate":
+        signal.raise_signal(signal.SIGTERM)
+    elif how == "replace":
+        os.execvp("sleep", ["sleep", "600"])
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(600)
+    return 0
+
+
+def heed(ctx: TaskContext) -> None:
+    """Look every 5 ms whether to end."""
+    ctx.emit("here")
+    while True:
+        ctx.raise_if_cancelled()
+        time.sleep(0.005)
+
+
+async def heed_async(ctx: TaskContext) -> None:
+    """Wait, and be cancelled."""
+    import asyncio
+
+    ctx.emit("here")
+    await asyncio.sleep(600)

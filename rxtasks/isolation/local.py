@@ -42,6 +42,7 @@ from rxtasks.worker.functions import Functions
 from rxtasks.worker.handler import Handler, holds_nothing, plan_handler
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.stacks import Part
+from rxtasks.worker.tempdirs import TempRoot
 
 __all__ = ["LiveFunctions", "LocalWorker"]
 
@@ -99,6 +100,7 @@ class LocalWorker(Worker):
         self._functions = LiveFunctions(host.live, host.hooks)
         self._equipment = Equipment(worker_id)
         self._gone = False
+        self._temp_dirs = TempRoot(None, keep=host.settings.keep_temp)
 
     def executor(self) -> Executor:
         """Return a new executor of this worker."""
@@ -116,6 +118,7 @@ class LocalWorker(Worker):
             objects=self._host.find_object,
             equipment=self._equipment,
             tell=self.tell,
+            temp_dirs=self._temp_dirs,
         )
 
     def executors(self) -> list[Executor]:
@@ -243,6 +246,8 @@ class LocalWorker(Worker):
     def free(self) -> None:
         """Nothing of it is heard any more."""
         self._gone = True
+        if not any(executor.tokens for executor in self.executors()):  # else its directory is still in use
+            self._temp_dirs.close()
 
 
 def in_thread(name: str, run: Any) -> threading.Thread:

@@ -41,6 +41,7 @@ from rxtasks.worker.hooks import Hooks
 from rxtasks.worker.objects import PUT, Objects
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.surroundings import Surroundings
+from rxtasks.worker.tempdirs import TempRoot
 from rxtasks.worker.values import encode_value
 
 __all__ = ["Executor"]
@@ -68,6 +69,7 @@ class Executor(Surroundings):
         objects: finds what was put, by key.
         equipment: resources and event loops that outlive the executor; None = its own.
         tell: told of hooks that fail, and of resources that fail to close; None = the worker's log is.
+        temp_dirs: where temp_dirs are made, if it is to outlive this; None: temp_root says.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Executor(Surroundings):
         objects: Callable[[str], Any] | None = None,
         equipment: Equipment | None = None,
         tell: Callable[[Trouble], None] | None = None,
+        temp_dirs: TempRoot | None = None,
     ) -> None:
         super().__init__(outbox, worker_id, temp_root, clock or SystemClock(), tap, equipment)
         self.max_payload = outbox.max_payload = max_payload
@@ -102,6 +105,8 @@ class Executor(Surroundings):
         self.hooks = Hooks(self.functions, self._tell, outbox.worker_log, self.equipment.complete)
         self._in_process = in_process
         self._keep_temp = keep_temp
+        self._owns_temp_dirs = temp_dirs is None
+        self.temp_dirs = TempRoot(temp_root, keep=keep_temp) if temp_dirs is None else temp_dirs
         self._settle_worker = settle
         self._problem = problem
         self._attempts: dict[int, Attempt] = {}
@@ -406,6 +411,8 @@ class Executor(Surroundings):
         """Close resources and loops, if they are its own, and take capture out where this executor had it set."""
         if self._owns_equipment:
             self.put_away()
+        if self._owns_temp_dirs and not self._attempts:
+            self.temp_dirs.close()
         self.release_tap()
 
     def put_away(self) -> None:

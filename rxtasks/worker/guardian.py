@@ -117,7 +117,7 @@ class Guardian:
         #: What the parent has not taken yet, with the descriptors that go along.
         self._waiting: deque[tuple[bytes, tuple[int, ...]]] = deque()
         #: Where its workers make temporary directories.
-        self._places = {temp_place()}
+        self._places = {temp_place(), "/tmp"}
         self._directory: OwnDirectory | None = None
         with contextlib.suppress(OSError):  # what is left of it is not swept then
             self._directory = OwnDirectory(temp_place(), token, guards=True)
@@ -193,8 +193,6 @@ class Guardian:
         self._control.close()
         os.close(self._watched)
         self._wards.forget()
-        if self._directory is not None:
-            self._directory.after_fork()
 
     # -- words ---------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from rxtasks.forking import no_longer, put_right
 from rxtasks.worker.children import descendants
 from rxtasks.worker.guardwords import MARK
 
@@ -72,16 +73,19 @@ class OwnDirectory:
         except OSError:
             self.remove()
             raise
+        put_right(self)
 
     def remove(self) -> None:
         """Remove it with all that is in it; no error where that fails, or was done before."""
+        no_longer(self)
         if self._lock >= 0:
             _remove(self.path)
             os.close(self._lock)
             self._lock = -1
-        else:
+        elif self.path:
             with contextlib.suppress(OSError):
                 os.rmdir(self.path)
+        self.path = ""
 
     def after_fork(self) -> None:
         """In a forked child: the lock is its parent's."""
@@ -89,6 +93,7 @@ class OwnDirectory:
             with contextlib.suppress(OSError):
                 os.close(self._lock)
             self._lock = -1
+        self.path = ""
 
 
 def sweep(places: Iterable[str], token: str | None = None) -> list[str]:

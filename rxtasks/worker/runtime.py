@@ -35,9 +35,11 @@ from rxtasks.worker.children import kill_everything
 from rxtasks.worker.console import Console
 from rxtasks.worker.control import Control
 from rxtasks.worker.executor import Executor
+from rxtasks.worker.guardwords import MARK
 from rxtasks.worker.inbox import Inbox
 from rxtasks.worker.outbox import Outbox
 from rxtasks.worker.restore import Restorer
+from rxtasks.worker.tempdirs import TempRoot
 from rxtasks.worker.waiting import ChannelPoll
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ class Runtime:
             durable=configure.durable,
             kept=configure.kept,
             tell=channel.send,
+            temp_dirs=TempRoot(configure.temp_root, _own_token(), keep=configure.keep_temp),
         )
         self.inbox = Inbox(self.executor, channel.send, self.control.memory_bytes)
         self._gauge: Gauge | None = None
@@ -273,6 +276,7 @@ class Runtime:
             executor.put_away()
             hooks.around("after_worker_stop", executor.worker_id)
         executor.close()
+        executor.temp_dirs.close()
         self._take_channel()
         deadline = time.monotonic() + _LEAVE
         with self._reading:
@@ -329,3 +333,9 @@ class Runtime:
             stream = getattr(self.tap, name)
             if stream is not None and getattr(sys, name) is stream:
                 setattr(sys, name, stream.original)
+
+
+def _own_token() -> str:
+    """Return the name by which the guardian finds this worker's directory; "" = there is no guardian."""
+    mark = os.environ.get(MARK)
+    return f"{mark}-{os.getpid()}" if mark else ""

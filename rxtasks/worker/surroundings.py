@@ -13,6 +13,7 @@ from rxtasks.worker.capture import Tap
 from rxtasks.worker.context import TaskContext
 from rxtasks.worker.equipment import Equipment
 from rxtasks.worker.outbox import Outbox
+from rxtasks.worker.tempdirs import TempRoot
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,14 +56,14 @@ class Surroundings:
         #: The store outlives this process: what it keeps is tagged JSON.
         self.durable = False
         self._temp_root = temp_root
+        #: Where temp_dirs are made.
+        self.temp_dirs = TempRoot(temp_root)
         self._owns_tap = False
         self._lock = threading.Lock()
 
     def make_temp_dir(self, context: TaskContext) -> Path:
         """Make the directory of one attempt."""
-        from rxtasks.worker import tempdirs
-
-        return tempdirs.make(self._temp_root, context.task_id, context.attempt)
+        return self.temp_dirs.make(context.task_id, context.attempt)
 
     def keep_artifact(self, context: TaskContext, path: Path) -> Path:
         """Move a file out of an attempt's directory to where it stays."""

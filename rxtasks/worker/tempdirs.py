@@ -1,16 +1,76 @@
-"""Directories of attempts: made when first asked for, removed after the attempt; artifacts outlive it."""
+"""Directories of attempts: made when first asked for, removed after the attempt; artifacts outlive it.
+
+They lie in one of their worker's own, so that they are found and removed when it is killed (leftovers.py).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["keep", "make", "remove"]
+    from rxtasks.worker.leftovers import OwnDirectory
+
+__all__ = ["TempRoot", "keep", "make", "remove"]
+
+
+class TempRoot:
+    """Where a worker makes its attempts' directories.
+
+    Args:
+        root: they lie here and are left where their worker is killed; None: in a directory of the worker's own.
+        token: names that one; "" = by chance, and what dead processes have left is removed when it is made.
+        keep: they are left where they are made, in the system's place where there is no root.
+    """
+
+    def __init__(self, root: str | None, token: str = "", *, keep: bool = False) -> None:
+        self._root = root
+        self._token = token
+        self._keep = keep
+        self._own: OwnDirectory | None = None
+        self._lock = threading.Lock()
+
+    def make(self, task_id: str, attempt: int) -> Path:
+        """Return a new directory, only its owner's.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        if self._keep or self._root is not None:
+            return make(self._root, task_id, attempt)
+        with self._lock:
+            if self._own is None or not os.path.isdir(
+                self._own.path
+            ):  # or it has been removed, or this is a forked child
+                self._own = self._make_own()
+            path = self._own.path
+        return make(path, task_id, attempt)
+
+    def _make_own(self) -> OwnDirectory:
+        import tempfile
+
+        from rxtasks.worker.leftovers import OwnDirectory, sweep
+
+        place = tempfile.gettempdir()
+        if self._token:
+            with contextlib.suppress(FileExistsError):  # of a worker that had this number before
+                return OwnDirectory(place, self._token)
+        else:
+            threading.Thread(target=sweep, args=([place],), name="rxtasks-sweep", daemon=True).start()
+        return OwnDirectory(place, f"{self._token or os.getpid()}-{os.urandom(8).hex()}")
+
+    def close(self) -> None:
+        """Remove all that is left."""
+        with self._lock:
+            own, self._own = self._own, None
+        if own is not None:
+            own.remove()
 
 
 def make(root: str | None, task_id: str, attempt: int) -> Path:
