@@ -622,9 +622,23 @@ class TaskService(ServiceView):
         occurrence = self._occurrence(_checked(task_id))
         return engine.stack(task_id if occurrence is None else occurrence)
 
-    def explain(self) -> builtins.list[str]:
-        """Return one sentence for each thing that waits, and what it waits for."""
-        return self._engine_now().explain()
+    def explain(self, task_id: str | None = None) -> builtins.list[str]:
+        """Return one sentence for each thing that waits, and what it waits for; sentences on what is stuck begin with "stuck:".
+
+        Of every worker, of tasks that wait, of subscribers, of the store and the services that share it. With a task's id of
+        that task alone: where it stands, and all that keeps it from running or going on (the lock and who holds it, the
+        dependencies by id, the bound or rate with its number, the time, the workers that could run it and what they do,
+        the subscriber that holds up its credit, a failing store); of one that runs for how long, its last event, its limits.
+
+        Raises:
+            UnknownTask: there is no task `task_id`.
+            StoreError: the store cannot be read.
+        """
+        engine = self._engine_now()
+        if task_id is None:
+            return engine.explain()
+        occurrence = self._occurrence(_checked(task_id))
+        return engine.explain(task_id if occurrence is None else occurrence)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event published before has been taken by its subscribers; False: the time was over first."""

@@ -112,6 +112,8 @@ class Core(Limits):
         self._crossing: dict[str, list[CancelAsked]] = {}
         #: How often each of what is asked of the store has failed since it last succeeded.
         self._failures: dict[str, int] = {}
+        #: What failed last and when it is tried again (monotonic), of each that fails now.
+        self.troubles: dict[str, tuple[str, int]] = {}
         #: Tasks of other engines now that workers here may still run.
         self._taken_over = 0
         #: Tasks that have ended, with large arguments. Giving back 100 MB takes the kernel 15 ms, so whoever drives this lets
@@ -208,7 +210,8 @@ class Core(Limits):
         self.dispatcher.arrived()
 
     def _claimed(self, stimulus: Claimed) -> None:
-        self._failures.pop("claim", None)
+        if self._failures:
+            self._recovered("claim")
         claims, asked = stimulus.claims, stimulus.asked
         self.recorder.hold_all(claims)
         unwanted = [claim for claim in claims if claim.asked is not None]
@@ -232,10 +235,17 @@ class Core(Limits):
         self._failures[what] = failures + 1
         message = f"the store failed at {what}: {error}; tried again in {delay:g} s"
         self._out.append(self.pool.announce("warning", None, self._now, message))
-        self.timers.at(self._now.mono_ns + int(delay * SECOND), kind, key)
+        due_ns = self._now.mono_ns + int(delay * SECOND)
+        self.troubles[what] = (error, due_ns)
+        self.timers.at(due_ns, kind, key)
+
+    def _recovered(self, what: str) -> None:
+        self._failures.pop(what, None)
+        self.troubles.pop(what, None)
 
     def _committed(self, stimulus: Committed) -> None:
-        self._failures.pop("commit", None)
+        if self._failures:
+            self._recovered("commit")
         lost, requeued = self.recorder.on_committed(stimulus.batch, stimulus.refused, self._out)
         for claim in lost:
             self._fenced(claim)

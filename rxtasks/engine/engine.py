@@ -25,6 +25,7 @@ from rxtasks.engine.admission import Admission
 from rxtasks.engine.broadcast import NO_ANSWER
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
+from rxtasks.engine.explain_task import explain_task
 from rxtasks.engine.following import Following
 from rxtasks.engine.intake import refused
 from rxtasks.engine.parts import ANSWER
@@ -425,9 +426,9 @@ class TaskEngine(Displayed, Admission):
         """Return where the handler of a running task stands (see TaskService.stack)."""
         return stack_of(self, task_id)
 
-    def explain(self) -> list[str]:
-        """Return one sentence for each thing that waits, and what it waits for."""
-        return explain(self)
+    def explain(self, task_id: str | None = None) -> list[str]:
+        """Return one sentence for each thing that waits, and what it waits for (see TaskService.explain)."""
+        return explain(self) if task_id is None else explain_task(self, task_id)
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event published before has been taken; False: the time was over first."""

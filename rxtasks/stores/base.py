@@ -34,6 +34,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.gates import Gate
 from rxtasks.stores.listeners import Listeners
+from rxtasks.stores.waits import Service, Waits
 from rxtasks.wire.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -355,6 +356,10 @@ class Store(Protocol):
         """Return what happened to the task and none of its events tells of, in order (see rxtasks.lifecycle.history)."""
         ...
 
+    def waits(self, task_id: str) -> Waits:
+        """Return what the task waits for; what is not known here is nothing."""
+        ...
+
     def prune(self, finished_before_us: int, limit: int) -> int:
         """Forget at most `limit` tasks that ended before then, the oldest first, with all that was kept of them; return how
         many. Not those whose end others still wait for.
@@ -435,6 +440,10 @@ class DurableStore(Store, Protocol):
 
         With `unbegun`, a task that an engine has is left alone, and what was found is told.
         """
+        ...
+
+    def services(self) -> Sequence[Service]:
+        """Return the services that share the store."""
         ...
 
     def damaged(self, limit: int = 100) -> list[Damaged]:

@@ -39,6 +39,7 @@ from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.memory_relations import MemoryRelations
 from rxtasks.stores.noting import RIPE, asked, updated
 from rxtasks.stores.rows import ATOMS, Kept, Row, Waiting, ended_of, record_of, row_of, short
+from rxtasks.stores.waits import Waits
 
 __all__ = ["MemoryStore"]
 
@@ -507,6 +508,14 @@ class MemoryStore:
     def counts(self) -> Counts:
         """Return how many tasks wait."""
         return Counts(self._pending, self._scheduled, self._relations.blocked)
+
+    def waits(self, task_id: str) -> Waits:
+        """Return what the task waits for."""
+        with self._lock:
+            row = self._tasks.get(task_id)
+            if type(row) is not Row or row.token or row.status.terminal:
+                return Waits()
+            return Waits(row.due_us, asked=row.asked) if row.links is None else self._relations.waits(row)
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the record of this task, or None."""

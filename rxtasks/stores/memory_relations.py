@@ -22,6 +22,7 @@ from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.noting import FREE, NOT_YET, follows
 from rxtasks.stores.relations import check_circles, missing, why_not
 from rxtasks.stores.rows import Kept, Links, Row
+from rxtasks.stores.waits import MOST_NAMED, Waits
 
 __all__ = ["MemoryRelations"]
 
@@ -286,6 +287,29 @@ class MemoryRelations:
         if due_us is not None:
             row.links.due_us = due_us
 
+    def waits(self, row: Row) -> Waits:
+        """Return what a task with relations waits for."""
+        links = row.links
+        assert links is not None
+        if row.status is TaskStatus.BLOCKED:
+            return Waits(links.due_us, tuple(sorted(links.needs)[:MOST_NAMED]), len(links.needs), asked=row.asked)
+        if links.level < 0 or row.asked is not None:
+            return Waits(row.due_us, asked=row.asked)
+        for at, gate in enumerate(links.gates):
+            state = self._state(gate)
+            gate, rate_us = state.gate, rate_due(state.gate, state.tat_us) if state.gate.interval_us else 0
+            if at == links.level or (links.aside and rate_us >= row.due_us):
+                room = state.rooms.get(_bucket(row))
+                mine = (-row.priority, row.number)
+                before = (
+                    0
+                    if room is None
+                    else sum([entry[:2] < mine and _current(entry, gate.key) for entry in room.waiting])
+                )
+                held = gate.most is not None and state.running >= gate.most
+                return Waits(gate=gate, running=state.running, rate_us=0 if held else rate_us, before=before)
+        return Waits(row.due_us)
+
     # -- ends ----------------------------------------------------------------------------------------------------------
 
     def apply(self, row: Row, change: Change) -> None:
@@ -459,8 +483,7 @@ def _first(entries: list[tuple[int, int, int, Any]], key: str) -> tuple[int, int
     """Return the first entry that still counts, and forget those before it."""
     while entries:
         entry = entries[0]
-        links = entry[3].links
-        if entry[2] in links.marks and links.gates[links.marks.index(entry[2])].key == key:
+        if _current(entry, key):
             return entry
         heapq.heappop(entries)
     return None
@@ -470,3 +493,8 @@ def _before_its_time(row: Row, now_us: int) -> bool:
     """Say whether it is an occurrence of a schedule that is not due yet."""
     scheduled = row.links is not None and row.links.schedule_id is not None and row.status is TaskStatus.SCHEDULED
     return scheduled and row.due_us > now_us
+
+
+def _current(entry: tuple[int, int, int, Any], key: str) -> bool:
+    links = entry[3].links
+    return entry[2] in links.marks and links.gates[links.marks.index(entry[2])].key == key

@@ -34,7 +34,7 @@ from rxtasks.stores.sqlite.rows import change_row, status_from
 from rxtasks.stores.sqlite.turn import Turn
 from rxtasks.stores.sqlite.writer import Work, Writer
 
-__all__ = ["SqliteMembership"]
+__all__ = ["SqliteMembership", "boot_id"]
 
 #: How far the fence jumps at each registration. A claim alone is not waited for by the disk, so after a loss of power its
 #: token could be given out again; never so many are claimed without any commit that is.
@@ -52,7 +52,7 @@ _NOBODY: Final = 0
 
 
 @cache
-def _boot() -> str:
+def boot_id() -> str:
     """Return what tells this start of the machine from the one before; where nothing does, locks alone say who is dead."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -97,7 +97,7 @@ class SqliteMembership:
         self._lease_ns = int(lease * 1e9)
         self._most = most
         self._id = new_id()
-        self._host, self._boot = socket.gethostname(), _boot()
+        self._host, self._boot = socket.gethostname(), boot_id()
         self._number = 0
         self._numbers: set[int] = set()
         self._renewed_ns = 0

@@ -219,3 +219,16 @@ update tasks set status = 'gated', due_us = 0 where number in (select value from
 -- name: requeued
 select json_group_array(number) from tasks
 where number in (select value from json_each(?1)) and token = 0 and status = 'pending' and related & 1 and cancel is null
+
+-- name: waits
+select number, status, due_us, after_us, token, service, cancel, priority from tasks where id = ?1
+
+-- name: holders_of
+select t.id from gated g indexed by at_gate join tasks t on t.number = g.number where g.gate = ?1 and g.state = 3 limit ?2
+
+-- name: before_at_gate
+select count(*) from gated indexed by at_gate
+where gate = ?1 and state = 1 and (priority > ?2 or (priority = ?2 and number < ?3))
+
+-- name: claims_of_service
+select count(*) from tasks indexed by held where token > 0 and service = ?1

@@ -36,7 +36,7 @@ from rxtasks.stores.sqlite.keeper import Keeper
 from rxtasks.stores.sqlite.keeping import KeptResults
 from rxtasks.stores.sqlite.listing import listing, record_of
 from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
-from rxtasks.stores.sqlite.membership import SqliteMembership
+from rxtasks.stores.sqlite.membership import SqliteMembership, boot_id
 from rxtasks.stores.sqlite.migrations import migrate
 from rxtasks.stores.sqlite.pruning import Pruner, prune
 from rxtasks.stores.sqlite.queries import load_queries
@@ -44,7 +44,9 @@ from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable
 from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.relations import Relations
 from rxtasks.stores.sqlite.rows import OptionTexts, check_text
+from rxtasks.stores.sqlite.waits import services_of, waits_of
 from rxtasks.stores.sqlite.writer import Work, Writer
+from rxtasks.stores.waits import Service, Waits
 
 __all__ = ["SqliteStore"]
 
@@ -379,6 +381,15 @@ class SqliteStore:
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the record of this task, or None."""
         return record_of(self._reader, self._seen_texts, task_id)
+
+    def waits(self, task_id: str) -> Waits:
+        """Return what the task waits for."""
+        return self._reader.read(lambda db: waits_of(db, task_id, self._clock.wall_us()))
+
+    def services(self) -> builtins.list[Service]:
+        """Return the services that share the store."""
+        now_ns = self._clock.monotonic_ns()
+        return self._reader.read(lambda db: services_of(db, self._service, boot_id(), now_ns))
 
     def damaged(self, limit: int = 100) -> builtins.list[Damaged]:
         """Return the tasks that cannot be read and were set aside."""
