@@ -34,6 +34,7 @@ NAMES = (
     "startup",
     "imports",
     "idle",
+    "hundred",
     "memory",
     "recovery",
     "outlived",

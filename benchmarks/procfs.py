@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "resident_bytes", "tree"]
+__all__ = ["cpu_seconds", "proportional_bytes", "resident_bytes", "tree"]
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -36,6 +36,14 @@ def cpu_seconds(pids: list[int]) -> float:
         for entry in Path(f"/proc/{pid}/task").iterdir():
             total += int((entry / "schedstat").read_text("ascii").split()[0])
     return total / 1e9
+
+
+def proportional_bytes(pid: int) -> int:
+    """Return the proportional set size of one process: a page that n processes share counts as 1/n."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text("ascii").splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"the kernel tells no PSS of {pid}")
 
 
 def resident_bytes(pid: int) -> int:

@@ -155,7 +155,7 @@ class Doing(Host):
         if worker is None:
             return
         how = worker.limit(do.limits)
-        usage = None if worker.tree is None else worker.tree.look(do.above)
+        usage = None if worker.tree is None or do.above is None else worker.tree.look(do.above)
         group = None if worker.limiter is None else worker.limiter.group
         if usage is not None and group is not None:
             usage = usage._replace(ooms=group.ooms, held_seconds=group.held_seconds)

@@ -6,7 +6,8 @@
 
 On a thread, because a look takes the kernel milliseconds where a process is large, and the core has none to spare. How often
 follows from what a look costs: a worker with limits is looked at every 50 ms while its use changes, and every 0.2 s while it
-does not; one without is looked at once for each heartbeat. Looks at one take at most 5 % of a core with limits, 0.5 % without.
+does not; one without is looked at once for each heartbeat. Looks at one take at most 5 % of a core with limits
+(20 % where it is to be killed for its memory), 0.5 % without.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _LONG: Final = 0.2
 _FILES: Final = 0.25
 #: Seconds after which the core is told of a worker that does nothing, too.
 _TOLD: Final = 1.0
-#: How many times as long as a look the pause after it is: with limits, and without.
+#: How many times as long as a look the pause after it is: with limits, without, and where too much memory is a kill. There
+#: looks that take long are those above the limit, and the next one should come before the machine is out of memory.
+_HASTE: Final = 4
 _PAUSE: Final = 20
 _REST: Final = 200
 #: Seconds between two readings of the machine: while something runs, and else.
@@ -53,6 +56,8 @@ class _Gauge:
 
     due: float
     limits: tuple[ResourceLimits, ...] = ()
+    #: One of them kills for memory.
+    kills: bool = False
     #: Least limit of memory; up to that an estimate will do.
     above: float = -1.0
     disk: int = 0
@@ -64,6 +69,7 @@ class _Gauge:
     def limit(self, limits: tuple[ResourceLimits, ...], now: float) -> None:
         """These limits are in force from now on."""
         self.limits = limits
+        self.kills = any(each.memory_bytes is not None and each.over_limit == "kill" for each in limits)
         self.above = min((each.memory_bytes for each in limits if each.memory_bytes is not None), default=float("inf"))
         if limits:
             self.due, self.pause, self.disk_due = now, _SHORT, now
@@ -100,6 +106,8 @@ class Gauges:
         self._machine_due = 0.0
         self._changed = threading.Condition()
         self._gauges: dict[str, _Gauge] = {}
+        #: When the thread wakes up by itself; 0 while it is awake.
+        self._sleeps_until = 0.0
         self._thread: threading.Thread | None = None
         self._over = False
 
@@ -114,8 +122,9 @@ class Gauges:
     def add(self, worker_id: str) -> None:
         """Look at this worker from now on."""
         with self._changed:
-            self._gauges[worker_id] = _Gauge(time.monotonic() + self._every)
-            self._changed.notify()
+            gauge = self._gauges[worker_id] = _Gauge(time.monotonic() + self._every)
+            if gauge.due < self._sleeps_until:
+                self._changed.notify()
         self.begin()
 
     def limit(self, worker_id: str, limits: tuple[ResourceLimits, ...]) -> None:
@@ -124,7 +133,8 @@ class Gauges:
             gauge = self._gauges.get(worker_id)
             if gauge is not None:
                 gauge.limit(limits, time.monotonic() + _SHORT)
-                self._changed.notify()
+                if gauge.due < self._sleeps_until:
+                    self._changed.notify()
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone."""
@@ -149,7 +159,9 @@ class Gauges:
                     due = self._machine_due if due is None else min(due, self._machine_due)
                 now = time.monotonic()
                 if not self._over and (due is None or due > now):
+                    self._sleeps_until = float("inf") if due is None else due
                     self._changed.wait(None if due is None else due - now)
+                    self._sleeps_until = 0.0
                 if self._over:
                     return
                 now = time.monotonic()
@@ -171,9 +183,9 @@ class Gauges:
             if tree is None:  # it is going, or has not come yet
                 gauge.due = now + self._every
                 continue
-            began = time.perf_counter()
+            began = time.thread_time()
             usage = tree.look(gauge.above if gauge.limits else -1.0)
-            cost = time.perf_counter() - began
+            cost = time.thread_time() - began
             if usage is None:
                 gauge.due = now + self._every
                 continue
@@ -182,9 +194,9 @@ class Gauges:
                 if tasks:
                     if directories is None:
                         directories = temp_dirs(_temp_root())
-                    began = time.perf_counter()
+                    began = time.thread_time()
                     gauge.disk = disk_bytes(path for task_id, path in directories if task_id in tasks)
-                    walk = time.perf_counter() - began
+                    walk = time.thread_time() - began
                 else:
                     gauge.disk, walk = 0, 0.0
                 gauge.disk_due = now + (max(_FILES, _PAUSE * walk) if gauge.limits else _REST * walk)
@@ -198,7 +210,7 @@ class Gauges:
                 continue
             same = gauge.last == usage
             gauge.pause = min(_LONG, 2 * gauge.pause) if same else _SHORT
-            gauge.due = now + max(gauge.pause, _PAUSE * cost)
+            gauge.due = now + max(gauge.pause, (_HASTE if gauge.kills else _PAUSE) * cost)
             gauge.last = usage
             if not same or gauge.told + _TOLD <= now:
                 gauge.told = now

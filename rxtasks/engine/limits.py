@@ -136,7 +136,7 @@ class Limits(Losses):
     def _judge(self, worker: WorkerState, watch: Watch, usage: Usage) -> None:
         for excess in watch.judge(usage, self._now.mono_ns):
             self._over(worker, excess)
-        if worker.throttled and not watch.throttled:
+        if worker.throttled and not watch.throttled and not worker.lasting:
             self._out.append(ThrottleWorker(worker.worker_id, False))
 
     def _look(self, worker: WorkerState, usage: Usage) -> None:
@@ -178,7 +178,7 @@ class Limits(Losses):
         worker = self.pool.workers.get(stimulus.worker_id)
         if worker is None:
             return
-        worker.throttled = stimulus.on
+        worker.throttled = stimulus.on or stimulus.lasting
         worker.lasting = stimulus.lasting
         if stimulus.excess is not None:
             self._tell(worker, stimulus.excess, stimulus.how)
@@ -211,7 +211,7 @@ class Limits(Losses):
             return
         if worker.throttled and not watch.throttled:
             self._out.append(ThrottleWorker(worker.worker_id, False))
-        self._out.append(LimitWorker(worker.worker_id, watch.limits, float("inf")))
+        self._out.append(LimitWorker(worker.worker_id, watch.limits, None))
         if watch.worker is None:
             worker.watch = None
 

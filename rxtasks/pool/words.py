@@ -433,8 +433,8 @@ class LimitWorker(NamedTuple):
 
     worker_id: str
     limits: tuple[ResourceLimits, ...]
-    #: Bytes of memory below which it need not be known how much it uses.
-    above: float = -1.0
+    #: Bytes of memory below which it need not be known exactly how much it uses; None: it need not be known at all.
+    above: float | None = -1.0
 
 
 class ThrottleWorker(NamedTuple):

@@ -228,6 +228,7 @@ def test_a_worker_whose_priority_cannot_be_raised_again_is_replaced_after_the_ta
     run = _begun(worker)
     worker.flush(99)
     _measure(sim, worker, 0, 150)
+    _measure(sim, worker, 0, 10)
     _end(worker, run)
     assert WorkerStatus.STOPPING is sim.core.pool.workers[worker.worker_id].status
     assert ["renewed: it was throttled, and its priority cannot be raised again"] == [
