@@ -77,17 +77,19 @@ def available_memory() -> tuple[int, int]:
                     break
     except (OSError, ValueError, IndexError):
         return 0, 0
-    limit, used = _cgroup_memory()
+    limit, used = _cgroup_memory(total)
     if limit < total:
         return max(0, min(available, limit - used)), limit
     return available, total
 
 
-def _cgroup_memory() -> tuple[int, int]:
-    """Return the limit of this process's cgroup, as it is seen in a container, and what is used of it."""
+def _cgroup_memory(total: int) -> tuple[int, int]:
+    """Return the limit of this process's cgroup, as it is seen in a container, and, if it is below `total`, what is used."""
     for limit, usage, stat, cache in _CGROUP_FILES:
         try:
             most = _number(limit)
+            if most >= total:
+                return most, 0
             used = _number(usage)
             with open(stat, "rb") as file:
                 for line in file:

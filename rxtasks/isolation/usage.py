@@ -40,6 +40,9 @@ class Tree:
         self._cpu = 0.0
         #: Bytes by which PSS was below the resident set sizes when it was last looked at.
         self._shared = 0
+        #: CPU ticks, resident pages and descendants at that time, and what was found.
+        self._before: tuple[int, int, list[int]] | None = None
+        self._memory = 0
 
     def look(self, above: float = -1.0) -> Usage | None:
         """Return what it uses now; None when the process is gone.
@@ -61,10 +64,14 @@ class Tree:
         memory = max(0, resident * _PAGE - self._shared)
         if memory <= above:
             return Usage(self._cpu, memory, exact=False)
+        now = (ticks, resident, below)
+        if now == self._before:  # it has done nothing since
+            return Usage(self._cpu, self._memory)
         found = [_proportional(pid) for pid in (self.pid, *below)]
         if found[0] is not None:  # else the kernel has no such file, or the worker has become another user's
             memory = sum(part for part in found if part is not None)
             self._shared = max(0, resident * _PAGE - memory)
+            self._before, self._memory = now, memory
         return Usage(self._cpu, memory)
 
 
