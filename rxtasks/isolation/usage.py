@@ -28,6 +28,8 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _MUCH: Final = 2**20
 #: Directory entries looked at for one sum; more are not counted.
 _MOST_FILES: Final = 20_000
+#: How the names of temporary directories begin.
+_PREFIX: Final = "rxtasks-"
 
 
 class Tree:
@@ -137,17 +139,21 @@ def _read(path: str) -> bytes:
 
 
 def temp_dirs(root: str) -> list[tuple[str, str]]:
-    """Return (task id, path) of the temp_dirs of attempts in `root`; see worker.tempdirs."""
-    found: list[tuple[str, str]] = []
+    """Return (task id, path) of the temp_dirs of attempts in `root` and in workers' own directories there.
+
+    See worker.tempdirs and worker.leftovers.
+    """
+    first = _ours(root)
+    entries = first + [inner for entry in first for inner in _ours(entry.path)]
+    return [(entry.name[len(_PREFIX) :].rsplit("-", 2)[0], entry.path) for entry in entries]
+
+
+def _ours(root: str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(root) as entries:
-            for entry in entries:
-                if entry.name.startswith("rxtasks-"):
-                    task_id = entry.name[len("rxtasks-") :].rsplit("-", 2)[0]
-                    found.append((task_id, entry.path))
+            return [entry for entry in entries if entry.name.startswith(_PREFIX)]
     except OSError:
-        pass
-    return found
+        return []
 
 
 def disk_bytes(paths: Iterable[str]) -> int:
