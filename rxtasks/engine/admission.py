@@ -272,9 +272,11 @@ class Admission(Tracking):
 
         Raises:
             ServiceStopped, QueueFull: none is taken.
-            SettingsError: some have a dedup_key that others have; those are not taken.
+            SettingsError: some have a dedup_key that others have; those are not taken. Or they repeat: then none is.
         """
         self._check_alive()
+        if envelopes[0].options.cron is not None:
+            raise SettingsError("a map's items are run once each: leave TaskOptions.cron out, or schedule() them")
         if self.durable is not None and not self._started:
             self.start(wait=False)
         sinks, desk = self.outlet.sinks, self._desk

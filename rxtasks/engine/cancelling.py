@@ -33,7 +33,7 @@ class Cancelling(Parts):
         Raises:
             UnknownTask: there is no such task.
         """
-        if not self._started:
+        if not self._started or self.outlet.over.is_set():
             return self._cancel_unstarted(task_id, reason)
         if self.durable is not None:
             return self._cancel_stored(task_id, reason)

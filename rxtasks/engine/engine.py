@@ -49,6 +49,7 @@ from rxtasks.pool.info import PoolStatus, WorkerInfo
 from rxtasks.pool.words import CommandAsked, HookAsked, KillAsked, PauseAsked, RestartAsked, ScaleAsked, StopAsked
 from rxtasks.reactive.subject import log_problem
 from rxtasks.stores.base import Change
+from rxtasks.stores.gates import bounds_of
 from rxtasks.wire.message import Define
 from rxtasks.wire.outcome import Outcome
 from rxtasks.wire.payload import dump_value
@@ -216,6 +217,9 @@ class TaskEngine(Displayed, Admission):
         store.report = self._store_said
         self.following = Following(membership, store, self.driver, self.outlet, self.delivery, settings)
         self.following.begin()
+        bounds = bounds_of(settings.max_running, settings.queue_running, settings.rates)
+        if bounds:
+            store.rebound(bounds)
 
     def _part(self) -> None:
         if self._joined:

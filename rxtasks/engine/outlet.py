@@ -21,7 +21,7 @@ from rxtasks.isolation.base import Worker
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import LogEvent, OutputEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.observe.calls import CallPair
+from rxtasks.observe.calls import CallPair, endings
 from rxtasks.observe.delivery import Delivery
 from rxtasks.observe.echo import Echo
 from rxtasks.observe.tracker import TaskTracker
@@ -276,6 +276,13 @@ class ServiceOutlet:
         """Look after subscribers that block; return when to look again."""
         return self._delivery.check(now_ns)
 
+    def cut_off(self, tracker: TaskTracker, error: ServiceStopped) -> None:
+        """End a tracker whose task has not: nobody is left who would hear of its end. Its streams end with the error, too."""
+        tracker.settle(Outcome(TaskStatus.FAILED, error_object=error))
+        # In this order: who subscribes meanwhile is in the targets, or finds the stream ended.
+        if not tracker.is_disposed and tracker._stop(error) and tracker._targets:
+            self._delivery.call(lambda: endings(tracker, error))
+
     def finished(self, failure: BaseException | None) -> None:
         """The driver is at its end: nobody may be left waiting."""
         self.turn_over()
@@ -285,7 +292,7 @@ class ServiceOutlet:
         trackers, self.trackers = self.trackers, {}
         self.created = set()
         for tracker in list(trackers.values()):
-            tracker.settle(Outcome(TaskStatus.FAILED, error_object=ServiceStopped(why)))
+            self.cut_off(tracker, ServiceStopped(why))
         sinks, self.sinks = self.sinks, {}
         if sinks:
             stopped = Outcome(TaskStatus.FAILED, error_object=ServiceStopped())

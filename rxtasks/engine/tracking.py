@@ -199,9 +199,7 @@ class Tracking(Cancelling):
             self.outlet.created.add(task_id)
         if self.outlet.over.is_set():  # nobody is left who would hear of its end
             self._forget_tracker(task_id)
-            made.settle(
-                Outcome(TaskStatus.FAILED, error_object=ServiceStopped("the service has stopped; start() it again"))
-            )
+            self.outlet.cut_off(made, ServiceStopped("the service has stopped; start() it again"))
         return made
 
     def _has_ended(self, task_id: str) -> bool:

@@ -32,7 +32,7 @@ from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.gates import Gate
+from rxtasks.stores.gates import Bound, Gate
 from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.waits import Service, Waits
 from rxtasks.wire.outcome import Outcome
@@ -413,6 +413,14 @@ class DurableStore(Store, Protocol):
         """
         ...
 
+    def rebound(self, bounds: Sequence[Bound]) -> None:
+        """Let these bounds count for what waits at a gate already; waits for the disk.
+
+        Raises:
+            StoreError: they could not be written.
+        """
+        ...
+
     @property
     def joined(self) -> bool:
         """Say whether a service that runs has this store object."""
@@ -456,6 +464,14 @@ class DurableStore(Store, Protocol):
         Raises:
             SettingsError: there is something at `path`.
             StoreError: it could not be read or written.
+        """
+        ...
+
+    def vacuum(self) -> int:
+        """Give the room of what was forgotten back to the file system; return how many bytes.
+
+        Raises:
+            StoreError: it could not be done; nothing has changed.
         """
         ...
 

@@ -19,12 +19,14 @@ come at once.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
 from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.lifecycle.rate import parse_rate
 
-__all__ = ["Gate", "gates_of", "rate_after", "rate_back", "rate_due"]
+__all__ = ["Bound", "Gate", "bounds_of", "gates_of", "rate_after", "rate_back", "rate_due"]
 
 
 @attrs.frozen
@@ -43,6 +45,33 @@ class Gate:
         """Return how many of each bucket may pass while so many are claimed."""
         room = self.burst if self.most is None else self.most - running
         return max(0, min(room, self.burst) if self.interval_us else room)
+
+
+@attrs.frozen
+class Bound:
+    """What a service says of a gate, whoever waits there; None: nothing."""
+
+    key: str
+    most: int | None = None
+    interval_us: int | None = None
+    burst: int | None = None
+
+
+def bounds_of(
+    max_running: Mapping[str, int], queue_running: Mapping[str, int], rates: Mapping[str, str]
+) -> list[Bound]:
+    """Return the bounds of a service's settings.
+
+    Raises:
+        SettingsError: a rate cannot be read.
+    """
+    found = [Bound(f"queue:{queue}", most) for queue, most in queue_running.items()]
+    for name in {**max_running, **rates}:
+        often = rates.get(name)
+        found.append(
+            Bound(f"name:{name}", max_running.get(name), *((None, None) if often is None else parse_rate(often)))
+        )
+    return found
 
 
 def gates_of(

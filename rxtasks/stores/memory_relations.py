@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import time
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import Any, Final, Protocol
@@ -407,8 +408,20 @@ class MemoryRelations:
             state = self._state(gate)
             if state.gate != gate:
                 state.gate = gate
+                self._turn_again(state)
                 for bucket in list(state.rooms):
                     self._refill(state, bucket)
+
+    def _turn_again(self, state: _GateState) -> None:
+        """Those that wait for their turn in the gate's old rate are looked at again."""
+        state.tat_us = min(state.tat_us, time.time_ns() // 1000 + state.gate.interval_us)
+        for room in state.rooms.values():
+            for _, _, mark, row in sorted(room.passed, reverse=True):
+                links = row.links
+                if links is not None and links.aside and mark in links.marks:
+                    links.aside = False
+                    self._store._not_aside(row)
+                    self._store._line_up(row)
 
     def _wait(self, row: Row, links: Links, level: int) -> None:
         links.level = level

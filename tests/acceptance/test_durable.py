@@ -14,6 +14,7 @@ import pytest
 from rxtasks import (
     PayloadError,
     RetryPolicy,
+    ServiceStopped,
     SettingsError,
     StatusEvent,
     TaskCancelled,
@@ -24,7 +25,7 @@ from rxtasks import (
     iterate,
 )
 from tests.acceptance import jobs
-from tests.acceptance.support import SOON, Gate, service, started
+from tests.acceptance.support import SOON, Gate, recorded, service, started
 
 ISOLATIONS = ("inline", "thread", "process")
 
@@ -221,3 +222,23 @@ service.stop()
 
 def _plain() -> int:
     return 1
+
+
+def test_after_a_stop_the_streams_of_what_is_kept_end_and_nobody_waits(tmp_path: Path) -> None:
+    """R24 R13: with ServiceStopped, also for who comes later; the tasks wait in the store, and can be cancelled there."""
+    with stored(tmp_path, workers=0) as made:
+        waits, created = made.submit(jobs.double, 1), made.create(TaskRequest(jobs.double, (2,)))
+        repeats = made.schedule(jobs.double, 3, cron="0 0 1 1 *")
+        recorders = [recorded(stream) for one in (waits, created, repeats) for stream in (one, one.logs, one.outcome)]
+    for recorder in [*recorders, recorded(waits), recorded(made.track(waits.task_id).statuses), recorded(repeats)]:
+        assert isinstance(recorder.over().error, ServiceStopped)
+    for tracker in (waits, created, repeats, made.track(created.task_id), made.track(repeats.schedule_id or "")):
+        with pytest.raises(ServiceStopped):
+            tracker.result(timeout=SOON)
+    assert [record.status for record in made.list()] == ["pending", "created", "scheduled"]
+    assert made.cancel(waits.task_id, "after all") and made.cancel(repeats.schedule_id or "")
+    assert not made.cancel(waits.task_id)
+    with stored(tmp_path, workers=0) as made:
+        assert [record.status for record in made.list()] == ["cancelled", "created", "cancelled"]
+        with pytest.raises(TaskCancelled, match="after all"):
+            made.track(waits.task_id).result(0)

@@ -154,6 +154,40 @@ def test_bounds_by_settings_and_by_options(store: str, tmp_path: Path) -> None:
             TaskService(**wrong)  # type: ignore[arg-type]
 
 
+def test_the_settings_of_a_service_that_starts_count_for_what_waits(tmp_path: Path) -> None:
+    """E-20: of a name, a queue and a rate; what it says nothing of stays, and who waits there may go on at once."""
+    store, name = f"sqlite:///{tmp_path / 'tasks.db'}", "tests.acceptance.jobs:wait_politely"
+    with service(0, store=store, max_running={name: 1}, rates={"other": "1/d"}) as made:
+        made.with_options(name="other").submit(jobs.double, 0)
+        waiting = [made.submit(jobs.wait_politely).task_id for _ in range(4)]
+        slow = [made.with_options(name="other").submit(jobs.double, number).task_id for number in (1, 2)]
+    with service(4, store=store, queue_running={"default": 9}) as made:
+        made.start()
+        recorded(made.track(waiting[0]).statuses).wait(lambda recorder: bool(recorder.values))
+        assert [record.task_id for record in made.list(status="running", name=name)] == waiting[:1]
+        with service(0, store=store, max_running={name: 3, "unheard of": 5}, rates={"other": "1000/s"}) as other:
+            other.start()
+            for task_id in waiting[:3]:
+                recorded(made.track(task_id).statuses).wait(lambda recorder: bool(recorder.values))
+            assert [made.track(task_id).result(timeout=SOON) for task_id in slow] == [2, 4]
+            assert made.get(waiting[3]).status == "pending"
+        for task_id in reversed(waiting):
+            made.cancel(task_id)
+        for task_id in waiting:
+            with pytest.raises(TaskCancelled):
+                made.track(task_id).result(timeout=SOON)
+
+
+def test_a_rate_that_is_raised_counts_for_what_waits_for_its_turn(made: TaskService) -> None:
+    """E-20: the rate that was pushed last counts; nobody waits out the old one."""
+    slow = made.with_options(rate="1/d")
+    assert slow.submit(jobs.double, 0).result(timeout=SOON) == 0
+    waiting = [slow.submit(jobs.double, number) for number in (1, 2)]
+    assert made.submit(jobs.note, "/dev/null", "x").result(timeout=SOON) == "x"
+    waiting.append(made.with_options(rate="1000/s").submit(jobs.double, 3))
+    assert [tracker.result(timeout=SOON) for tracker in waiting] == [2, 4, 6]
+
+
 def test_a_rate_holds(made: TaskService) -> None:
     """E-20: tasks of a name begin no faster than their rate; 20/s: two at once, then one each 50 ms."""
     trackers = [made.with_options(rate="20/s").submit(jobs.double, number) for number in range(8)]

@@ -12,7 +12,17 @@ from typing import Any
 import pytest
 from reactivex import operators as ops
 
-from rxtasks import TaskCancelled, TaskContext, TaskOptions, TaskRequest, TaskService, as_completed, iterate, task
+from rxtasks import (
+    SettingsError,
+    TaskCancelled,
+    TaskContext,
+    TaskOptions,
+    TaskRequest,
+    TaskService,
+    as_completed,
+    iterate,
+    task,
+)
 from rxtasks.operators import buffer_bounded
 from tests.acceptance.support import SOON, recorded, service
 
@@ -168,3 +178,10 @@ def test_a_schedule_that_nobody_looks_at_is_not_followed(made: TaskService, tmp_
     gc.collect()
     assert reference() is None
     assert len(made.list(status="scheduled")) == 2
+
+
+def test_a_map_does_not_repeat(made: TaskService) -> None:
+    """E-16: it would never end; it is refused, and nothing is stored."""
+    error = recorded(made.with_options(cron=RARELY).map(count, ["x"], [0])).over().error
+    assert isinstance(error, SettingsError) and "leave TaskOptions.cron out" in str(error)
+    assert made.list() == []

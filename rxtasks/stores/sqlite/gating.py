@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
-from rxtasks.stores.gates import Gate, rate_after, rate_back, rate_due
+from rxtasks.stores.gates import Bound, Gate, rate_after, rate_back, rate_due
 from rxtasks.stores.sqlite.connection import Database
 
-__all__ = ["document", "let_go", "may_run", "queue_due", "refill", "set_bounds", "withdraw"]
+__all__ = ["document", "let_go", "may_run", "queue_due", "rebound", "refill", "set_bounds", "withdraw"]
 
 
 def document(values: Iterable[Any]) -> str:
@@ -23,7 +24,22 @@ def set_bounds(db: Database, gates: Iterable[Gate]) -> None:
     for gate in gates:
         db.run("bound", gate.key, gate.most, gate.interval_us, gate.burst)
         if db.changes:
-            refill(db, gate.key)
+            _changed(db, gate.key)
+
+
+def rebound(db: Database, bounds: Iterable[Bound]) -> None:
+    """Let these bounds count at the gates that there are."""
+    for bound in bounds:
+        db.run("rebound", bound.key, bound.most, bound.interval_us, bound.burst)
+        if db.changes:
+            _changed(db, bound.key)
+
+
+def _changed(db: Database, key: str) -> None:
+    """A gate has other bounds: those that wait for their turn in its old rate are looked at again."""
+    db.run("forget_turn", key, time.time_ns() // 1000)
+    db.run("turns_again", key)
+    refill(db, key)
 
 
 def queue_due(db: Database, numbers: list[int]) -> None:

@@ -136,6 +136,17 @@ insert into gates (key, most, interval_us, burst) values (?1, ?2, ?3, ?4)
 on conflict (key) do update set most = excluded.most, interval_us = excluded.interval_us, burst = excluded.burst
 where most is not excluded.most or interval_us <> excluded.interval_us or burst <> excluded.burst
 
+-- name: forget_turn
+update gates set tat_us = min(tat_us, ?2 + interval_us) where key = ?1
+
+-- name: turns_again
+update tasks set status = 'pending', due_us = 0
+where status = 'gated' and due_us > 0 and token = 0 and number in (select number from gated where gate = ?1 and state = 2)
+
+-- name: rebound
+update gates set most = coalesce(?2, most), interval_us = coalesce(?3, interval_us), burst = coalesce(?4, burst)
+where key = ?1 and (most is not coalesce(?2, most) or interval_us <> coalesce(?3, interval_us) or burst <> coalesce(?4, burst))
+
 -- name: stand
 insert or ignore into gated
 select t.number, c.value ->> 1, c.value ->> 2, t.bucket, t.priority, 0 from json_each(?1) c join tasks t on t.id = c.value ->> 0

@@ -22,6 +22,7 @@ from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
 from rxtasks.stores.base import Asked, Change, Claim, Counts, Damaged, Ending, Envelope, Lane, Successes
+from rxtasks.stores.gates import Bound
 from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.noting import updated
 from rxtasks.stores.sqlite.aside import Aside, damaged_from
@@ -32,6 +33,7 @@ from rxtasks.stores.sqlite.committing import Committing, CommitWork
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.enqueueing import Enqueueing, EnqueueWork
 from rxtasks.stores.sqlite.faults import store_error
+from rxtasks.stores.sqlite.gating import rebound
 from rxtasks.stores.sqlite.keeper import Keeper
 from rxtasks.stores.sqlite.keeping import KeptResults
 from rxtasks.stores.sqlite.listing import listing, record_of
@@ -44,6 +46,7 @@ from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable
 from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.relations import Relations
 from rxtasks.stores.sqlite.rows import OptionTexts, check_text
+from rxtasks.stores.sqlite.vacuuming import vacuum
 from rxtasks.stores.sqlite.waits import services_of, waits_of
 from rxtasks.stores.sqlite.writer import Work, Writer
 from rxtasks.stores.waits import Service, Waits
@@ -225,6 +228,11 @@ class SqliteStore:
             if self._pruner is None and self._retention is not None:
                 self._pruner = Pruner(self._retention, self._clock, self._prune, self.tell)
             return self._membership
+
+    def rebound(self, bounds: Sequence[Bound]) -> None:
+        """Let these bounds count for what waits at a gate already."""
+        self._writer.ask(lambda db: rebound(db, bounds))
+        self.listeners.tell([])
 
     @property
     def joined(self) -> bool:
@@ -510,6 +518,10 @@ class SqliteStore:
     def backup(self, path: str) -> int:
         """Copy the store into a new file at `path`, while it is in use; return its size in bytes."""
         return backup(lambda: self._open(_READ_WAIT, read_only=True), path)
+
+    def vacuum(self) -> int:
+        """Give back the room in the file that nothing uses; return how many bytes smaller it is."""
+        return vacuum(lambda: self._open(_WRITE_WAIT), self.path)
 
     def check(self) -> builtins.list[str]:
         """Return what is wrong with the file, one sentence each; [] = nothing was found."""

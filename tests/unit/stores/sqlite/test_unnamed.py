@@ -65,3 +65,6 @@ def test_an_engine_that_forgets_to_name_them_ends_with_that_message(tmp_path: Pa
     end.open()
     with pytest.raises(ServiceStopped):
         made.stop()
+    (core,) = [thread for thread in threading.enumerate() if thread.name == "rxtasks-core"] or [None]
+    if core is not None:
+        core.join(SOON)

@@ -13,6 +13,7 @@ from rxtasks import TaskService, TaskStatus, UnknownTask, task
 from rxtasks.clock import SystemClock, utc_from_us
 from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.events import StatusEvent
+from rxtasks.lifecycle.options import TaskOptions
 from rxtasks.stores.sqlite.store import SqliteStore
 from tests.acceptance.support import SOON, service
 from tests.unit.stores.sqlite.parts import change, claim, envelope, store_at
@@ -215,3 +216,59 @@ def test_check_finds_pages_that_are_broken(tmp_path: Path) -> None:
             file.write(b"\xff" * 4096)
     assert store.check() and any("malformed" in found or "file" in found for found in store.check())
     store.release()
+
+
+def _fill(store: SqliteStore, count: int = 300) -> None:
+    store.enqueue([envelope(b'[["' + os.urandom(5000).hex().encode() + b'"],{}]') for _ in range(count)])
+
+
+def test_what_is_pruned_makes_room_for_what_comes_and_can_be_given_back(tmp_path: Path) -> None:
+    """Q-07: the file does not grow by a round of prune and new tasks; vacuum makes it small again, and nothing else changes."""
+    path = tmp_path / "tasks.db"
+    store, _ = store_at(path)
+    store.enqueue([envelope(b'["kept"]', options=TaskOptions(tags=("kept",)), hold=True)])
+    sizes = []
+    for _ in range(4):
+        _fill(store)
+        finish(store, 1_000, "y" * 2_000)
+        store.release()  # what is in the log goes into the file
+        sizes.append(path.stat().st_size)
+        store.prune(2_000, 10_000)
+    assert sizes[-1] <= sizes[0] * 1.05
+    _fill(store, 10)
+    new = finish(store, 5_000)
+    before = (store.list(), [store.events(task_id) for task_id in new])
+    given = store.vacuum()
+    assert given > sizes[0] * 0.8 and path.stat().st_size < sizes[0] * 0.2
+    assert (store.list(), [store.events(task_id) for task_id in new]) == before
+    assert store.check() == [] and store.vacuum() == 0
+    _fill(store, 1)
+    assert len(claim(store)) == 1
+    store.release()
+
+
+def test_a_store_is_given_back_room_while_services_use_it(tmp_path: Path) -> None:
+    """Q-07: pushes, claims and reads here and elsewhere wait and go on; all of them are there."""
+    place = f"sqlite:///{tmp_path / 'tasks.db'}"
+    with service(1, store=place) as made, service(0, store=place) as other:
+        gone = [made.submit(text, 50_000) for _ in range(100)]
+        assert all([len(tracker.result(SOON)) == 50_000 for tracker in gone])
+        del gone
+        assert made.prune(0) == 100
+        trackers: list[Any] = []
+        begun = threading.Event()
+
+        def push() -> None:
+            for at in range(60):
+                trackers.append((made, other)[at % 2].submit(text, at))
+                begun.set()
+
+        thread = threading.Thread(target=push)
+        thread.start()
+        assert begun.wait(SOON)
+        assert other.vacuum() > 1_000_000
+        thread.join()
+        assert [len(tracker.result(SOON)) for tracker in trackers] == list(range(60))
+        assert made.check() == []
+    with service(0) as memory, pytest.raises(SettingsError, match="memory store has no file"):
+        memory.vacuum()
