@@ -9,11 +9,11 @@
        v
     faults stop ──> everything ends ──> the services are stopped ──> checker (files and store only) ──> table
 
-A fault is drawn by the seed: SIGKILL or SIGSTOP/SIGCONT of a worker, a service, a service with all its processes, a pusher,
-an observer; a subscriber that is stuck; scale; drain; where strace may, writes that find no room and syncs that fail.
-With `--power` all processes of the store can also lose power: what no
-one had synced is undone (power.py). What is timed by the machine differs from run to run; the seed fixes what is done, to
-whom, when. A failed run is never repeated.
+A fault is drawn by the seed: SIGKILL or SIGSTOP/SIGCONT of a worker, the guardian, a service, a service with all its
+processes, a pusher, an observer; a subscriber that is stuck; scale; drain; and where the system lends itself to it, reads,
+writes and syncs that fail (injecting.py), memory that runs out (starving.py), and the wall clock set (clock.py). With `--power`
+all processes of the store can also lose power: what no one had synced is undone (power.py). What is timed by the machine
+differs from run to run; the seed fixes what is done, to whom, when. A failed run is never repeated.
 
     python -m benchmarks chaos --minutes 1 --seed 7
 """

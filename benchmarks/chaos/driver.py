@@ -277,7 +277,7 @@ class Run:
             self._kill(kind, target, _below(target.pid))
             self._back(target, length)
         elif kind.startswith("stop service"):
-            seconds = LEASE * (1.5 + length) if "beyond" in kind else 0.1 + length
+            seconds = LEASE * (1.3 + 0.7 * length) if "beyond" in kind else 0.1 + length
             pids = [target.pid, *(_below(target.pid) if "workers" in kind else [])]
             self._stop(kind, target, pids, seconds)
         elif kind == "stuck subscriber":

@@ -23,7 +23,7 @@ from rxtasks.stores.sqlite.store import SqliteStore
 __all__ = ["LEASE", "RENEWAL", "STORE", "main", "settings"]
 
 #: Seconds; shorter than a user's, so that a run sees many of them lapse.
-LEASE, RENEWAL = 2.0, 0.5
+LEASE, RENEWAL = 3.0, 0.5
 STORE = "store/tasks.db"
 
 

@@ -191,13 +191,13 @@ def test_what_a_service_does_that_was_frozen_for_longer_than_its_lease_is_allowe
     evidence = _sound()
     harm(evidence)
     service = "a" if harm is _start_cancelled else "b"
-    _freeze(evidence, service, 0, 2.4)
+    _freeze(evidence, service, -1, 3.4)
     verdict = check(evidence)
     assert verdict.kept, render(verdict)
     assert 1 == verdict.frozen
 
 
-@pytest.mark.parametrize("service, at, seconds", [("a", 0, 2.4), ("b", 3, 2.4), ("b", 0, 1.9)])
+@pytest.mark.parametrize("service, at, seconds", [("a", -1, 3.4), ("b", 3, 3.4), ("b", -1, 2.9)])
 def test_another_service_or_a_later_or_a_shorter_freeze_excuses_nothing(
     service: str, at: float, seconds: float
 ) -> None:
@@ -215,7 +215,7 @@ def test_what_a_service_claims_after_its_freeze_is_not_excused() -> None:
         Execution("t", "a", 10, 1_000_009, _us(2.6), _us(2.8), True),
     ]
     evidence.executions["u"] = [Execution("u", "a", 10, 7, _us(0), _us(0.1), True)]
-    _freeze(evidence, "b", 0, 2.4)
+    _freeze(evidence, "b", -1, 3.4)
     assert {"overlapping executions", "zombie writes accepted"} == _broken(evidence)
 
 
