@@ -48,9 +48,9 @@ __all__ = ["ProcessWorker"]
 
 #: Seconds between the end of a dying worker's channel and its exit, at most.
 _DYING = 0.05
-#: Seconds between two looks at whether it has been stopped (SIGSTOP), and how many in a row must find it so.
-_LOOK = 5.0
-_STOPPED = 4
+#: Seconds between two looks at whether it has been stopped (SIGSTOP), and how many in a row must find it so: after 15 s.
+_LOOK = 2.5
+_STOPPED = 7
 
 
 class ProcessWorker(Worker):
