@@ -207,7 +207,9 @@ class Guardian:
             directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, directory)
             fds = [channel, tokens, passing, out, err, directory]
-            while self._wanted:
+            for _ in range(_MOST_LOST):
+                if not self._wanted:
+                    return None
                 try:
                     said, pidfd = self._ask(host, fds)
                 except (OSError, ValueError) as error:
@@ -222,6 +224,8 @@ class Guardian:
                         return None
                     continue
                 return self._started(said, pidfd)
+        if self._wanted:
+            raise OSError(errno.EAGAIN, "its guardian was killed again and again as it started")
         return None
 
     def _started(self, said: Said, pidfd: int) -> Guarded | None:
@@ -388,7 +392,9 @@ class Guardian:
         """End it; return the workers that it guarded. The next start begins another one, but not for ever."""
         if self._sock is not None:
             self._lost_token = self._token
-        self._lost += 1
+        # One that is killed is no sign that there can be none; a worker without one is the last resort.
+        if self._process is None or self._process.poll() != -signal.SIGKILL:
+            self._lost += 1
         if self._lost >= _MOST_LOST:
             self._wanted = False
         for said in self._last_words():  # what was told before it ended holds; of the others, nobody knows

@@ -516,6 +516,21 @@ def test_a_living_service_is_not_swept() -> None:
         assert pids == {pid for pid in descendants(guardian) if os.getsid(pid) != guardian}
 
 
+def test_guardians_that_are_killed_as_fast_as_they_come_are_replaced() -> None:
+    """W-10, W-04: no worker is ever without one, and in the end everything is done."""
+    with service(2, max_interruptions=1000) as (tasks, _):
+        trackers = []
+        for _ in range(12):
+            for pid in [pid for pid in children(os.getpid()) if mark_of(pid)]:
+                kill(pid)
+            trackers += [tasks.submit(add, number, 1) for number in range(20)]
+            threading.Event().wait(0.05)
+        assert [number + 1 for number in range(20)] * 12 == [tracker.result(LONG) for tracker in trackers]
+        wait_until(lambda: tasks.status().idle == 2, "all workers")
+        guardian = guardian_of(os.getpid())
+        assert {worker.pid for worker in tasks.workers()} <= set(descendants(guardian))
+
+
 def test_a_stopped_guardian_is_continued_when_it_is_needed() -> None:
     """W-06, W-07: a worker dies while nobody could tell so: it is told, and replaced."""
     with service(1) as (tasks, witness):
