@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import functools
 import os
 import select
 import selectors
@@ -201,29 +203,37 @@ class Guardian:
         Raises:
             OSError: there is no room for another process.
         """
-        if not self._wanted:
-            return None
         with contextlib.ExitStack() as opened:
             directory = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.callback(os.close, directory)
-            try:
-                if self._sock is None:
-                    self._begin()
-                self._listen(host)
-                request, fds = SAME_ENVIRONMENT, [channel, tokens, passing, out, err, directory]
-                environment = dict(os.environb)
-                if environment != self._environment:
-                    request = NEW_ENVIRONMENT
-                    fds.append(_in_a_file(pack_environment(environment), opened))
-                said, pidfd = self._ask(request, fds)
-            except (OSError, ValueError) as error:
-                if isinstance(error, OSError) and error.errno in _NO_ROOM:
-                    if not self._guarded:  # it may be half there
-                        self.close(at_once=True)
-                    raise
-                lost = self._drop()
-                host.call(lambda: _unguarded(lost))
-                return None
+            fds = [channel, tokens, passing, out, err, directory]
+            for _ in range(_MOST_LOST):
+                if not self._wanted:
+                    return None
+                try:
+                    said, pidfd = self._ask(host, fds)
+                except (OSError, ValueError) as error:
+                    if isinstance(error, OSError) and error.errno in _NO_ROOM:
+                        if not self._guarded:  # it may be half there
+                            self.close(at_once=True)
+                        raise
+                    lost = self._drop()
+                    if lost:
+                        host.call(functools.partial(_unguarded, lost))
+                    if isinstance(error, TimeoutError):  # another one would be waited for as long
+                        return None
+                    continue
+                return self._started(said, pidfd)
+        if self._wanted:
+            raise OSError(errno.EAGAIN, "its guardian was killed again and again as it started")
+        return None
+
+    def _started(self, said: Said, pidfd: int) -> Guarded | None:
+        """Return the worker that it has started; None: it cannot.
+
+        Raises:
+            OSError: there was no room for it.
+        """
         self._lost = 0
         self._lost_token = ""
         if said.kind != FAILED:
@@ -240,12 +250,13 @@ class Guardian:
 
     def _begin(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with theirs, contextlib.ExitStack() as opened:
             ours.setblocking(False)
             self._sock = ours
             self._environment = dict(os.environb)
             self._token = os.urandom(16).hex()
-            given = (str(theirs.fileno()), str(os.getpid()), str(self.lock), self._lost_token or "-")
+            control, lock = _no_standard_one(theirs.fileno(), opened), _no_standard_one(self.lock, opened)
+            given = (str(control), str(os.getpid()), str(lock), self._lost_token or "-")
             if self._forks:
                 command = command_line(FORK_SERVER, *given)
             else:
@@ -255,21 +266,34 @@ class Guardian:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                pass_fds=[fd for fd in (theirs.fileno(), self.lock) if fd >= 0],
+                pass_fds=[fd for fd in (control, lock) if fd >= 0],
                 env={**os.environ, MARK: self._token},
                 start_new_session=True,
             )
             self._pidfd = os.pidfd_open(self._process.pid)
 
-    def _ask(self, request: bytes, fds: list[int]) -> tuple[Said, int]:
-        """Return what it answers to a start, and the pidfd that came along, or -1.
+    def _ask(self, host: Host, fds: list[int]) -> tuple[Said, int]:
+        """Ask for a worker with these descriptors; return the answer, and the pidfd that came along, or -1.
 
         Raises:
-            OSError, ValueError: it does not.
+            TimeoutError: it does not answer.
+            OSError, ValueError: it has ended, or there was no room.
         """
+        if self._sock is None:
+            self._begin()
+        self._listen(host)
         sock = self._sock
         assert sock is not None
-        socket.send_fds(sock, [request], fds)
+        environment = dict(os.environb)
+        if environment == self._environment:
+            socket.send_fds(sock, [SAME_ENVIRONMENT], fds)
+        else:
+            with contextlib.ExitStack() as opened:
+                given = [*fds, _in_a_file(pack_environment(environment), opened)]
+                socket.send_fds(sock, [NEW_ENVIRONMENT], given)
+        return self._answer(sock)
+
+    def _answer(self, sock: socket.socket) -> tuple[Said, int]:
         end = time.monotonic() + _PATIENCE
         poll = select.poll()
         poll.register(sock, select.POLLIN)
@@ -368,7 +392,9 @@ class Guardian:
         """End it; return the workers that it guarded. The next start begins another one, but not for ever."""
         if self._sock is not None:
             self._lost_token = self._token
-        self._lost += 1
+        # One that is killed is no sign that there can be none; a worker without one is the last resort.
+        if self._process is None or self._process.poll() != -signal.SIGKILL:
+            self._lost += 1
         if self._lost >= _MOST_LOST:
             self._wanted = False
         for said in self._last_words():  # what was told before it ended holds; of the others, nobody knows
@@ -427,6 +453,15 @@ def _ends(process: subprocess.Popen[bytes], pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(_LEAVE * 1000))
+
+
+def _no_standard_one(fd: int, opened: contextlib.ExitStack) -> int:
+    """Return a descriptor of the same that is not 0, 1 or 2: a daemon has closed those, and a new process gets its own."""
+    if fd < 0 or fd > 2:
+        return fd
+    copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
+    opened.callback(os.close, copy)
+    return copy
 
 
 def _in_a_file(data: bytes, opened: contextlib.ExitStack) -> int:

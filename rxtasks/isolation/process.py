@@ -48,9 +48,9 @@ __all__ = ["ProcessWorker"]
 
 #: Seconds between the end of a dying worker's channel and its exit, at most.
 _DYING = 0.05
-#: Seconds between two looks at whether it has been stopped (SIGSTOP), and how many in a row must find it so.
-_LOOK = 5.0
-_STOPPED = 4
+#: Seconds between two looks at whether it has been stopped (SIGSTOP), and how many in a row must find it so: after 15 s.
+_LOOK = 2.5
+_STOPPED = 7
 
 
 class ProcessWorker(Worker):
@@ -202,7 +202,7 @@ class ProcessWorker(Worker):
             return []
         if events & selectors.EVENT_WRITE:
             channel.write()
-        if events & selectors.EVENT_READ:
+        if events & selectors.EVENT_READ and not self._broken:
             self._read(everything=False)
         stimuli, self._stimuli = self._stimuli, []
         return stimuli
@@ -287,7 +287,14 @@ class ProcessWorker(Worker):
     # -- end -----------------------------------------------------------------------------------------------------------
 
     def _unguarded(self) -> list[Stimulus]:
-        """Its guardian is lost: nobody would end what it leaves behind, should this process be killed."""
+        """Its guardian is lost: nobody would end what it leaves behind, should this process be killed.
+
+        What it says from now on does not count: the kernel has told it so by a signal, which may have broken off whatever
+        C code its handler waits in.
+        """
+        if not self._broken and self._channel is not None:
+            self._broken = True
+            self._host.unwatch(self._channel.fileno())
         return [Broken(self.worker_id, "its guardian was lost: it is replaced", blameless=True)]
 
     def _exited(self, events: int) -> list[Stimulus]:

@@ -167,6 +167,30 @@ def test_a_parent_that_is_killed_as_its_workers_start_leaves_nothing(forked: boo
         wait_until(lambda mark=mark: not with_entry(f"RXTASKS_TEST_MARK={mark}".encode()), "the end", SOON)  # type: ignore[misc]
 
 
+_CLOSED = """
+import os, sys
+from rxtasks import TaskService
+out = os.dup(1)
+os.set_inheritable(out, False)
+for fd in range(3):
+    os.close(fd)
+service = TaskService(workers=1, echo=None, fork_server=sys.argv[1] == "True")
+service.start()
+(worker,) = service.workers()
+with open(f"/proc/{worker.pid}/stat") as file:
+    parent = int(file.read().rpartition(")")[2].split()[1])
+os.write(out, f"{service.submit(abs, -3).result(30)} {parent != os.getpid()}\\n".encode())
+service.stop()
+"""
+
+
+@pytest.mark.parametrize("forked", [True, False])
+def test_a_daemon_without_standard_streams_has_a_guardian(forked: bool) -> None:
+    """W-10: descriptors 0, 1 and 2 are closed, and so are the first ones that it opens."""
+    with Script(_CLOSED, str(forked)) as script:
+        assert "3 True" == script.line()
+
+
 def with_entry(entry: bytes) -> list[int]:
     """Return the processes that have this in their environment."""
     found: list[int] = []
@@ -490,6 +514,21 @@ def test_a_living_service_is_not_swept() -> None:
             with service(1) as (tasks, _):
                 assert 3 == tasks.submit(add, 1, 2).result(LONG)
         assert pids == {pid for pid in descendants(guardian) if os.getsid(pid) != guardian}
+
+
+def test_guardians_that_are_killed_as_fast_as_they_come_are_replaced() -> None:
+    """W-10, W-04: no worker is ever without one, and in the end everything is done."""
+    with service(2, max_interruptions=1000) as (tasks, _):
+        trackers = []
+        for _ in range(12):
+            for pid in [pid for pid in children(os.getpid()) if mark_of(pid)]:
+                kill(pid)
+            trackers += [tasks.submit(add, number, 1) for number in range(20)]
+            threading.Event().wait(0.05)
+        assert [number + 1 for number in range(20)] * 12 == [tracker.result(LONG) for tracker in trackers]
+        wait_until(lambda: tasks.status().idle == 2, "all workers")
+        guardian = guardian_of(os.getpid())
+        assert {worker.pid for worker in tasks.workers()} <= set(descendants(guardian))
 
 
 def test_a_stopped_guardian_is_continued_when_it_is_needed() -> None:
