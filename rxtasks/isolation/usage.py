@@ -136,18 +136,26 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def temp_dirs(root: str) -> list[tuple[str, str]]:
-    """Return (task id, path) of the temp_dirs of attempts in `root`; see worker.tempdirs."""
+def temp_dirs(place: str) -> list[tuple[str, str]]:
+    """Return (task id, path) of the temp_dirs of attempts in `place`, and in the workers' own directories there."""
     found: list[tuple[str, str]] = []
-    try:
-        with os.scandir(root) as entries:
-            for entry in entries:
-                if entry.name.startswith("rxtasks-"):
-                    task_id = entry.name[len("rxtasks-") :].rsplit("-", 2)[0]
-                    found.append((task_id, entry.path))
-    except OSError:
-        pass
+    for name, path in _ours(place):
+        below = [_attempt(*entry) for entry in _ours(path)]
+        found += below or [_attempt(name, path)]
     return found
+
+
+def _ours(place: str) -> list[tuple[str, str]]:
+    """Return name and path of what lies there by one of our names (worker.tempdirs, worker.leftovers), if that can be told."""
+    try:
+        with os.scandir(place) as entries:
+            return [(entry.name, entry.path) for entry in entries if entry.name.startswith("rxtasks-")]
+    except OSError:
+        return []
+
+
+def _attempt(name: str, path: str) -> tuple[str, str]:
+    return name[len("rxtasks-") :].rsplit("-", 2)[0], path
 
 
 def disk_bytes(paths: Iterable[str]) -> int:
