@@ -16,7 +16,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -27,6 +27,7 @@ from rxtasks.machine import available_memory, load_per_cpu, stalled_percent
 from rxtasks.pool.limits import Usage
 from rxtasks.pool.pressure import Reading
 from rxtasks.pool.words import MachineRead, Measured, Stimulus
+from rxtasks.worker.leftovers import temp_place
 
 __all__ = ["Gauges"]
 
@@ -193,7 +194,7 @@ class Gauges:
                 tasks = set(self._tasks_of(worker_id))
                 if tasks:
                     if directories is None:
-                        directories = temp_dirs(_temp_root())
+                        directories = temp_dirs(temp_place())
                     began = time.thread_time()
                     gauge.disk = disk_bytes(path for task_id, path in directories if task_id in tasks)
                     walk = time.thread_time() - began
@@ -222,9 +223,3 @@ def read_machine() -> Reading:
     """Return what the machine has left now."""
     available, total = available_memory()
     return Reading(available if total else None, total or None, stalled_percent(), load_per_cpu())
-
-
-def _temp_root() -> Any:
-    import tempfile
-
-    return tempfile.gettempdir()

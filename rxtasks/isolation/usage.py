@@ -28,8 +28,6 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 _MUCH: Final = 2**20
 #: Directory entries looked at for one sum; more are not counted.
 _MOST_FILES: Final = 20_000
-#: How the names of temporary directories begin.
-_PREFIX: Final = "rxtasks-"
 
 
 class Tree:
@@ -138,22 +136,26 @@ def _read(path: str) -> bytes:
         os.close(fd)
 
 
-def temp_dirs(root: str) -> list[tuple[str, str]]:
-    """Return (task id, path) of the temp_dirs of attempts in `root` and in workers' own directories there.
+def temp_dirs(place: str) -> list[tuple[str, str]]:
+    """Return (task id, path) of the temp_dirs of attempts in `place`, and in the workers' own directories there."""
+    found: list[tuple[str, str]] = []
+    for name, path in _ours(place):
+        below = [_attempt(*entry) for entry in _ours(path)]
+        found += below or [_attempt(name, path)]
+    return found
 
-    See worker.tempdirs and worker.leftovers.
-    """
-    first = _ours(root)
-    entries = first + [inner for entry in first for inner in _ours(entry.path)]
-    return [(entry.name[len(_PREFIX) :].rsplit("-", 2)[0], entry.path) for entry in entries]
 
-
-def _ours(root: str) -> list[os.DirEntry[str]]:
+def _ours(place: str) -> list[tuple[str, str]]:
+    """Return name and path of what lies there by one of our names (worker.tempdirs, worker.leftovers), if that can be told."""
     try:
-        with os.scandir(root) as entries:
-            return [entry for entry in entries if entry.name.startswith(_PREFIX)]
+        with os.scandir(place) as entries:
+            return [(entry.name, entry.path) for entry in entries if entry.name.startswith("rxtasks-")]
     except OSError:
         return []
+
+
+def _attempt(name: str, path: str) -> tuple[str, str]:
+    return name[len("rxtasks-") :].rsplit("-", 2)[0], path
 
 
 def disk_bytes(paths: Iterable[str]) -> int:

@@ -6,13 +6,16 @@ import mmap
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from rxtasks.isolation.usage import Tree, disk_bytes, temp_dirs
 from rxtasks.wire.sealed import PUT_NAME, SealedFiles, map_sealed
-from rxtasks.worker import tempdirs
+from rxtasks.worker.tempdirs import TempRoot
 
 _MB = 2**20
 
@@ -115,10 +118,12 @@ def test_a_process_that_is_gone_uses_nothing() -> None:
     assert tree.look() is None
 
 
-def test_the_files_of_an_attempt_count_by_what_the_disk_holds(tmp_path: Path) -> None:
+def test_the_files_of_an_attempt_count_by_what_the_disk_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """L-01: hard links once, holes not at all, links not followed; of this task and no other."""
-    mine = tempdirs.make(str(tmp_path), "my-task", 1)
-    other = tempdirs.make(str(tmp_path), "other", 1)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    place = TempRoot(None, "worker-4711")
+    mine = place.make("my-task", 1)
+    other = TempRoot(str(tmp_path)).make("other", 1)
     (mine / "below").mkdir()
     (mine / "below" / "data").write_bytes(os.urandom(3 * _MB))
     os.link(mine / "below" / "data", mine / "again")
@@ -130,4 +135,6 @@ def test_the_files_of_an_attempt_count_by_what_the_disk_holds(tmp_path: Path) ->
     assert {"my-task", "other"} == {task for task, _ in found}
     held = disk_bytes(path for task, path in found if task == "my-task")
     assert 3 * _MB <= held < 4 * _MB
+    place.close()
+    assert ["other"] == [task for task, _ in temp_dirs(str(tmp_path))]
     assert 0 == disk_bytes([str(tmp_path / "none")]) and [] == temp_dirs(str(tmp_path / "none"))
