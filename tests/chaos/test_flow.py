@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
@@ -237,6 +238,7 @@ def test_a_stop_in_a_flood_ends_every_task_and_the_ledger_adds_up(held: bool) ->
         made.events.pipe(rxo.buffer_bounded(100)).subscribe(slow, ends.append, lambda: ends.append("completed"))
         trackers = [made.submit(chatty, 100_000) for _ in range(4)]
         assert entered.wait(LONG)
+        until(lambda: made.health()["delivery_behind"])  # the buffer is full, and more waits for it
         racing = threading.Thread(target=submit_until_refused, args=(made, trackers))
         racing.start()
         report = made.stop(force=True)
@@ -257,6 +259,13 @@ def test_a_stop_in_a_flood_ends_every_task_and_the_ledger_adds_up(held: bool) ->
         if thread.name.startswith("rxtasks-buffer"):
             thread.join(LONG)
     assert len(ends) == 1
+
+
+def until(there: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + LONG
+    while not there():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def submit_until_refused(made: TaskService, trackers: list[Any]) -> None:
