@@ -41,6 +41,7 @@ NAMES = (
     "cancel",
     "stop",
     "responsive",
+    "flow",
     "durable",
 )
 

@@ -26,6 +26,8 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | memory files that came before the frame that names them | MOST_EARLY; from a worker to the core none |
 | ended tasks that are remembered | `retain` |
 | items of a map in flight | `buffersize` |
+| stacks that a worker tells of | _MOST_PARTS, each of _MOST_FRAMES frames |
+| callers that wait for the stacks of a task | _MOST_ASKING |
 """
 
 from __future__ import annotations
@@ -53,6 +55,9 @@ BOUNDS = (
     Bound("rxtasks.isolation.channel:_TURN", 1024 * 1024),
     Bound("rxtasks.isolation.outputs:_TURN", 1024 * 1024),
     Bound("rxtasks.isolation.local:_AHEAD", 64),
+    Bound("rxtasks.isolation.process:_MOST_ASKING", 100),
+    Bound("rxtasks.worker.stacks:_MOST_PARTS", 64),
+    Bound("rxtasks.worker.stacks:_MOST_FRAMES", 100),
     Bound("rxtasks.reactive.subject:PENDING_LIMIT", 10_000),
     Bound("rxtasks.observe.history:LINES", 1000),
     Bound("rxtasks.observe.history:BYTES", 2**20),

@@ -44,6 +44,7 @@ from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRequest, new_id
+from rxtasks.observe.ledger import LedgerReport
 from rxtasks.observe.tracker import TaskTracker
 from rxtasks.pool.info import PoolStatus, WorkerInfo
 from rxtasks.pool.words import CommandAsked, HookAsked, KillAsked, PauseAsked, RestartAsked, ScaleAsked, StopAsked
@@ -300,12 +301,23 @@ class TaskEngine(Displayed, Admission):
         delivered = self.delivery.close(max(0.5, min(_BEYOND / 2, end - time.monotonic())))
         self._echo.finish(1.0)
         cut = tuple(task_id for task_id in unfinished if self._was_cut(task_id))
-        self._report = report = StopReport(delivered.undelivered, tuple(delivered.stuck), cut)
+        ledger = self._closing_ledger()
+        self._report = report = StopReport(delivered.undelivered, tuple(delivered.stuck), cut, ledger)
         if self._on_stop is not None:
             self._on_stop()
         if self._started and self.hooks is not None:
             left = max(0.1, end - time.monotonic())
             self.hooks.around_within(min(self.settings.leave_timeout, left), "after_stop", self, report)
+        return report
+
+    def _closing_ledger(self) -> LedgerReport:
+        """Return what became of every event; say so if that does not add up (L-05)."""
+        report = self.delivery.ledger_report()
+        if not (report.exact or self.delivery.on_delivery_thread()):
+            wrong = ", ".join(f"{name}: {lane}" for name, lane in report.lanes.items() if not lane.exact)
+            log_problem(
+                f"the ledger of the events does not add up at the stop ({wrong}); this is a bug of rxtasks", None
+            )
         return report
 
     def _was_cut(self, task_id: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from rxtasks.displayed import Displayed
+from rxtasks.observe.ledger import LedgerReport
 
 __all__ = ["StopReport"]
 
@@ -19,3 +20,6 @@ class StopReport(Displayed):
     stuck: tuple[str, ...] = ()
     #: Ids of tasks that this stop cut off or kept from starting.
     unfinished: tuple[str, ...] = ()
+    #: What became of every event, as the delivery ended; checked then: what does not add up is logged as an error. None: there
+    #: was nothing to stop.
+    ledger: LedgerReport | None = None

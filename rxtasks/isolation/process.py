@@ -48,6 +48,8 @@ __all__ = ["ProcessWorker"]
 
 #: Seconds between the end of a dying worker's channel and its exit, at most.
 _DYING = 0.05
+#: Callers that wait for the stacks of one task; of more the first is told that there are none.
+_MOST_ASKING = 100
 #: Seconds between two looks at whether it has been stopped (SIGSTOP), and how many in a row must find it so: after 15 s.
 _LOOK = 2.5
 _STOPPED = 7
@@ -69,9 +71,8 @@ class ProcessWorker(Worker):
         self._proxy: WorkerProxyObservable | None = None
         #: How many looks in a row have found it stopped.
         self._found_stopped = 0
-        #: Who asked for stacks and has not been answered, by number.
-        self._shows: dict[int, Callable[[list[Part] | None], None]] = {}
-        self._numbers = itertools.count(1)
+        #: Who asked for the stacks of a task and has not been answered, by token: one question is under way for all.
+        self._shows: dict[int, list[Callable[[list[Part] | None], None]]] = {}
 
     @property
     def events(self) -> Observable[Any]:
@@ -185,9 +186,12 @@ class ProcessWorker(Worker):
         if self._channel is None or not self._channel.open:
             told(None)
             return
-        number = next(self._numbers)
-        self._shows[number] = told
-        self._channel.send(ShowStacks(number, token))
+        waiting = self._shows.setdefault(token, [])
+        waiting.append(told)
+        if len(waiting) == 1:
+            self._channel.send(ShowStacks(token, token))
+        elif len(waiting) > _MOST_ASKING:  # it is held for long, and asked again and again
+            waiting.pop(0)(None)
 
     @property
     def alive(self) -> bool:
@@ -216,7 +220,7 @@ class ProcessWorker(Worker):
         reports, ended = channel.read(everything=everything)
         for report in reports:
             if type(report) is StackParts:
-                if (told := self._shows.pop(report.request_id, None)) is not None:
+                for told in self._shows.pop(report.request_id, ()):
                     told(report.parts)
             elif type(report) is not Events:
                 self._stimuli.append(Reported(self.worker_id, report))
@@ -339,7 +343,7 @@ class ProcessWorker(Worker):
             self._outputs.close()
             self._outputs = None
         shows, self._shows = self._shows, {}
-        for told in shows.values():
+        for told in itertools.chain.from_iterable(shows.values()):
             told(None)
         # It knows what was assigned here, and a timer may refer to this worker for a while.
         self._proxy = None

@@ -111,9 +111,20 @@ def _of_attempt(attempt: Attempt, threads: Mapping[int, list[FrameType]], told: 
                 performed = frame.f_locals.get("attempt")
                 if performed is attempt:
                     told.add(ident)
-                    yield [title, *_shown(frames[at + 1 :])]
+                    below = frames[at + 1 :]
+                    yield [title, *_shown([*_at_its_yield(below), *below])]
                     return
     yield [title, "it is just being begun or ended"]
+
+
+def _at_its_yield(frames: list[FrameType]) -> list[FrameType]:
+    """Return the frames of a generator handler that waits at a yield, because its value waits for credit."""
+    for frame in frames:
+        if frame.f_code.co_name == "_drive" and frame.f_code.co_filename.endswith(_MACHINERY[:2]):
+            generator = frame.f_locals.get("generator")
+            if generator is not None and not (_runs(generator) or getattr(generator, "ag_running", False)):
+                return list(_awaited(generator))
+    return []
 
 
 def _runs(coroutine: Any) -> bool:
@@ -123,7 +134,8 @@ def _runs(coroutine: Any) -> bool:
 
 def _of_asyncio_task(title: str, task: Any, told: set[int]) -> Iterator[Part]:
     """Yield what a waiting asyncio task awaits, then the tasks that this is."""
-    part: Part = [title, *_shown(list(_awaited(task.get_coro())))]
+    frames = list(_awaited(task.get_coro()))
+    part: Part = [title, *_shown([*_at_its_yield(frames), *frames])]
     yield part
     waiter = getattr(task, "_fut_waiter", None)
     if waiter is None:
@@ -192,8 +204,11 @@ def _of_threads(threads: Mapping[int, list[FrameType]], told: set[int]) -> Itera
     names = {thread.ident: thread.name for thread in threading.enumerate()}
     for ident, frames in threads.items():
         name = names.get(ident)
-        if ident in told or (name in _OURS) or (ident == threading.main_thread().ident and _idle(frames)):
+        if ident in told or name in _OURS or (ident == threading.main_thread().ident and _idle(frames)):
             continue
+        code = frames[-1].f_code
+        if code.co_name == "_worker" and code.co_filename.endswith("/concurrent/futures/thread.py"):
+            continue  # of a pool, and has nothing to do
         yield [f"thread {_cut(name or f'{ident:#x}')}", *_shown(frames)]
 
 
@@ -230,7 +245,7 @@ def without_machinery(frames: list[Any]) -> list[Any]:
     at = 0
     while at < len(frames) and str(frames[at][0]).endswith(_MACHINERY):
         at += 1
-    return frames[at:]
+    return frames[at:] or frames[-1:]
 
 
 def _cut(text: str) -> str:

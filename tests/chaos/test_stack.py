@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from rxtasks import SettingsError, TaskService, TaskTracker, UnknownTask, WorkerSpec, task
+from rxtasks import operators as rxo
 from rxtasks.isolation.spawn import is_stopped
 from tests.chaos.support import LONG
 
@@ -174,6 +175,26 @@ def recurses(path: str, depth: int) -> None:
         deeper(path, SECRET)
 
 
+def yields(path: str) -> Any:
+    ring(path)
+    while True:
+        yield "much"
+
+
+async def ayields(path: str) -> Any:
+    ring(path)
+    while True:
+        yield "much"
+
+
+async def executes(path: str) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(LONG), name="sleeper")
+        ring(path)
+        await asyncio.get_running_loop().run_in_executor(None, time.sleep, 2)
+        raise RuntimeError
+
+
 def functions(text: str) -> list[str]:
     return re.findall(r"^  File .*, in (\S+)$", text, re.MULTILINE)
 
@@ -262,6 +283,29 @@ def test_an_async_handler_that_never_awaits_is_found_in_its_thread(pool: TaskSer
     tracker = begun(pool, bell, spins)
     assert functions(pool.stack(tracker.task_id))[:1] == ["spins"]
     ended(pool, tracker)
+
+
+def test_a_task_group_and_a_thread_of_the_loop_s_executor_are_told(pool: TaskService, bell: Bell) -> None:
+    """C-03: also a C function that a thread runs, and an asyncio task without a frame of the handler's."""
+    tracker = begun(pool, bell, executes)
+    until(lambda: "result = self.fn(*self.args, **self.kwargs)" in pool.stack(tracker.task_id))
+    text = pool.stack(tracker.task_id)
+    assert functions(text)[0] == "executes"
+    assert "asyncio task sleeper (most recent call last):\n" in text and "no frame of Python" not in text
+    wait([tracker.future], LONG)
+
+
+@pytest.mark.parametrize("handler", [yields, ayields])
+def test_a_generator_that_waits_for_credit_is_shown_at_its_yield(tmp_path: Path, handler: Any) -> None:
+    """C-03, L-04: and what it waits in."""
+    bell, release = Bell(tmp_path / "bell"), threading.Event()
+    with TaskService(1, echo=None, on_exit="force", credit=64, stall_timeout=LONG) as made:
+        made.events.pipe(rxo.buffer_bounded(5)).subscribe(lambda _: release.wait(LONG))
+        tracker = begun(made, bell, handler)
+        until(lambda: "withheld" in " ".join(made.explain(tracker.task_id)))
+        text = made.stack(tracker.task_id)
+        assert functions(text)[0] == handler.__name__ and 'yield "much"' in text, text
+        release.set()
 
 
 def test_threads_that_the_handler_made_are_told_by_name(pool: TaskService, bell: Bell) -> None:
