@@ -298,7 +298,7 @@ def test_a_mixed_pool_runs_what_travels_by_value() -> None:
 
 
 @pytest.mark.parametrize("isolation", ["process", "thread", "inline"])
-def test_every_worker_gives_signs_of_life(isolation: str) -> None:
+def test_every_worker_gives_signs_of_life(isolation: str, tmp_path: Path) -> None:
     """W-02 W-06: of each kind, while it runs something too, with what it runs."""
     with TaskService(1, isolation=isolation, heartbeat=0.05) as service:
         stream = Stream(service)
@@ -313,11 +313,12 @@ def test_every_worker_gives_signs_of_life(isolation: str) -> None:
                 go.set()
 
         service.pool.subscribe(look)
-        if isolation == "process":
-            tracker = service.submit(time.sleep, 0.5)
-            assert go.wait(WAIT)
-        else:
+        if isolation == "inline":
             tracker = service.submit(go.wait, WAIT)
+        else:
+            tracker = running(service, tmp_path / "go")
+            assert go.wait(WAIT)
+            (tmp_path / "go").touch()
         assert found[0] == tracker.task_id
         assert service.workers()[0].last_heartbeat is not None
     check_worker_events(stream.events)
