@@ -400,7 +400,8 @@ class TaskEngine(Displayed, Admission):
         """Put another worker in the place of this one; return its id, "" if there is none, None if this one is not known."""
         by = new_id()
         if not _in_event_loop() or worker_id not in self.core.pool.workers:
-            return cast("str | None", self._ask(lambda ticket: RestartAsked(ticket, worker_id, by)))
+            answer = self._ask(lambda ticket: RestartAsked(ticket, worker_id, by))
+            return cast("str | None", self._known(worker_id) if answer is None else answer)
         # The loop is not to wait for the core, which has seen to it when whoever runs in the loop looks.
         self._check_forked()
         known = self.core.pool.restarted.get(worker_id)
@@ -414,10 +415,15 @@ class TaskEngine(Displayed, Admission):
         """Kill the worker; return whether it is, "" if it was gone already, None if it is not known."""
         worker = self.core.pool.workers.get(worker_id)
         if worker is None or not _in_event_loop():
-            return cast("bool | str | None", self._ask(lambda ticket: KillAsked(ticket, worker_id)))
+            answer = self._ask(lambda ticket: KillAsked(ticket, worker_id))
+            return cast("bool | str | None", self._known(worker_id) if answer is None else answer)
         self._check_forked()
         self.driver.post(KillAsked(0, worker_id))
         return worker.spec.isolation == "process" or not worker.assigned
+
+    def _known(self, worker_id: str) -> str | None:
+        """Return "" for a worker that there has been; the core does not answer when it has ended."""
+        return "" if worker_id in self.core.pool.ended else None
 
     def ended_workers(self) -> dict[str, str | None]:
         """Return how workers ended, the latest ones: None = orderly."""

@@ -173,6 +173,25 @@ def test_scale_clamps_and_says_so(tmp_path: Path) -> None:
     check_worker_events(stream.events)
 
 
+def test_orders_before_the_start_and_after_the_stop() -> None:
+    """W-05: nothing to do is no error; of a worker that never was it is one, of one that was it is told."""
+    service = TaskService(2, isolation="thread")
+    assert (service.pool.ping(), service.pool.checkpoint(), service.pool.call(os.getpid)) == ({}, {}, {})
+    for order in (service.pool.restart, service.pool.kill):
+        with pytest.raises(RxTasksError, match="no worker 'x' in this pool; its workers: none"):
+            order("x")
+    service.start()
+    pool, (first, second) = service.pool, (info.worker_id for info in service.workers())
+    by = pool.restart(first)
+    service.stop()
+    for _ in range(2):
+        assert (pool.kill(first), pool.kill(second), pool.restart(second)) == (False, False, None)
+        pool.pause()
+        pool.resume()
+        assert (pool.ping(), pool.scale(3), pool.broadcast("stop")) == ({}, 0, {})
+    assert by
+
+
 def test_pause_and_resume_are_idempotent(tmp_path: Path) -> None:
     """W-02: one event for each change; from the pool and from the service."""
     with TaskService(1, isolation="thread") as service:
