@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         PayloadError,
         ProtocolError,
         QueueFull,
+        ResourceError,
         RxTasksError,
         ServiceStopped,
         SettingsError,
@@ -50,11 +51,13 @@ if TYPE_CHECKING:
     from rxtasks.service import TaskService
     from rxtasks.wire.handle import Handle
     from rxtasks.worker.context import TaskContext, current_task
+    from rxtasks.worker.hooks import AttemptOutcome
     from rxtasks.worker.registry import task
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AttemptOutcome",
     "Cancelled",
     "Handle",
     "LogEvent",
@@ -66,6 +69,7 @@ __all__ = [
     "ProtocolError",
     "QueueFull",
     "Reschedule",
+    "ResourceError",
     "ResourceLimits",
     "Retry",
     "RetryPolicy",
@@ -112,6 +116,7 @@ __all__ = [
 
 #: Where each name lives, below "rxtasks."; what is not here lives in rxtasks.errors.
 _HOMES = {
+    "AttemptOutcome": "worker.hooks",
     "Cancelled": "lifecycle.signals",
     "Handle": "wire.handle",
     "LogEvent": "lifecycle.events",

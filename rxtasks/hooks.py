@@ -326,8 +326,9 @@ class Hooks:
         context = contextvars.copy_context()
         try:
             threading.Thread(target=context.run, args=(call,), name="rxtasks-hooks", daemon=True).start()
-        except RuntimeError:  # the interpreter is ending
-            call()
+        except RuntimeError:  # it might never return, and the interpreter is ending
+            self._report(f"hook {point} is not called: the interpreter is ending", None, engine)
+            return
         if not done.wait(seconds):
             self._report(f"hook {point} has not returned after {seconds:g} s: what it precedes goes on", None, engine)
 

@@ -19,6 +19,7 @@ from rxtasks.stores.base import Envelope
 
 if TYPE_CHECKING:
     from rxtasks.engine.engine import TaskEngine
+    from rxtasks.isolation.inline import InlineDesk
 
 __all__ = ["Admission"]
 
@@ -119,7 +120,7 @@ class Admission(Tracking):
                 self.outlet.created.add(task_id)
             elif envelope.due_us:
                 tracker.note_status(TaskStatus.SCHEDULED)
-        desk = None if envelope.hold or envelope.due_us or envelope.related else self._desk
+        desk = None if envelope.hold or envelope.due_us or envelope.related else self._desk_for(envelope)
         if desk is not None:
             desk.expect(task_id)
         try:
@@ -186,7 +187,7 @@ class Admission(Tracking):
         self._check_alive()
         if self.durable is not None and not self._started:
             self.start(wait=False)
-        trackers, desk = self.outlet.trackers, self._desk
+        trackers = self.outlet.trackers
         made: dict[str, TaskTracker] = {}
         for envelope in envelopes:
             task_id = envelope.task_id
@@ -195,17 +196,18 @@ class Admission(Tracking):
             tracker = trackers[task_id] = made[task_id] = self._new_tracker(task_id, envelope.name)
             if envelope.due_us:
                 tracker.note_status(TaskStatus.SCHEDULED)
-            elif desk is not None and not envelope.related:
+            elif not envelope.related and (desk := self._desk_for(envelope)) is not None:
                 desk.expect(task_id)
         try:
             others = self.store.enqueue(envelopes)
         except BaseException:
             for task_id in made:
                 self._forget_tracker(task_id)
-                if desk is not None:
-                    desk.forget(task_id)
+                if self._desk is not None:
+                    self._desk.forget(task_id)
             self._check_alive()
             raise
+        desk = self._desk
         alive = list(made.values())  # of those that have ended meanwhile nobody else has the tracker
         for envelope, other in zip(envelopes, others, strict=True):
             if other is None:
@@ -230,7 +232,7 @@ class Admission(Tracking):
         ]
         if desk is not None:
             for envelope, other, tracker in zip(envelopes, others, found, strict=True):
-                if other is None and not (envelope.due_us or envelope.related):
+                if other is None and not (envelope.due_us or envelope.related) and self._desk_for(envelope):
                     desk.work_for(tracker)
         del alive
         for at, (envelope, other) in enumerate(zip(envelopes, others, strict=True)):
@@ -251,6 +253,10 @@ class Admission(Tracking):
         record = self.store.get(task_id)
         schedule_id = None if record is None else record.schedule_id
         return tracker if schedule_id is None else self.follow_schedule(schedule_id, tracker)
+
+    def _desk_for(self, envelope: Envelope) -> InlineDesk | None:
+        """Return where the caller is to wait for the task: not for one that other workers may take."""
+        return self._desk if self._all_inline or envelope.options.isolation == "inline" else None
 
     def _note_blocked(self, tracker: TaskTracker) -> None:
         record = self.store.get(tracker.task_id)
@@ -279,7 +285,7 @@ class Admission(Tracking):
             raise SettingsError("a map's items are run once each: leave TaskOptions.cron out, or schedule() them")
         if self.durable is not None and not self._started:
             self.start(wait=False)
-        sinks, desk = self.outlet.sinks, self._desk
+        sinks, desk = self.outlet.sinks, self._desk_for(envelopes[0])
         for envelope in envelopes:
             sinks[envelope.task_id] = sink
             if desk is not None:

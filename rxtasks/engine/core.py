@@ -385,7 +385,7 @@ class Core(Limits):
             worker.cpu_percent = round(100 * spent / ((now.wall_us - worker.beat_us) / 1e6), 1)
         worker.beat_us = now.wall_us
         worker.cpu_seconds = beat.cpu_seconds
-        worker.memory_bytes = beat.memory_bytes
+        worker.memory_bytes = beat.memory_bytes or None  # of a thread it is not known
         usage = worker.usage
         data: dict[str, object] = {
             "memory_bytes": beat.memory_bytes if usage is None else usage.memory_bytes,

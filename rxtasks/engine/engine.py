@@ -361,6 +361,10 @@ class TaskEngine(Displayed, Admission):
         with self._life:
             if not self._started and not self._stopping:
                 return self.core.pool.resize(count)
+        if _in_event_loop() and not (self._stopping or self.outlet.over.is_set()):
+            self._check_forked()
+            self.driver.post(ScaleAsked(0, count))
+            return self.core.pool.clamp(count)
         return int(self._ask(lambda ticket: ScaleAsked(ticket, count)) or 0)
 
     def pause(self, paused: bool) -> None:
@@ -410,11 +414,32 @@ class TaskEngine(Displayed, Admission):
 
     def restart_worker(self, worker_id: str) -> str | None:
         """Put another worker in the place of this one; return its id, "" if there is none, None if this one is not known."""
-        return cast("str | None", self._ask(lambda ticket: RestartAsked(ticket, worker_id)))
+        by = new_id()
+        if not _in_event_loop() or worker_id not in self.core.pool.workers:
+            answer = self._ask(lambda ticket: RestartAsked(ticket, worker_id, by))
+            return cast("str | None", self._known(worker_id) if answer is None else answer)
+        # The loop is not to wait for the core, which has seen to it when whoever runs in the loop looks.
+        self._check_forked()
+        known = self.core.pool.restarted.get(worker_id)
+        place = self.core.pool.place_of(worker_id)
+        self.driver.post(RestartAsked(0, worker_id, by))
+        if known is not None or place is None or self._stopping:
+            return known or ""
+        return place.successor or by
 
     def kill_worker(self, worker_id: str) -> bool | str | None:
         """Kill the worker; return whether it is, "" if it was gone already, None if it is not known."""
-        return cast("bool | str | None", self._ask(lambda ticket: KillAsked(ticket, worker_id)))
+        worker = self.core.pool.workers.get(worker_id)
+        if worker is None or not _in_event_loop():
+            answer = self._ask(lambda ticket: KillAsked(ticket, worker_id))
+            return cast("bool | str | None", self._known(worker_id) if answer is None else answer)
+        self._check_forked()
+        self.driver.post(KillAsked(0, worker_id))
+        return worker.spec.isolation == "process" or not worker.assigned
+
+    def _known(self, worker_id: str) -> str | None:
+        """Return "" for a worker that there has been; the core does not answer when it has ended."""
+        return "" if worker_id in self.core.pool.ended else None
 
     def ended_workers(self) -> dict[str, str | None]:
         """Return how workers ended, the latest ones: None = orderly."""

@@ -122,6 +122,8 @@ class Intake:
         found: dict[str, Put] | None = None
         if self._stays(options):
             form, payload = "o", puts.resolved(args, kwargs) if Handle.known else (args, kwargs)
+            if type(plan.blob) is bytes:  # planned for a process
+                plan = self._live(task, plan.name, plan.options)
         else:
             persist = None
             if puts:
@@ -173,6 +175,8 @@ class Intake:
         payloads: Iterable[Any]
         if self._stays(options):
             form = "o"
+            if type(plan.blob) is bytes:
+                plan = self._live(task, plan.name, plan.options)
             payloads = [self.puts.resolved(args, {}) if Handle.known else (args, {}) for args in calls]
         else:
             form = "p"
@@ -263,7 +267,7 @@ class Intake:
             self._plans[id(function)] = plan
         return plan
 
-    def _live(self, function: Callable[..., Any], name: str, options: TaskOptions) -> Plan:
+    def _live(self, function: Any, name: str, options: TaskOptions) -> Plan:
         key = self._keys.get(id(function), "")
         if self.live.get(key) is not function:
             key = f"o:{next(self._numbers)}"

@@ -9,6 +9,7 @@ from rxtasks.engine.staff import SECOND
 from rxtasks.errors import WorkerStartError
 from rxtasks.lifecycle.status import WorkerStatus
 from rxtasks.pool.info import WorkerSpec
+from rxtasks.pool.places import Place
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import Answer, Broken, Exited, KillAsked, KillWorker, RestartAsked, Spawned, SpawnFailed
 
@@ -91,10 +92,7 @@ class Losses(Broadcast):
             return
         place = self.pool.place_of(worker.worker_id)
         if place is not None and worker.status is not WorkerStatus.STOPPING and not self.pool.stopping:
-            self._dismiss(worker, "restart")
-            self.pool.replace(place, self._now, self._out)
-            by = self.pool.restarted[worker.worker_id] = place.worker_id or ""
-            self._out.append(self.pool.announce("replaced", worker, self._now, f"by {by}: restart", {"by": by}))
+            self._replace(worker, place, "restart", stimulus.by)
         self._out.append(Answer(stimulus.ticket, self.pool.restarted.get(worker.worker_id, "")))
 
     def _kill_asked(self, stimulus: KillAsked) -> None:
@@ -102,11 +100,25 @@ class Losses(Broadcast):
         worker = self._find(stimulus)
         if worker is None:
             return
-        kills = worker.spec.isolation not in _OF_OURS or not worker.assigned
-        if kills and not worker.doom:
+        ours = worker.spec.isolation in _OF_OURS
+        if ours and not worker.assigned:
+            # There is nothing to kill: it ends by itself.
+            place = self.pool.place_of(worker.worker_id)
+            if place is not None and worker.status is not WorkerStatus.STOPPING and not self.pool.stopping:
+                self._replace(worker, place, KILLED, "")
+        elif not (ours or worker.doom):
             worker.doom = "kill"
             self._out.append(KillWorker(worker.worker_id, True))
-        self._out.append(Answer(stimulus.ticket, kills))
+        self._out.append(Answer(stimulus.ticket, not (ours and worker.assigned)))
+
+    def _replace(self, worker: WorkerState, place: Place, reason: str, by: str) -> None:
+        """Send the worker home, and put another one, if it may be that of the id `by`, in its place."""
+        if by:
+            self.pool.spares.append(by)
+        self._dismiss(worker, reason)
+        self.pool.replace(place, self._now, self._out)
+        made = self.pool.restarted[worker.worker_id] = place.worker_id or ""
+        self._out.append(self.pool.announce("replaced", worker, self._now, f"by {made}: {reason}", {"by": made}))
 
     def _find(self, stimulus: RestartAsked | KillAsked) -> WorkerState | None:
         worker = self.pool.workers.get(stimulus.worker_id)

@@ -116,6 +116,8 @@ class Parts(Published[Any]):
             from rxtasks.isolation.inline import InlineDesk
 
             self._desk = self.driver.desk = InlineDesk()
+        #: Every task runs where it is submitted.
+        self._all_inline = all(spec.isolation == "inline" for spec in specs)
         #: What must not be collected as long as the engine runs.
         self.keeps: object = None
         self._life = threading.Lock()

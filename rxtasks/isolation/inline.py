@@ -110,6 +110,7 @@ class InlineWorker(LocalWorker):
     def spawn(self) -> None:
         """Be ready, once the modules are imported and the initializer has run."""
         in_thread(f"rxtasks-{self.worker_id[-6:]}", self._prepare)
+        self.begin_beats()
 
     def _prepare(self) -> None:
         executor = self.executor()

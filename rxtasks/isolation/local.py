@@ -70,7 +70,7 @@ class LiveFunctions(Functions):
         if function is None:
             function = self._hooks.get(key)
         if function is None:
-            if key.startswith(("hook:", "n:", "resource:")):
+            if key in self.table or key.startswith("n:"):
                 return super().handler(key)
             raise UnknownHandler(f"the function of this task ({key}) is gone")
         planned = self._planned.get(key)
@@ -153,6 +153,24 @@ class LocalWorker(Worker):
         """Hand a report to the core, behind the rows that were put before it."""
         self._host.call(lambda: [Reported(self.worker_id, report)])
 
+    def begin_beats(self) -> None:
+        """Give a sign of life every `heartbeat` seconds from now on (from the core thread only)."""
+        self._host.later(self._host.settings.heartbeat, self._beat)
+
+    def _beat(self) -> list[Stimulus]:
+        if self._gone:
+            return []
+        self.begin_beats()
+        return [Reported(self.worker_id, self._heartbeat())]
+
+    def _heartbeat(self) -> Heartbeat:
+        tokens = [token for executor in self.executors() for token in executor.tokens]
+        return Heartbeat(tokens, self.cpu_seconds())
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that its own thread has used, 0 where it has none."""
+        return 0.0
+
     def prepare(self, executor: Executor, *, build: bool = True) -> None:
         """Import the modules, call the initializer, build the resources, and be ready. Raises what they raise.
 
@@ -184,7 +202,10 @@ class LocalWorker(Worker):
     # -- down ----------------------------------------------------------------------------------------------------------
 
     def assign(self, defines: list[Define], tasks: Assignments) -> None:
-        """Take these; functions are found as they are."""
+        """Take these; functions are found as they are, but for those that were pickled because a process might take them."""
+        for define in defines:
+            if type(define.blob) is bytes:
+                self._functions.define(define)
         self._assembler.assigned(tasks)
         self.queue(tasks)
 
@@ -210,7 +231,7 @@ class LocalWorker(Worker):
             case Reply():
                 self._outbox.reply(command.request_id, command.ok, command.error)
             case Ping():
-                self.tell(Heartbeat([token for executor in executors for token in executor.tokens]))
+                self.tell(self._heartbeat())
                 self.tell(Ack(command.command_id))
             case Define():
                 self._functions.define(command)

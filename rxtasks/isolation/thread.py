@@ -6,6 +6,7 @@ place, at most eight times (W-18).
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -46,6 +47,7 @@ class ThreadWorker(LocalWorker):
         self._more: asyncio.Event | None = None
         self._ended = False
         self._prepared = False
+        self._thread: threading.Thread | None = None
 
     def executors(self) -> list[Executor]:
         """Return its one executor."""
@@ -58,9 +60,20 @@ class ThreadWorker(LocalWorker):
             OSError: there is no room for another thread.
         """
         try:
-            in_thread(f"rxtasks-{self.worker_id[-6:]}", self._run)
+            self._thread = in_thread(f"rxtasks-{self.worker_id[-6:]}", self._run)
         except RuntimeError as error:
             raise OSError(str(error)) from error
+        self.begin_beats()
+
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the thread has used, 0 where that is not known."""
+        thread = self._thread
+        try:  # not by its clock: asking for that of a thread that has just ended is a crash
+            with open(f"/proc/self/task/{0 if thread is None else thread.native_id}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError, ValueError):
+            return 0.0
 
     def queue(self, tasks: Assignments) -> None:
         """Let the thread run these."""

@@ -329,8 +329,7 @@ class PoolState:
         if not self._specs:
             return 0
         spec = self._specs[0]
-        # An inline worker is every caller's thread: there is one.
-        clamped = 1 if spec.isolation == "inline" else max(1, min(_MOST, count))
+        clamped = self.clamp(count)
         mine = self._of_first_kind()
         mine.sort(key=self._weight)
         for place in mine[: max(0, len(mine) - clamped)]:
@@ -339,6 +338,13 @@ class PoolState:
             self.places.append(Place(self._numbered, spec))
             self._numbered += 1
         return clamped
+
+    def clamp(self, count: int) -> int:
+        """Return the number of workers that a wish for so many comes to."""
+        if not self._specs:
+            return 0
+        # An inline worker is every caller's thread: there is one.
+        return 1 if self._specs[0].isolation == "inline" else max(1, min(_MOST, count))
 
     def _of_first_kind(self) -> list[Place]:
         return [place for place in self.places if self._specs and place.spec == self._specs[0]]

@@ -263,6 +263,8 @@ class RestartAsked(NamedTuple):
 
     ticket: int
     worker_id: str
+    #: The id of the other one, if it is made for this.
+    by: str
 
 
 class KillAsked(NamedTuple):

@@ -184,6 +184,7 @@ class Executor(Surroundings):
             handler, args, kwargs = self._prepare(attempt)
             if self.hooks.per_task:
                 self.hooks.before_task(attempt.context)
+                self._check_forked()
             if attempt.context._cancelled:
                 raise Cancelled(attempt.context._reason)
             final = False
@@ -210,6 +211,7 @@ class Executor(Surroundings):
             handler, args, kwargs = self._prepare(attempt)
             if self.hooks.per_task:
                 await self.hooks.before_task_async(attempt.context)
+                self._check_forked()
             if attempt.context._cancelled:
                 raise Cancelled(attempt.context._reason)
             final = False
@@ -314,6 +316,11 @@ class Executor(Surroundings):
             ending.status, ending.value, ending.blob, ending.error, ending.error_blob, ending.delay, attempt.ran_us
         )
         return ending.status
+
+    def _check_forked(self) -> None:
+        """End a child that a hook has forked off: the task is not its."""
+        if generation() != self._generation:
+            self._leave(None)
 
     def _leave(self, error: BaseException | None) -> None:
         """This is a process forked off by the handler: end it, except in the caller's own main thread."""

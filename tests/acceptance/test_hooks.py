@@ -396,6 +396,27 @@ def test_signals_of_a_hook_before_a_task_are_the_tasks(isolation: str) -> None:
         assert service.get(again.task_id).attempt == 2
 
 
+def test_a_hook_that_hangs_is_ended_with_its_task() -> None:
+    """E-07 W-08 W-09: it runs within the attempt: time limit and cancel reach it like a handler that hangs."""
+
+    def hang(ctx: TaskContext) -> None:
+        if ctx.trace == "hang":
+            threading.Event().wait()
+
+    with TaskService(1) as service:
+        service.before("task")(hang)
+        timed = service.with_options(timeout=0.2, grace=0.1).push(TaskRequest(double, (1,), trace="hang"))
+        assert type(timed.future.exception(WAIT)).__name__ == "TaskTimeout"
+        cancelled = service.with_options(grace=0.1).push(TaskRequest(double, (1,), trace="hang"))
+        begun = threading.Event()
+        cancelled.statuses.subscribe(lambda event: begun.set())
+        assert begun.wait(WAIT)
+        cancelled.cancel("enough")
+        with pytest.raises(TaskCancelled, match="enough"):
+            cancelled.result(WAIT)
+        assert service.submit(double, 4).result(WAIT) == 8
+
+
 def test_hooks_reach_successors(tmp_path: Path) -> None:
     """E-07: after a crash, and after hooks were added while the pool ran; removed, they are called no more."""
     path = tmp_path / "notes"

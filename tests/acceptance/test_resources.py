@@ -235,6 +235,30 @@ def test_a_resource_that_fails_to_close_is_reported() -> None:
     assert [text for text in seen if text.startswith("resource_failed: resource bad failed: OSError: broken pipe")]
 
 
+def test_a_factory_that_fails_in_a_successor_is_tried_again(tmp_path: Path) -> None:
+    """E-17 W-04: with a delay, and with its error in the pool's stream; tasks wait meanwhile and are not lost."""
+    broken, tries = tmp_path / "broken", tmp_path / "tries"
+
+    def connect() -> str:
+        if broken.exists():
+            with open(tries, "a") as file:
+                file.write("x")
+            if tries.stat().st_size == 2:
+                broken.unlink()
+            raise ConnectionError("down")
+        return "up"
+
+    said: list[str] = []
+    with TaskService(1, resources={"thing": connect}) as service:
+        service.pool.subscribe(lambda event: said.append(event.kind))
+        service.start()
+        broken.touch()
+        service.pool.kill(service.workers()[0].worker_id)
+        assert service.submit(takes_thing).result(WAIT) == "up"
+    assert tries.read_text() == "xx"
+    assert said.count("failed") == 3 and said.count("ready") == 2
+
+
 def test_what_a_resource_started_outlives_the_tasks() -> None:
     """E-17 W-17: child processes of a factory are the worker's: the end of an attempt does not end them."""
 

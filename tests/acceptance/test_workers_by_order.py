@@ -173,6 +173,25 @@ def test_scale_clamps_and_says_so(tmp_path: Path) -> None:
     check_worker_events(stream.events)
 
 
+def test_orders_before_the_start_and_after_the_stop() -> None:
+    """W-05: nothing to do is no error; of a worker that never was it is one, of one that was it is told."""
+    service = TaskService(2, isolation="thread")
+    assert (service.pool.ping(), service.pool.checkpoint(), service.pool.call(os.getpid)) == ({}, {}, {})
+    for order in (service.pool.restart, service.pool.kill):
+        with pytest.raises(RxTasksError, match="no worker 'x' in this pool; its workers: none"):
+            order("x")
+    service.start()
+    pool, (first, second) = service.pool, (info.worker_id for info in service.workers())
+    by = pool.restart(first)
+    service.stop()
+    for _ in range(2):
+        assert (pool.kill(first), pool.kill(second), pool.restart(second)) == (False, False, None)
+        pool.pause()
+        pool.resume()
+        assert (pool.ping(), pool.scale(3), pool.broadcast("stop")) == ({}, 0, {})
+    assert by
+
+
 def test_pause_and_resume_are_idempotent(tmp_path: Path) -> None:
     """W-02: one event for each change; from the pool and from the service."""
     with TaskService(1, isolation="thread") as service:
@@ -279,6 +298,51 @@ def test_orders_from_a_subscriber_and_from_a_loop() -> None:
         asyncio.run(main())
 
 
+def test_a_mixed_pool_runs_what_travels_by_value() -> None:
+    """W-01: a function of no module goes to processes as a pickle, to threads as it is, and to whoever comes first."""
+    seen: list[int] = []
+
+    def by_value(number: int) -> tuple[int, int]:
+        seen.append(number)
+        return os.getpid(), number
+
+    with TaskService([WorkerSpec(1), WorkerSpec(1, "thread"), WorkerSpec(1, "inline")]) as service:
+        service.start()
+        for isolation in ("process", "thread", "inline"):
+            pid, _ = service.with_options(isolation=isolation).submit(by_value, 1).result(WAIT)
+            assert (pid == os.getpid()) == (isolation != "process")
+        assert seen == [1, 1]
+        assert {service.submit(by_value, 2).result(WAIT)[1] for _ in range(30)} == {2}
+        assert service.with_options(isolation="thread").map(by_value, range(10)).run() == (os.getpid(), 9)
+
+
+@pytest.mark.parametrize("isolation", ["process", "thread", "inline"])
+def test_every_worker_gives_signs_of_life(isolation: str, tmp_path: Path) -> None:
+    """W-02 W-06: of each kind, while it runs something too, with what it runs."""
+    with TaskService(1, isolation=isolation, heartbeat=0.05) as service:
+        stream = Stream(service)
+        service.start()
+        stream.wait(lambda event: event.kind == "heartbeat" and not event.data["task_ids"])
+        go = threading.Event()
+        found: list[str] = []
+
+        def look(event: WorkerEvent) -> None:
+            if event.kind == "heartbeat" and event.data["task_ids"]:
+                found.extend(event.data["task_ids"])
+                go.set()
+
+        service.pool.subscribe(look)
+        if isolation == "inline":
+            tracker = service.submit(go.wait, WAIT)
+        else:
+            tracker = running(service, tmp_path / "go")
+            assert go.wait(WAIT)
+            (tmp_path / "go").touch()
+        assert found[0] == tracker.task_id
+        assert service.workers()[0].last_heartbeat is not None
+    check_worker_events(stream.events)
+
+
 @STORES
 def test_orders_in_races_lose_nothing(durable: bool, tmp_path: Path) -> None:
     """W-02 W-03 W-05: restart, kill, scale, pause, hooks and commands from three threads while tasks run: each task ends once
@@ -331,5 +395,6 @@ def test_orders_in_races_lose_nothing(durable: bool, tmp_path: Path) -> None:
         assert not wrong, wrong
         assert [tracker.result(WAIT) for tracker in trackers[:300]] == [number**2 for number in range(300)]
         records = [service.get(tracker.task_id) for tracker in trackers]
-        assert {(record.status, record.crashes) for record in records} == {(TaskStatus.SUCCEEDED, 0)}
+        crashed = [event for event in stream.events if event.kind == "failed" and event.message != "killed on request"]
+        assert {(record.status, record.crashes) for record in records} == {(TaskStatus.SUCCEEDED, 0)}, crashed
     check_worker_events(stream.events)

@@ -80,7 +80,7 @@ def _order(sim: Ordered, which: int, number: int) -> None:
         return
     worker_id = _some(sim, number)
     if which == 0:
-        sim.ask(lambda ticket: RestartAsked(ticket, worker_id))
+        sim.ask(lambda ticket: RestartAsked(ticket, worker_id, f"by{ticket}"))
     elif which == 1:
         sim.ask(lambda ticket: KillAsked(ticket, worker_id))
     elif which == 2:
@@ -182,15 +182,15 @@ def test_a_restarted_worker_ends_what_it_runs() -> None:
     """W-05: it gives back what it has not begun, which its successor runs; asked again, nothing more happens."""
     sim = Ordered([WorkerSpec(1)])
     task, worker = _start_one(sim)
-    by = sim.ask(lambda ticket: RestartAsked(ticket, worker.worker_id))
+    by = sim.ask(lambda ticket: RestartAsked(ticket, worker.worker_id, f"by{ticket}"))
     assert by in sim.workers and by != worker.worker_id
-    assert sim.ask(lambda ticket: RestartAsked(ticket, worker.worker_id)) == by
+    assert sim.ask(lambda ticket: RestartAsked(ticket, worker.worker_id, f"by{ticket}")) == by
     (run,) = worker.running
     worker.end(run, TaskStatus.SUCCEEDED)
     worker.flush(9)
     worker.exit()
     assert sim.checker.outcomes[task].status is TaskStatus.SUCCEEDED
-    assert sim.ask(lambda ticket: RestartAsked(ticket, worker.worker_id)) == by
+    assert sim.ask(lambda ticket: RestartAsked(ticket, worker.worker_id, f"by{ticket}")) == by
     assert [*sim.workers] == [by]
     assert ["stopping", "stopped"] == [e.kind for e in sim.stream if e.worker_id == worker.worker_id][-3::2]
 
@@ -245,10 +245,10 @@ def test_hooks_reach_workers_that_come_later() -> None:
     assert sim.ask(add) is None  # not before the worker has said so
     first.flush(9)
     assert sim.answers[asked[0]] == {first.worker_id: None}
-    by = sim.ask(lambda ticket: RestartAsked(ticket, first.worker_id))
+    by = sim.ask(lambda ticket: RestartAsked(ticket, first.worker_id, f"by{ticket}"))
     assert ([], ["hook:before_task:1"]) == (sim.told[first.worker_id], sim.told[by])
     sim.ask(lambda ticket: HookAsked(ticket, "hook:before_task:1", None))
-    last = sim.ask(lambda ticket: RestartAsked(ticket, by))
+    last = sim.ask(lambda ticket: RestartAsked(ticket, by, f"by{ticket}"))
     assert [] == sim.told[last]
 
 
