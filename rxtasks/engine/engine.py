@@ -332,8 +332,18 @@ class TaskEngine(Displayed, Admission):
         )
 
     def wait_idle(self, timeout: float | None = None) -> bool:
-        """Wait until every task taken in has ended; False: the time was over first."""
-        return not self._started or self.driver.forked or self.outlet.wait_idle(timeout)
+        """Wait until every task taken in has ended, or none of those left can run; False: the time was over first."""
+        if not self._started or self.driver.forked:
+            return True
+        outlet, end = self.outlet, None if timeout is None else time.monotonic() + timeout
+        while outlet.wait_idle(None if end is None else max(0.0, end - time.monotonic())):
+            if outlet.idle or self.delivery.on_delivery_thread():
+                return True
+            # Nothing lets run what is left. But a subscriber may, that has not heard yet of what has ended.
+            self.flush(self.settings.stall_timeout)
+            if outlet.idle or outlet.stuck():
+                return True
+        return False
 
     def tell_stuck(self) -> None:
         """Log which tasks are not waited for any longer, because nothing lets them run."""

@@ -217,13 +217,18 @@ class ServiceOutlet:
     def _nothing_queued(self) -> bool:
         return not self.sinks and len(self.trackers) <= len(self.created)
 
+    @property
+    def idle(self) -> bool:
+        """True when every task that was queued has ended, or all is over."""
+        return self._nothing_queued or self.over.is_set()
+
     def wait_idle(self, timeout: float | None) -> bool:
         """Wait until every task that was queued has ended, or none of those left can run; any thread but the core's."""
         end = None if timeout is None else time.monotonic() + timeout
         self.waiters += 1
         try:
             with self._idle:
-                while not (self._nothing_queued or self.over.is_set() or self.stuck()):
+                while not (self.idle or self.stuck()):
                     left = None if end is None else end - time.monotonic()
                     if left is not None and left <= 0:
                         return False

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from reactivex import operators as ops
 
 from rxtasks import ServiceStopped, TaskOptions, TaskRequest, TaskService, task
 from tests.acceptance import jobs
@@ -108,6 +109,25 @@ def test_one_that_is_pushed_by_then_is_waited_for(store: str, tmp_path: Path) ->
                 gate.open()
 
             threading.Thread(target=push).start()
+
+    within(SOON, leave)
+    assert found["last"].result(0) == 1
+
+
+def test_one_that_a_subscriber_pushes_when_the_last_has_ended_is_waited_for(store: str) -> None:
+    """R18: what is reacted to is delivered before anything is given up."""
+    made = finishing(store)
+    found = {}
+
+    def leave() -> None:
+        with made:
+            held = TaskRequest(one)
+            made.create(held)
+            found["last"] = made.with_options(depends_on=held.task_id).submit(one)
+            before = made.submit(one)
+            before.statuses.pipe(ops.filter(lambda event: event.status == "succeeded")).subscribe(
+                lambda _: made.push(held)
+            )
 
     within(SOON, leave)
     assert found["last"].result(0) == 1
