@@ -59,6 +59,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 _STEP = 3600.0
 #: Seconds between two faults, at most.
 _PAUSE = 1.2
+#: Faults that are done however slow the machine is: a loss of power may take it half a minute to get over.
+_LEAST = 2
 #: Seconds that a process may take to start, and to stop.
 _START, _STOP = 60.0, 30.0
 _LOOK = 0.05
@@ -152,7 +154,7 @@ class Run:
     """One run in `folder`, which is empty.
 
     Args:
-        seconds: how long faults are done; what follows takes as long as it takes, within bounds.
+        seconds: how long faults are done, two at least; what follows takes as long as it takes, within bounds.
         kinds: of faults, drawn evenly.
         sabotages: names of sabotage.py, put into each process.
         patience: seconds in which everything has to end when the faults have stopped.
@@ -201,6 +203,7 @@ class Run:
         #: What is to be done later: (monotonic time, number, what).
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
+        self._faults = 0
 
     def go(self) -> None:
         """Do it all; the files tell what came of it.
@@ -229,6 +232,7 @@ class Run:
             time.sleep(_LOOK)
 
     def _note(self, what: str, **more: Any) -> None:
+        self._faults += what == "fault"
         self._lines.write(what=what, **more)
 
     # -- harm ----------------------------------------------------------------------------------------------------------
@@ -236,8 +240,8 @@ class Run:
     def _harm(self) -> None:
         end = time.monotonic() + self.seconds
         self._at(0.5, self._fault)
-        while time.monotonic() < end or self._later:
-            if time.monotonic() >= end:
+        while not (over := self._enough(end)) or self._later:
+            if over:
                 self._later = [(0.0, number, what) for _, number, what in self._later if what != self._fault]
                 heapq.heapify(self._later)
             for process in self._everybody:
@@ -247,6 +251,10 @@ class Run:
             else:
                 time.sleep(0.01)
         self._wait_ready()
+
+    def _enough(self, end: float) -> bool:
+        late = time.monotonic() - end
+        return late >= self._patience or (late >= 0 and self._faults >= _LEAST)
 
     def _at(self, seconds: float, what: Callable[[], None]) -> None:
         self._number += 1

@@ -33,7 +33,7 @@ def test_a_minute_of_chaos_breaks_no_promise(
     # Whether a zombie wrote is a matter of chance in so short a run; the longer ones of the command must see some.
     broken = [promise.name for promise in verdict.promises if promise.broken]
     assert not broken, text
-    assert verdict.tasks > 100 and sum(verdict.faults.values()) > 2, text
+    assert verdict.tasks > 100 and sum(verdict.faults.values()) > 1, text
 
 
 @pytest.mark.parametrize(
