@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import functools
 import os
 import select
@@ -459,6 +458,8 @@ def _no_standard_one(fd: int, opened: contextlib.ExitStack) -> int:
     """Return a descriptor of the same that is not 0, 1 or 2: a daemon has closed those, and a new process gets its own."""
     if fd < 0 or fd > 2:
         return fd
+    import fcntl  # not on every system that has workers of other kinds
+
     copy = fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)
     opened.callback(os.close, copy)
     return copy

@@ -71,7 +71,9 @@ class OwnDirectory:
             # Not before it is locked: without this nobody takes it for a dead one's.
             os.write(self._lock, _GUARDS if guards else b"temp\n")
         except OSError:
-            self.remove()
+            _remove(self.path)
+            if self._lock >= 0:
+                os.close(self._lock)
             raise
         put_right(self)
 
@@ -82,9 +84,6 @@ class OwnDirectory:
             _remove(self.path)
             os.close(self._lock)
             self._lock = -1
-        elif self.path:
-            with contextlib.suppress(OSError):
-                os.rmdir(self.path)
         self.path = ""
 
     def after_fork(self) -> None:

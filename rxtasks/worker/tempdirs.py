@@ -45,11 +45,13 @@ class TempRoot:
         if self._keep or self._root is not None:
             return make(self._root, task_id, attempt)
         with self._lock:
-            if self._own is None or not os.path.isdir(
-                self._own.path
-            ):  # or it has been removed, or this is a forked child
-                self._own = self._make_own()
-            path = self._own.path
+            own = self._own
+            if own is None or not os.path.isdir(own.path):  # or it has been removed, or this is a forked child
+                try:
+                    own = self._own = self._make_own()
+                except (ImportError, OSError):  # no locks: on this system, or in this file system
+                    return make(None, task_id, attempt)
+            path = own.path
         return make(path, task_id, attempt)
 
     def _make_own(self) -> OwnDirectory:

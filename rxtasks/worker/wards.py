@@ -11,7 +11,7 @@ a second fork, stopped, deaf to signals). It is killed, what it leaves behind co
 nothing; only then is the worker's end told: nothing of a task runs any more when it is given to another worker. The worker is
 reaped last: until then its number cannot come to mean another process.
 
-What was asked to end (SIGTERM) has a second for it. The resource tracker of multiprocessing has half a second: it ends by
+What was asked to end (SIGTERM) has a second for it. The resource tracker of multiprocessing has a little more: it ends by
 itself when all that it serves are gone, and removes their shared memory.
 """
 
@@ -30,8 +30,8 @@ __all__ = ["Wards"]
 
 #: Seconds between SIGTERM and SIGKILL.
 _GRACE: Final = 1.0
-#: Seconds that a resource tracker has to end by itself.
-_TRACKING: Final = 0.5
+#: Seconds that a resource tracker has to end by itself; on a loaded machine it takes its time.
+_TRACKING: Final = 1.5
 #: Seconds after which the end of a worker is told although something that descends from it lives on: the kernel does not let
 #: go of it (a file system that does not answer).
 _PATIENCE: Final = 2.0

@@ -247,7 +247,7 @@ def test_children_have_a_second_to_tidy_up(why: str, tmp_path: Path) -> None:
     """W-08, W-09: SIGTERM goes to the whole tree, SIGKILL comes a second later, although the worker is gone at once."""
     tidied = tmp_path / "tidied"
     with service(1) as (tasks, witness):
-        view = tasks.with_options(grace=0.1, timeout=3.0 if why == "timeout" else None)
+        view = tasks.with_options(grace=0.1, timeout=6.0 if why == "timeout" else None)
         tracker = view.submit(with_tidy_child, str(tidied))
         witness.wait_output(tracker.task_id, "here")
         if why == "cancel":
@@ -326,7 +326,7 @@ def test_the_temp_dir_of_a_killed_handler_is_removed(why: str, tmp_path: Path, m
     bystander.mkdir()
     (bystander / "precious").touch()
     with service(1) as (tasks, witness):
-        view = tasks.with_options(max_crashes=1, grace=0.1, timeout=1.0 if why == "timeout" else None)
+        view = tasks.with_options(max_crashes=1, grace=0.1, timeout=6.0 if why == "timeout" else None)
         tracker = view.submit(fill_temp_dir)
         event = witness.wait(lambda: [e for e in witness.of(tracker.task_id) if e.kind == "output"])[0]
         path = Path(event.value)  # type: ignore[attr-defined]

@@ -193,3 +193,19 @@ def test_a_root_that_is_removed_is_made_anew(tmp_path: Path, monkeypatch: pytest
     assert second.is_dir()
     root.close()
     assert [] == os.listdir(tmp_path)
+
+
+def test_without_locks_directories_are_made_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W-17: on a file system that knows none nothing can be told from a dead one's, so nothing is swept either."""
+    import tempfile
+
+    def refuse(fd: int, how: int) -> None:
+        raise OSError(95, "not supported")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    root = TempRoot(None, "t-1")
+    path = root.make("task", 1)
+    assert path.is_dir()
+    root.close()
+    assert [path.name] == os.listdir(tmp_path)
