@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rxtasks.engine.explain_task import explain_task, silence, troubles, why_none
+from rxtasks.engine.explain_task import explain_task, silence, trouble_of, troubles, why_none
 from rxtasks.errors import RxTasksError
 from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
 from rxtasks.observe.subscribers import subscribers
@@ -111,9 +111,6 @@ def _services(engine: TaskEngine) -> list[str]:
             continue
         holds = f"holds {counted(service.holds, 'task')}" if service.holds else "holds no task"
         what = f"service {service.number} on this store (pid {service.pid} on {service.host}) {holds}"
-        if service.lapsed is not None and service.lapsed > 0:
-            what = (
-                f"stuck: {what} and has not renewed its lease for {duration(service.lapsed)}: its tasks are recovered"
-            )
-        said.append(what)
+        trouble = trouble_of(service)
+        said.append(f"stuck: {what} and {trouble}" if trouble else what)
     return said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +14,13 @@ from rxtasks.observe.subscribers import behind
 from rxtasks.pool.state import WorkerState
 from rxtasks.stores.base import Claim, Lane
 from rxtasks.stores.gates import Gate
-from rxtasks.stores.waits import Waits
+from rxtasks.stores.waits import Service, Waits
 from rxtasks.text import counted, duration
 
 if TYPE_CHECKING:
     from rxtasks.engine.engine import TaskEngine
 
-__all__ = ["explain_task", "silence", "troubles", "why_none"]
+__all__ = ["explain_task", "silence", "trouble_of", "troubles", "why_none"]
 
 #: Tasks and workers that are named of many.
 _NAMED: Final = 5
@@ -177,12 +178,17 @@ def _elsewhere(engine: TaskEngine, record: TaskRecord, waits: Waits) -> list[str
             f"task {record.task_id} is {record.status}{where}: its service is gone, and it is about to be recovered"
         ]
     said = f"task {record.task_id} is {record.status}{where} of service {holder.number} (pid {holder.pid} on {holder.host})"
-    if holder.lapsed is not None and holder.lapsed > 0:
-        return [
-            f"{said}",
-            f"stuck: that service has not renewed its lease for {duration(holder.lapsed)}: it is recovered soon",
-        ]
-    return [said]
+    trouble = trouble_of(holder)
+    return [said, f"stuck: that service {trouble}"] if trouble else [said]
+
+
+def trouble_of(service: Service) -> str:
+    """Return what is wrong with a service: its lease has lapsed, or it is stopped; "" = nothing is known to be."""
+    if service.lapsed is not None and service.lapsed > 0:
+        return f"has not renewed its lease for {duration(service.lapsed)}: its tasks are recovered soon"
+    if service.host == socket.gethostname() and (state := state_in_words(service.pid)).startswith("stopped"):
+        return f"is {state}: its tasks are recovered when its lease has lapsed, unless it is continued"
+    return ""
 
 
 def _ended(record: TaskRecord) -> str:

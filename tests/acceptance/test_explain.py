@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -235,6 +237,43 @@ def test_a_service_without_workers_names_who_runs_its_tasks(tmp_path: Path) -> N
             assert any(f"(pid {os.getpid()} on" in line and "holds 1 task" in line for line in pusher.explain())
             gate.open()
             tracker.result(SOON)
+
+
+_SERVICE = """
+import sys
+from rxtasks import TaskService
+from tests.acceptance.test_explain import waits
+if __name__ == "__main__":
+    with TaskService(1, isolation="thread", store=sys.argv[1], echo=None, on_exit="force") as made:
+        made.submit(waits, sys.argv[2]).statuses.subscribe(lambda event: print(event.task_id, flush=True))
+        sys.stdin.read()
+"""
+
+
+def test_a_service_that_is_stopped_is_stuck(tmp_path: Path) -> None:
+    """E-06: seen by another one on the store, before its lease has lapsed."""
+    gate = Gate(tmp_path)
+    store = url("sqlite", tmp_path)
+    program = tmp_path / "other.py"
+    program.write_text(_SERVICE, "utf-8")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, str(program), store, gate.path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as other:
+        try:
+            assert other.stdout is not None
+            task_id = other.stdout.readline().strip()
+            with service(0, store=store) as made:
+                made.start()
+                os.kill(other.pid, signal.SIGSTOP)
+                until(lambda: is_stopped(other.pid))
+                lines = made.explain(task_id)
+                assert f"of service 1 (pid {other.pid} on " in lines[0]
+                assert lines[1].startswith("stuck: that service is stopped by a signal (SIGSTOP)")
+                assert any(
+                    line.startswith(f"stuck: service 1 on this store (pid {other.pid}") for line in made.explain()
+                )
+        finally:
+            other.kill()
 
 
 # -- a task that runs -------------------------------------------------------------------------------------------------

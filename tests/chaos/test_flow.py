@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import time
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,3 +277,51 @@ def submit_until_refused(made: TaskService, trackers: list[Any]) -> None:
             trackers.append(made.submit(chatty, 1))
     except ServiceStopped:
         pass
+
+
+# -- without credit ---------------------------------------------------------------------------------------------------
+
+
+def large_at(path: str) -> bytes:
+    with open(path, encoding="utf-8"):
+        pass
+    return bytes(50 * _MIB)
+
+
+def emits(ctx: TaskContext) -> None:
+    while True:
+        ctx.emit("x" * 200)
+
+
+def measured(data: bytes) -> None:
+    assert len(data) == 50 * _MIB
+
+
+def test_without_credit_fifty_megabytes_each_way_a_cancel_and_heartbeats_pass(tmp_path: Path) -> None:
+    """R5: a flood waits for credit that a held subscriber withholds; statuses, results, calls and cancels need none."""
+    gate = str(tmp_path / "gate")
+    os.mkfifo(gate)
+    release = threading.Event()
+    beats: Counter[str | None] = Counter()
+    with TaskService(2, echo=None, on_exit="force", stall_timeout=LONG, heartbeat=0.1) as made:
+        made.start()
+        large = made.submit(large_at, gate)
+        made.events.pipe(rxo.outputs(), rxo.buffer_bounded(20)).subscribe(lambda _: release.wait(LONG))
+        flooding = made.submit(emits)
+        until(lambda: any("waits for credit" in line for line in made.explain(flooding.task_id)))
+        made.pool.subscribe(lambda event: beats.update([event.worker_id] if event.kind == "heartbeat" else []))
+        answers: dict[str, str | None] = {}
+        calling = threading.Thread(
+            target=lambda: answers.update(made.pool.call(measured, bytes(50 * _MIB), timeout=LONG))
+        )
+        calling.start()
+        with open(gate, "w", encoding="utf-8"):
+            pass
+        assert len(large.result(LONG)) == 50 * _MIB
+        until(lambda: len(beats) == 2)
+        assert flooding.status == "running" and flooding.cancel("enough")
+        assert wait([flooding.future], LONG).done and flooding.status == "cancelled"
+        calling.join(LONG)
+        assert list(answers.values()) == [None, None]
+        assert made.health()["delivery_behind"]
+        release.set()
