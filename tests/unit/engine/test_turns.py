@@ -13,20 +13,21 @@ WAIT = 30.0
 
 def test_the_latest_turn_of_a_worker_comes_before_its_end() -> None:
     """W-02: what was kept back because too much waited is shown before what follows it."""
-    entered, go, over = threading.Event(), threading.Event(), threading.Event()
+    entered, shown, go, over = (threading.Event() for _ in range(4))
     seen: list[str] = []
 
     def slow(event: WorkerEvent) -> None:
+        entered.set()
+        go.wait(WAIT)
         if event.worker_id == "w":
             seen.append(event.kind)
-            entered.set()
-            go.wait(WAIT)
             if event.kind == "stopped":
                 over.set()
 
     with TaskService(1, isolation="thread", stall_timeout=60.0) as service:
         service.pool.subscribe(slow)
         service.start()
+        assert entered.wait(WAIT)
         outlet = service.engine.outlet
 
         def show() -> list[object]:
@@ -35,10 +36,11 @@ def test_the_latest_turn_of_a_worker_comes_before_its_end() -> None:
                 outlet.show_turned(ShowTurned("w", status, number))
             for kind in ("stopping", "stopped"):
                 outlet.announce(Announce(WorkerEvent(kind, "w", utc_from_us(0))))
+            shown.set()
             return []
 
         service.engine.driver.call(show)  # type: ignore[arg-type]
-        assert entered.wait(WAIT)
+        assert shown.wait(WAIT)
         go.set()
         assert over.wait(WAIT)
     assert len(seen) < 1503  # some were kept back, and overwritten
