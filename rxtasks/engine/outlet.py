@@ -246,7 +246,6 @@ class ServiceOutlet:
             self._delivery.call(partial(_log_trouble, instruction.event))
         if self._pool._targets:
             self.turn_over()
-            self._turns.settle(instruction.event.worker_id)
             self._delivery.emit(self._pool, instruction.event)
 
     def show_turned(self, instruction: ShowTurned) -> None:

@@ -39,13 +39,6 @@ class Turns:
             self._waiting += 1
         self._delivery.call(lambda: self._hand_over(event))
 
-    def settle(self, worker_id: str | None) -> None:
-        """Hand over what still waits of this worker: what is shown next follows it."""
-        with self._lock:
-            event = self._latest.pop(worker_id, None)
-        if event is not None:
-            self._delivery.emit(self._pool, event)
-
     def _hand_over(self, event: WorkerEvent) -> Iterator[tuple[Any, Any]]:
         events = [event]
         with self._lock:

@@ -22,6 +22,7 @@ from rxtasks.pool.words import (
     HookAsked,
     Instruction,
     KillAsked,
+    Reported,
     RestartAsked,
     ShowTurned,
     SpawnWorker,
@@ -32,7 +33,7 @@ from rxtasks.testing.script import play, play_all, stop
 from rxtasks.testing.simulation import SETTINGS, Simulation
 from rxtasks.testing.simworker import SimulatedWorker
 from rxtasks.testing.workerevents import check_worker_events
-from rxtasks.wire.message import Define, Trouble
+from rxtasks.wire.message import Define, Ready, Trouble
 
 POOLS = (
     [WorkerSpec(2)],
@@ -178,6 +179,18 @@ def test_a_starting_worker_that_is_killed_does_not_fail_the_start() -> None:
     assert sim.core.pool.ready is True
 
 
+def test_a_worker_that_was_sent_home_is_not_ready_any_more() -> None:
+    """W-02: its Ready was under way when it was restarted: it is neither told nor given work."""
+    sim = Ordered([WorkerSpec(1)])
+    (worker_id,) = sim.workers
+    by = sim.ask(lambda ticket: RestartAsked(ticket, worker_id, f"by{ticket}"))
+    sim.turn([Reported(worker_id, Ready(1))])
+    sim.workers[worker_id].exit()
+    assert ["started", "stopping", "replaced", "stopped"] == [e.kind for e in sim.stream if e.worker_id == worker_id]
+    assert [*sim.workers] == [by]
+    check_worker_events(sim.stream, whole=False)
+
+
 def test_a_restarted_worker_ends_what_it_runs() -> None:
     """W-05: it gives back what it has not begun, which its successor runs; asked again, nothing more happens."""
     sim = Ordered([WorkerSpec(1)])
@@ -254,8 +267,6 @@ def test_hooks_reach_workers_that_come_later() -> None:
 
 def test_a_failing_hook_is_told_with_its_worker_and_task() -> None:
     """E-07: as an event of the pool; nothing else comes of it, and a Trouble of a worker that is gone is nothing."""
-    from rxtasks.pool.words import Reported
-
     sim = Ordered([WorkerSpec(1)])
     task, worker = _start_one(sim)
     (token,) = sim.core.recorder.claims
