@@ -262,6 +262,7 @@ class Recording:
             "settings": plain(core.settings),
             "specs": plain(pool._specs),
             "places": [[place.number, plain(place.spec)] for place in pool.places],
+            "defines": plain(pool.defines),
             "durable": core.recorder.durable,
         }
 

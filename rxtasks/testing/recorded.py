@@ -26,7 +26,7 @@ from rxtasks.engine.core import Core
 from rxtasks.engine.recording import Shown, Writer
 from rxtasks.errors import ProtocolError
 from rxtasks.lifecycle import errorinfo, events, options, retry, status
-from rxtasks.pool import info, words
+from rxtasks.pool import info, limits, pressure, words
 from rxtasks.pool import places as pool_places
 from rxtasks.pool.words import Now
 from rxtasks.stores import base, gates
@@ -37,7 +37,7 @@ from rxtasks.wire.steps import join_step
 __all__ = ["Differs", "Replayed", "check_recording", "main"]
 
 #: Where the classes of words and of what they hold are.
-_MODULES: Final = (words, message, base, gates, options, retry, status, events, errorinfo, info, outcome)
+_MODULES: Final = (words, message, base, gates, options, retry, status, events, errorinfo, info, outcome, limits, pressure)
 #: Lines of a difference that are shown.
 _LINES: Final = 40
 
@@ -175,6 +175,7 @@ class _Run:
         self.core.recorder.durable = line["durable"]
         pool = self.core.pool
         pool.places[:] = [pool_places.Place(number, made(spec)) for number, spec in line["places"]]
+        pool.defines = made(line["defines"])
         pool._numbered = max((place.number for place in pool.places), default=-1) + 1
         self.steps = 0
 
