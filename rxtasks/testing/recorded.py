@@ -37,7 +37,21 @@ from rxtasks.wire.steps import join_step
 __all__ = ["Differs", "Replayed", "check_recording", "main"]
 
 #: Where the classes of words and of what they hold are.
-_MODULES: Final = (words, message, base, gates, options, retry, status, events, errorinfo, info, outcome, limits, pressure)
+_MODULES: Final = (
+    words,
+    message,
+    base,
+    gates,
+    options,
+    retry,
+    status,
+    events,
+    errorinfo,
+    info,
+    outcome,
+    limits,
+    pressure,
+)
 #: Lines of a difference that are shown.
 _LINES: Final = 40
 
