@@ -19,10 +19,15 @@ from rxtasks.pool.words import (
     CancelAsked,
     Exited,
     Happened,
+    KillAsked,
+    Limited,
+    Measured,
     Reported,
+    RestartAsked,
     Spawned,
     SpawnFailed,
     TakenBack,
+    Throttled,
     Tick,
 )
 from rxtasks.stores.base import Claim
@@ -37,7 +42,18 @@ TASK = ("not held", "ready", "assigned", "running", "ending", "killed")
 SERVICE = ("stopping", "paused", "full", "running")
 
 _REPORTS = ("Ready", "StartFailed", "Heartbeat", "Ack", "Dropped", "Request", "Stopping")
-_OF_WORKER = ("Spawned", "SpawnFailed", "Happened", *_REPORTS, "Broken", "Exited", "TakenBack")
+_OF_WORKER = (
+    "Spawned",
+    "SpawnFailed",
+    "Happened",
+    *_REPORTS,
+    "Broken",
+    "Exited",
+    "TakenBack",
+    "RestartAsked",
+    "KillAsked",
+)
+_OF_WORKER_MORE = ("Limited", "Throttled", "Measured")
 _OF_WORKER_TIMER = ("timer start", "timer kill")
 _OF_TASK = (
     "CancelAsked",
@@ -51,6 +67,9 @@ _OF_TASK = (
 )
 _OF_TASK_TIMER = ("timer grace",)
 _OF_SERVICE = (
+    "HookAsked",
+    "LeaseChanged",
+    "MachineRead",
     "WorkArrived",
     "Claimed",
     "ClaimFailed",
@@ -105,14 +124,15 @@ class Coverage:
             met[name, service_state(core)] += 1
             handler(stimulus)
 
-        if kind in (Spawned, SpawnFailed, Broken, Exited, TakenBack):
+        if kind in (Spawned, SpawnFailed, Broken, Exited, TakenBack, RestartAsked, KillAsked, Limited, Throttled):
             return of_worker
-        special: dict[type[Any], Callable[[Any], None]] = {
+        special: dict[type[Any], Callable[[Any], object]] = {
             Happened: lambda stimulus: self._happened(core, stimulus),
             Reported: lambda stimulus: self._add(
                 type(stimulus.report).__name__, worker_state(core, stimulus.worker_id)
             ),
             CancelAsked: lambda stimulus: self._cancelled(core, stimulus),
+            Measured: lambda stimulus: met.update([(name, worker_state(core, i)) for i, _ in stimulus.looks]),
             Tick: lambda stimulus: self._ticked(core),
         }
         count = special.get(kind)
@@ -187,7 +207,7 @@ class Coverage:
 
 
 _TABLES: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
-    ("worker", (*_OF_WORKER, *_OF_WORKER_TIMER), WORKER),
+    ("worker", (*_OF_WORKER, *_OF_WORKER_MORE, *_OF_WORKER_TIMER), WORKER),
     ("task", (*_OF_TASK, *_OF_TASK_TIMER), TASK),
     ("service", _OF_SERVICE, SERVICE),
 )

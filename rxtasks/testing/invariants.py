@@ -162,7 +162,7 @@ class Checker:
     def assigned(self, do: SendAssign) -> None:
         """Tasks are sent to a worker."""
         sim = self._sim
-        held = sim.core._paused or sim.core.recorder.full
+        held = sim.core._paused or sim.core.recorder.full or sim.core.lapsed
         require(not held, "tasks were assigned while the pool was held")
         worker = sim.core.pool.workers.get(do.worker_id)
         require(worker is not None, "tasks were assigned to {}, which is gone", do.worker_id)
@@ -412,7 +412,7 @@ class Checker:
             simulated = sim.workers[worker.worker_id]
             if worker.status is WorkerStatus.STOPPING and simulated.dead is None and not simulated.told_broken:
                 require(not simulated.tokens, "{} leaves and keeps what it has not begun", worker.worker_id)
-        if not (core._paused or core.recorder.full or core.pool.stopping):
+        if not (core.dispatcher.held or core.pool.stopping):
             self._check_idle()
         self._check_ledger()
 
@@ -463,7 +463,7 @@ class Checker:
         for worker in core.pool.workers.values():
             if worker.status is not WorkerStatus.IDLE or worker.owes or worker.taking or worker.doom:
                 continue
-            if worker.worker_id in successors or sim.workers[worker.worker_id].told_broken:
+            if worker.broken or worker.worker_id in successors or sim.workers[worker.worker_id].told_broken:
                 continue
             if waits is None:
                 asked = any(state.asking for state in core.dispatcher._lanes.values())

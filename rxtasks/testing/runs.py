@@ -18,6 +18,7 @@ from typing import Any, Final
 import attrs
 
 from rxtasks.config import Settings
+from rxtasks.lifecycle.options import ResourceLimits
 from rxtasks.pool.info import WorkerSpec
 from rxtasks.testing.coverage import Coverage
 from rxtasks.testing.fleet import Fleet
@@ -36,6 +37,7 @@ POOLS: Final[tuple[tuple[WorkerSpec, ...], ...]] = (
     (WorkerSpec(2, isolation="thread"),),
     (WorkerSpec(1, queues=("default",)), WorkerSpec(1)),
     (WorkerSpec(1), WorkerSpec(1, concurrency=3)),
+    (WorkerSpec(2, limits=ResourceLimits(memory_bytes=120_000_000, over_limit="kill")),),
 )
 #: Workers are replaced after so many attempts, or above so many bytes; most often not.
 RECYCLED: Final[tuple[Settings, ...]] = (

@@ -10,14 +10,30 @@ from typing import Any, NamedTuple
 
 import attrs
 
-from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.options import ResourceLimits, TaskOptions
 from rxtasks.lifecycle.retry import RetryPolicy
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.pool.words import CommandAsked, DeliveryChanged, Gone, PauseAsked, ScaleAsked, StopAsked, WorkArrived
+from rxtasks.pool.limits import Usage
+from rxtasks.pool.pressure import Reading
+from rxtasks.pool.words import (
+    CommandAsked,
+    DeliveryChanged,
+    Gone,
+    HookAsked,
+    KillAsked,
+    MachineRead,
+    Measured,
+    PauseAsked,
+    RestartAsked,
+    ScaleAsked,
+    StopAsked,
+    WorkArrived,
+)
 from rxtasks.testing.fleet import Fleet
 from rxtasks.testing.simulation import Simulation
 from rxtasks.testing.simworker import SimulatedWorker
+from rxtasks.wire.message import Define
 
 __all__ = ["OPTIONS", "describe", "play", "play_all", "play_fleet"]
 
@@ -43,7 +59,11 @@ OPTIONS = (
     TaskOptions(rate="100/s"),
     TaskOptions(isolation="thread", timeout=0.2, grace=0.05),
     TaskOptions(priority=-2, retry=_SPREAD),
+    TaskOptions(limits=ResourceLimits(memory_bytes=100_000_000, over_limit="kill")),
+    TaskOptions(limits=ResourceLimits(cpu_percent=50, memory_bytes=150_000_000, over_limit="throttle")),
 )
+#: A machine that is short of nothing, seen so twice.
+_CALM = (MachineRead(Reading(900, 1000)),) * 2
 _ENDS = (
     TaskStatus.SUCCEEDED,
     TaskStatus.SUCCEEDED,
@@ -249,6 +269,32 @@ def _command(sim: Simulation, a: int, b: int) -> None:
     sim.ask(lambda ticket: CommandAsked(ticket, names[a % 3], "hook" if a % 3 == 2 else ""))
 
 
+def _order(sim: Simulation, a: int, b: int) -> None:
+    """Restart or kill one worker, known or not."""
+    workers = [*sim.workers, "nobody"]
+    worker_id = workers[a % len(workers)]
+    make = RestartAsked if b % 2 else KillAsked
+    sim.ask(lambda ticket: make(ticket, worker_id))
+
+
+def _hook(sim: Simulation, a: int, b: int) -> None:
+    """Add a hook, or take it out."""
+    key = f"hook:h{a % 2}"
+    define = Define(key, None, b"", 0) if b % 2 else None
+    within_ns = None if b % 4 < 2 else _SECOND
+    sim.ask(lambda ticket: HookAsked(ticket, key, define, within_ns))
+
+
+def _machine(sim: Simulation, a: int, b: int) -> None:
+    """The machine is short of memory, or not."""
+    sim.turn([MachineRead(Reading(1 if a % 3 == 0 else 900, 1000))])
+
+
+def _measure(worker: SimulatedWorker, b: int) -> None:
+    """A look at what a worker uses."""
+    worker.sim.turn([Measured([(worker.worker_id, Usage(b / 50, b * 1_000_000))])])
+
+
 def stop(sim: Simulation, a: int, b: int) -> None:
     """Stop the engine, or insist."""
     sim.stop_asked = True
@@ -290,6 +336,11 @@ MOVES: tuple[Move, ...] = (
     Move(1, "update", _update),
     Move(1, "late report", _ghosts),
     Move(1, "command to all", _command),
+    Move(2, "worker restarted or killed by order", _order),
+    Move(1, "hook added or removed", _hook),
+    Move(1, "machine read", _machine),
+    Move(2, "worker measured", _with(_measure)),
+    Move(1, "throttling lasts or not", lambda sim, a, b: setattr(sim, "lasting", a % 2 == 0)),
     Move(1, "object let go", lambda sim, a, b: sim.turn([Gone("f" if b % 2 else "g")])),
     Move(1, "submit or push a held one", _submit_held),
     Move(3, "driver still or on", _still),
@@ -331,7 +382,7 @@ def play_all(sim: Simulation, script: bytes, ending: int = 0) -> None:
     if ending == 0:
         _push_all(sim)
         sim.paused = sim.full = False
-        sim.turn([PauseAsked(False), DeliveryChanged(False)])
+        sim.turn([PauseAsked(False), DeliveryChanged(False), *_CALM])
         sim.settle()
         ending = 1
     sim.full = False
@@ -432,7 +483,7 @@ def play_fleet(fleet: Fleet, script: bytes) -> None:
         sim.thaw()
         _push_all(sim)
         sim.paused = sim.full = False
-        sim.turn([PauseAsked(False), DeliveryChanged(False)])
+        sim.turn([PauseAsked(False), DeliveryChanged(False), *_CALM])
     fleet.settle()
 
 

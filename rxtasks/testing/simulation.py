@@ -42,6 +42,7 @@ from rxtasks.pool.words import (
     Finished,
     Instruction,
     KillWorker,
+    LeaseChanged,
     Limited,
     LimitWorker,
     Now,
@@ -159,6 +160,8 @@ class Simulation:
         self.look_ns = self.now_ns + _RENEWAL
         self.hear_ns = 0
         self._looking = False
+        self._lapsed = False
+        self._renewed_ns = self.now_ns
         self.trace = trace
         self.checker = checker(self, books or Books())
         self.memory.listeners.listen(self._followed) if seat is None else seat.listeners.listen(self._followed)
@@ -425,7 +428,11 @@ class Simulation:
     def look(self) -> None:
         """Renew the lease and look after the others."""
         self.look_ns = self.now_ns + _RENEWAL
-        if self._looking or self.finished or self.gone:
+        if self.finished or self.gone:
+            return
+        assert self.fleet is not None
+        self._lease_is(self.now_ns - self._renewed_ns > self.fleet.shared.lease_ns)
+        if self._looking:
             return
         self._looking = True
         self._store_does(self._look)
@@ -437,11 +444,18 @@ class Simulation:
             looked = self.seat.look(self.fleet.is_free)
         except StoreError:
             return  # the lease could not be renewed, as far as is known
+        self._renewed_ns = self.now_ns
+        self._lease_is(False)
         if looked.void is not None:
             outcomes.append(Disowned(looked.void))
         if looked.recovery:
             outcomes.append(WorkArrived())
         self._tell_asked()
+
+    def _lease_is(self, lapsed: bool) -> None:
+        if lapsed is not self._lapsed:
+            self._lapsed = lapsed
+            self.inbox.append(LeaseChanged(lapsed))
 
     def hear(self) -> None:
         """Answer the bell: somebody has committed something."""

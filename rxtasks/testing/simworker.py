@@ -414,13 +414,14 @@ class SimulatedWorker:
             while self.begin() is not None:
                 pass
             for run in list(self.running):
+                if run.deaf and (run.cancelled or (run.assignment.options or {}).get("timeout")):
+                    continue
                 if not self.log(run, 1500):
                     self.flush(len(self.out))
                     held = self.sim.full or not self.sim.quiet or run.cancelled
                     if not held and self.able and run in self.running and not self.log(run, 1):
                         raise Violation(f"credit of {run.assignment.task_id} was never returned")
-                if not (run.deaf and (run.cancelled or (run.assignment.options or {}).get("timeout"))):
-                    self.end(run, TaskStatus.SUCCEEDED)
+                self.end(run, TaskStatus.SUCCEEDED)
             had = bool(self.out)
             self.flush(len(self.out))
             if self.dead is not None:
