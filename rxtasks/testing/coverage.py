@@ -2,7 +2,7 @@
 
 The state is that of the worker or task that the stimulus is about, as the core believes it to be at that moment; of a stimulus
 that is about neither, that of the whole service. Pairs that cannot be are listed with their reason (NEVER), so that every
-empty place of the table is either a gap of the suite or known to be none.
+empty place of the table is either a gap of the suite, or known to be none or to be rare (RARE).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from rxtasks.pool.words import (
     Measured,
     Reported,
     RestartAsked,
+    Run,
+    Spares,
     Spawned,
     SpawnFailed,
     TakenBack,
@@ -32,7 +34,7 @@ from rxtasks.pool.words import (
 )
 from rxtasks.stores.base import Claim
 
-__all__ = ["NEVER", "SERVICE", "TASK", "WORKER", "Coverage"]
+__all__ = ["NEVER", "RARE", "SERVICE", "TASK", "WORKER", "Coverage"]
 
 #: States of a worker, the first one that holds.
 WORKER = ("gone", "broken", "doomed", "starting", "taking", "owing", "stopping", "idle", "busy")
@@ -97,9 +99,47 @@ def _pairs(kinds: str, states: str) -> Iterator[tuple[str, str]]:
 NEVER: dict[tuple[str, str], str] = {}
 
 
-def never(kinds: str, states: str, why: str) -> None:
+def _never(kinds: str, states: str, why: str) -> None:
     """Note pairs that cannot be."""
     NEVER.update(dict.fromkeys(_pairs(kinds, states), why))
+
+
+_never(
+    "Spawned, SpawnFailed",
+    "gone, broken, taking, owing, idle, busy",
+    "the outcome of SpawnWorker comes in the same turn",
+)
+_never("Happened, Dropped, Request", "starting", "nothing was assigned to it")
+_never("Ready, StartFailed", "gone, broken, taking, owing, idle, busy", "it is said once, before anything else")
+_never(
+    "Heartbeat, Ack, Dropped, Request, Stopping, Broken, Exited",
+    "gone",
+    "a channel is read to its end before its worker is gone, and then no more",
+)
+_never("Request", "idle", "no attempt runs there that could ask")
+_never("TakenBack", "starting, owing, stopping, idle, busy", "from TakeBack until then it is taking")
+_never("Throttled", "starting", "its limits are set when it is ready")
+_never("timer kill", "starting, taking, idle, busy", "only who leaves or is to die has one")
+_never("running, progress, log or output, end", "ready", "no worker has it: of this worker it is not held")
+_never(
+    "timer grace", "ready, assigned, running", "who was asked to end is ending, and is cancelled when it is taken back"
+)
+_never("Swept", "paused, full, running", "the store is swept by a stop")
+
+#: Pairs that take a coincidence within one turn, and are met in some hundred thousand runs: not asked of a suite.
+RARE: set[tuple[str, str]] = {
+    *_pairs("SpawnFailed", "doomed"),
+    *_pairs("Broken, Limited, Throttled", "taking"),
+    *_pairs("Throttled", "doomed, owing"),
+    *_pairs("timer hard", "ready"),
+    *_pairs("timer grace", "killed"),
+    *_pairs("running", "not held"),
+    *_pairs("ClaimFailed", "stopping"),
+    *_pairs("Stopping", "starting"),
+    *_pairs("Happened", "idle"),
+    *_pairs("Throttled", "stopping"),
+    *_pairs("timer start", "owing"),
+}
 
 
 class Coverage:
@@ -111,6 +151,8 @@ class Coverage:
     def watch(self, core: Core) -> None:
         """Count every stimulus that this core takes in, at the state in which it comes."""
         for kind, handler in list(core._handlers.items()):
+            if kind is Spares:
+                continue  # no news
             core._handlers[kind] = self._counting(core, kind, handler)
 
     def _counting(self, core: Core, kind: type[Any], handler: Callable[[Any], None]) -> Callable[[Any], None]:
@@ -152,6 +194,8 @@ class Coverage:
         self.met["Happened", worker_state(core, stimulus.worker_id)] += 1
         worker = core.pool.workers.get(stimulus.worker_id)
         for occurrence in stimulus.occurrences:
+            if isinstance(occurrence, Run):
+                self.met["log or output", held_state(core, occurrence.token, worker)] += 1
             if type(occurrence) is tuple and len(occurrence) == 4:
                 token, event, end, _ = occurrence
                 kind = type(event).__name__
@@ -176,8 +220,8 @@ class Coverage:
     # -- the table -----------------------------------------------------------------------------------------------------
 
     def missing(self) -> list[tuple[str, str]]:
-        """Return the pairs that can be and were not met."""
-        return [pair for pair in all_pairs() if not self.met[pair] and pair not in NEVER]
+        """Return the pairs that can be, without a rare coincidence, and were not met."""
+        return [pair for pair in all_pairs() if not (self.met[pair] or pair in NEVER or pair in RARE)]
 
     def impossible(self) -> list[tuple[str, str]]:
         """Return the pairs that cannot be, as is believed, and were met."""

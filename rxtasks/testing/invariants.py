@@ -285,7 +285,8 @@ class Checker:
         assert old is not None and worker is not None
         over = settings.max_tasks_strict and worker.worn == "tasks"
         require(not (over and worker.assigned), "{} is retired, and what it was given has not ended", old_id)
-        dismissed = new is not None and new.was_ready and new.status is WorkerStatus.STOPPING  # in this very instant
+        leaves = new is not None and (new.status is WorkerStatus.STOPPING or bool(new.doom))
+        dismissed = new is not None and new.was_ready and leaves  # in this very instant
         able = new is not None and (new.able or dismissed or (over and worker.left <= 0))
         require(able, "{} is retired before {} is ready for its work", old_id, new_id)
         outgrown = old.tells_above != settings.max_memory  # an attempt has ended above it

@@ -198,6 +198,8 @@ def _odd(worker: SimulatedWorker, b: int) -> None:
         worker.repeat()
     elif b % 8 == 2:
         worker.sever()
+    elif b % 8 == 6:
+        worker.drop_unasked()
 
 
 def _cancel(sim: Simulation, a: int, b: int) -> None:
@@ -292,7 +294,8 @@ def _machine(sim: Simulation, a: int, b: int) -> None:
 
 def _measure(worker: SimulatedWorker, b: int) -> None:
     """A look at what a worker uses."""
-    worker.sim.turn([Measured([(worker.worker_id, Usage(b / 50, b * 1_000_000))])])
+    worker_id = worker.worker_id if b % 8 else "gone meanwhile"
+    worker.sim.turn([Measured([(worker_id, Usage(b / 50, b * 1_000_000))])])
 
 
 def stop(sim: Simulation, a: int, b: int) -> None:
@@ -442,8 +445,6 @@ def _long(fleet: Fleet, sim: Simulation, b: int) -> None:
 
 def _stop_one(fleet: Fleet, sim: Simulation, b: int) -> None:
     if len(fleet.services) > 1:
-        sim.paused = sim.full = False
-        sim.turn([DeliveryChanged(False)])
         stop(sim, b, b // 4)
 
 

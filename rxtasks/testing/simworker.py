@@ -82,6 +82,8 @@ class SimulatedWorker:
         self.killed = False
         #: It broke the protocol.
         self.faulty = False
+        #: It has numbered an event wrongly: nothing that follows is taken.
+        self.misnumbered = False
         self.stop = False
         self.tokens = 0
         self.queue: deque[Assignment] = deque()
@@ -305,7 +307,7 @@ class SimulatedWorker:
         if self.able and self.running and not (self.sim.frozen or self.told_broken):
             run = self.running[0]
             run.seq += 1
-            self.faulty = self.sim.checker.faults = True
+            self.faulty = self.misnumbered = self.sim.checker.faults = True
             self.progress(run)
             self.flush(len(self.out))
 
@@ -315,6 +317,13 @@ class SimulatedWorker:
         """Let at most `count` reports leave."""
         if not (self.sim.frozen or self.told_broken):
             self.sim.turn(self._take(count))
+
+    def drop_unasked(self) -> None:
+        """Say that something was dropped that nobody took back."""
+        if self.able and not (self.sim.frozen or self.told_broken):
+            self.faulty = self.sim.checker.faults = True
+            self.out.append(Dropped(1))
+            self.flush(len(self.out))
 
     def repeat(self) -> None:
         """Say once more what left it last: no honest worker does."""
@@ -336,7 +345,7 @@ class SimulatedWorker:
             item = self.out.popleft()
             if isinstance(item, tuple):
                 _add(happened, item)
-                if item[2] is not None:
+                if item[2] is not None and not self.misnumbered:
                     self.open.pop(item[0], None)
                 self.sim.checker.ended(self, item)
                 continue

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from rxtasks.engine import dispatcher, recorder
 from rxtasks.engine.dispatcher import Dispatcher
 from rxtasks.testing.coverage import NEVER, Coverage
-from rxtasks.testing.runs import POOLS, Plan, plan_of, simulate
+from rxtasks.testing.invariants import Violation
+from rxtasks.testing.runs import POOLS, Plan, main, plan_of, simulate
 
 _PARTS = 20
 _RUNS = 500
@@ -60,3 +61,55 @@ def test_every_stimulus_meets_every_state_that_it_can(capsys: pytest.CaptureFixt
     assert [] == coverage.unknown()
     assert {} == {pair: NEVER[pair] for pair in coverage.impossible()}
     assert [] == coverage.missing()
+
+
+# -- a run that fails -------------------------------------------------------------------------------------------------
+
+
+def _fails(seed: int) -> bool:
+    try:
+        plan_of(seed).run()
+    except Violation:
+        return True
+    return False
+
+
+def test_a_seed_that_fails_is_shrunk_and_says_how_to_run_it_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """N-05: the moves that are left, the story, the command; the command ends with 1."""
+    monkeypatch.setattr(Dispatcher, "arrived", lambda self: None)
+    seed = next(seed for seed in range(1000) if _fails(seed))
+    with pytest.raises(Violation) as failed:
+        simulate(seed)
+    said = str(failed.value)
+    assert said.startswith(f"seed {seed}: Violation: ")
+    assert f"python -m rxtasks.testing.simulation --seed {seed}" in said
+    moves = said.partition("\n\n")[2].partition("\n\n")[0].splitlines()
+    assert len(moves) < 8, "it is not shrunk"
+    assert any("submit" in move for move in moves) and "SpawnWorker" in said
+    with pytest.raises(SystemExit) as ended:
+        main(["--seed", str(seed), "--runs", "2"])
+    assert 1 == ended.value.code
+    assert f"seed {seed}: Violation" in capsys.readouterr().err
+
+
+def test_the_command_runs_seeds_and_prints_what_they_met(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the story of one; a bad number is told."""
+    main(["--seed", "5", "--runs", "3", "--coverage"])
+    said = capsys.readouterr().out
+    assert "3 runs from seed 5: every invariant held" in said and "CancelAsked" in said
+    main(["--seed", "5", "--story"])
+    assert "Announce pool_started" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["--runs", "0"])
+    assert "--runs is a whole number from 1" in capsys.readouterr().err
+
+
+def test_a_seed_is_the_same_run_wherever_it_is_played() -> None:
+    """Nothing depends on set order, ids or the time: the story is the same word for word."""
+    for seed in (3, 4, 11, 20):
+        stories: list[list[str]] = [[], []]
+        for story in stories:
+            plan_of(seed).run(trace=story)
+        assert stories[0] == stories[1] and len(stories[0]) > 10
