@@ -275,8 +275,12 @@ def _order(sim: Simulation, a: int, b: int) -> None:
     """Restart or kill one worker, known or not."""
     workers = [*sim.workers, "nobody"]
     worker_id = workers[a % len(workers)]
-    make = RestartAsked if b % 2 else KillAsked
-    sim.ask(lambda ticket: make(ticket, worker_id))
+    if b % 2:
+        sim.number += 1
+        by = f"{sim.name}w{sim.number}-by"
+        sim.ask(lambda ticket: RestartAsked(ticket, worker_id, by))
+    else:
+        sim.ask(lambda ticket: KillAsked(ticket, worker_id))
 
 
 def _hook(sim: Simulation, a: int, b: int) -> None:
