@@ -444,6 +444,9 @@ class Core(Limits):
         """
         now, reason = self._now, stimulus.reason
         if stimulus.claim is not None:
+            if self.recorder.durable and self.recorder.claim_of(stimulus.task_id) is not None:
+                # It waited in the store although it is held here: this engine was taken for dead, and does not know it yet.
+                self._disowned(Disowned(stimulus.claim.token - 1))
             self.recorder.hold(stimulus.claim)
             self.ender.cancelled(stimulus.claim, reason, now)
             return True

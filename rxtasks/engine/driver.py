@@ -396,9 +396,8 @@ class Driver(Doing):
 
     def _step(self, stimuli: list[Stimulus], now: Now) -> list[Stimulus]:
         """Take one step of the core, do what it says, and return the outcomes."""
-        instructions = self._core.step(stimuli, now)
-        if self._recording is not None:
-            self._recording.write(stimuli, now, instructions)
+        recording = self._recording
+        instructions = self._core.step(stimuli, now) if recording is None else recording.step(self._core, stimuli, now)
         outcomes: list[Stimulus] = []
         do = self._do
         for instruction in instructions:

@@ -39,6 +39,7 @@ from rxtasks.wire.message import (
     Stop,
     Stopping,
 )
+from rxtasks.wire.steps import join_step
 
 if TYPE_CHECKING:
     from rxtasks.testing.simulation import Simulation
@@ -59,6 +60,8 @@ class Run:
     seq: int
     credit: SendCredit
     cancelled: bool = False
+    #: The handler does not end when it is asked to.
+    deaf: bool = False
 
 
 class SimulatedWorker:
@@ -79,6 +82,8 @@ class SimulatedWorker:
         self.killed = False
         #: It broke the protocol.
         self.faulty = False
+        #: It has numbered an event wrongly: nothing that follows is taken.
+        self.misnumbered = False
         self.stop = False
         self.tokens = 0
         self.queue: deque[Assignment] = deque()
@@ -88,8 +93,13 @@ class SimulatedWorker:
         self.out: deque[Any] = deque()
         #: Begun (token taken) and the end not delivered: token -> task.
         self.open: dict[int, str] = {}
-        self.requests: dict[int, Run] = {}
+        #: What it has asked to be kept and was not answered: (attempt, what, name of the step, data).
+        self.requests: dict[int, tuple[Run, str, str, bytes]] = {}
         self.number = 0
+        #: It does not die of a signal, as in a system call that does not end, until all faults stop.
+        self.unkillable = False
+        #: What left it last.
+        self.last: list[Stimulus] = []
         self.begun = 0
         self.ended = 0
         #: Resident bytes, and how many are told when an attempt ends above them.
@@ -157,7 +167,7 @@ class SimulatedWorker:
             self.killed = True
             if self.thread:
                 self.dead = (None, None) if self.running else (0, None)
-            elif force or not self.frozen:
+            elif (force or not self.frozen) and not self.unkillable:
                 self.die(None, 9 if force else 15, 0)
 
     # -- what it does --------------------------------------------------------------------------------------------------
@@ -229,12 +239,16 @@ class SimulatedWorker:
             run.seq += 1
             self.out.append((task.token, event, None, 0))
 
-    def ask(self, run: Run) -> None:
-        """Store a checkpoint and wait for the reply."""
+    def ask(self, run: Run, *, step: bool = False) -> None:
+        """Have a checkpoint kept, or the result of a step, and wait for the reply."""
         if self.able:
             self.number += 1
-            self.requests[self.number] = run
-            self.out.append(Request(self.number, run.assignment.token, "checkpoint", b"state"))
+            data = f"{self.worker_id}:{self.number}".encode()
+            name = f"s{self.number % 3}" if step else ""
+            what = "step" if step else "checkpoint"
+            self.requests[self.number] = run, what, name, data
+            blob = join_step(name, data) if step else data
+            self.out.append(Request(self.number, run.assignment.token, what, blob))
 
     def end(self, run: Run, status: TaskStatus) -> None:
         """End the attempt; a cancelled one ends as cancelled unless it had succeeded."""
@@ -259,6 +273,15 @@ class SimulatedWorker:
         value = ["j", 1] if status is TaskStatus.SUCCEEDED else None
         self._status(run, status, End(value, None, None, None, delay, RAN_US.get(run.assignment.function, 200)))
 
+    def babble(self) -> None:
+        """Say something though nobody listens any more: a thread that could not be ended runs on."""
+        for run in self.running:
+            task = run.assignment
+            event = ProgressEvent(task.task_id, run.seq, task.attempt, self.worker_id, self._time(), run.seq)
+            run.seq += 1
+            self.out.append((task.token, event, None, 0))
+        self.flush(100)
+
     def beat(self, ended: int = 0) -> None:
         """Give a sign of life."""
         self.out.append(Heartbeat([run.assignment.token for run in self.running], 0.0, self.memory, ended))
@@ -281,10 +304,10 @@ class SimulatedWorker:
 
     def misbehave(self) -> None:
         """Number an event wrongly."""
-        if self.able and self.running:
+        if self.able and self.running and not (self.sim.frozen or self.told_broken):
             run = self.running[0]
             run.seq += 1
-            self.faulty = True
+            self.faulty = self.misnumbered = self.sim.checker.faults = True
             self.progress(run)
             self.flush(len(self.out))
 
@@ -292,7 +315,27 @@ class SimulatedWorker:
 
     def flush(self, count: int) -> None:
         """Let at most `count` reports leave."""
-        self.sim.turn(self._take(count))
+        if not (self.sim.frozen or self.told_broken):
+            self.sim.turn(self._take(count))
+
+    def drop_unasked(self) -> None:
+        """Say that something was dropped that nobody took back."""
+        if self.able and not (self.sim.frozen or self.told_broken):
+            self.faulty = self.sim.checker.faults = True
+            self.out.append(Dropped(1))
+            self.flush(len(self.out))
+
+    def repeat(self) -> None:
+        """Say once more what left it last: no honest worker does."""
+        if self.able and self.last and not (self.sim.frozen or self.told_broken):
+            self.faulty = self.sim.checker.faults = True
+            self.sim.turn(self.last)
+
+    def all_of_it(self) -> list[Stimulus]:
+        """Return everything that has come from it while nobody read: its reports, and if it is dead, its death."""
+        if self.dead is not None:
+            return self._death()
+        return [] if self.told_broken else self._take(len(self.out))
 
     def _take(self, count: int) -> list[Stimulus]:
         stimuli: list[Stimulus] = []
@@ -302,9 +345,9 @@ class SimulatedWorker:
             item = self.out.popleft()
             if isinstance(item, tuple):
                 _add(happened, item)
-                if item[2] is not None:
+                if item[2] is not None and not self.misnumbered:
                     self.open.pop(item[0], None)
-                    self.sim.checker.ended(self, item)
+                self.sim.checker.ended(self, item)
                 continue
             if happened:
                 stimuli.append(Happened(self.worker_id, happened))
@@ -312,6 +355,8 @@ class SimulatedWorker:
             stimuli.append(Reported(self.worker_id, item))
         if happened:
             stimuli.append(Happened(self.worker_id, happened))
+        if stimuli:
+            self.last = stimuli
         return stimuli
 
     def die(self, code: int | None, signal: int | None, left: int) -> None:
@@ -323,28 +368,52 @@ class SimulatedWorker:
             self.running.clear()
             self.queue.clear()
 
+    def perish(self) -> None:
+        """Die with the service, whose process is no more: nobody hears anything of it."""
+        if self.dead is None:
+            self.dead = (None, 9)
+            self.out.clear()
+            self.running.clear()
+            self.queue.clear()
+
     def break_channel(self) -> None:
         """The end of its channel is seen before its death."""
-        if self.dead is not None and not self.thread and not self.told_broken and not self.exited:
+        closed = self.dead is not None and not (self.thread or self.told_broken or self.exited)
+        if closed and not self.sim.frozen:
             self.told_broken = True
             self.sim.turn([*self._take(len(self.out)), Broken(self.worker_id, "it closed its channel")])
 
+    def sever(self) -> None:
+        """Close the channel, and live on: what it runs goes on unheard."""
+        if self.dead is None and not (self.thread or self.told_broken or self.sim.frozen):
+            stimuli = self._take(len(self.out))
+            self.told_broken = True
+            self.sim.turn([*stimuli, Broken(self.worker_id, "it closed its channel")])
+
     def exit(self) -> None:
         """Its death is seen, and its channel read to the end."""
+        if not self.sim.frozen:
+            stimuli = self._death()
+            if stimuli:
+                self.sim.turn(stimuli)
+
+    def _death(self) -> list[Stimulus]:
         if self.dead is None or self.exited:
-            return
+            return []
         self.exited = True
         abandoned = self.thread and self.dead[0] is None
-        stimuli = [] if abandoned else self._take(len(self.out))
+        stimuli = [] if abandoned or self.told_broken else self._take(len(self.out))
         self.sim.checker.lost(self)
         code, signal = self.dead
-        self.sim.turn([*stimuli, Exited(self.worker_id, code, signal, self.tokens, "", abandoned)])
+        return [*stimuli, Exited(self.worker_id, code, signal, self.tokens, "", abandoned)]
 
     # -- without faults ------------------------------------------------------------------------------------------------
 
     def behave(self) -> None:
         """Do what a healthy worker does: run to the end what it has, and report it."""
-        self.frozen = False
+        if self.killed and self.dead is None and self.unkillable:
+            self.die(None, 9, 0)
+        self.frozen = self.unkillable = False
         if self.dead is not None:
             self.exit()
             return
@@ -354,6 +423,8 @@ class SimulatedWorker:
             while self.begin() is not None:
                 pass
             for run in list(self.running):
+                if run.deaf and (run.cancelled or (run.assignment.options or {}).get("timeout")):
+                    continue
                 if not self.log(run, 1500):
                     self.flush(len(self.out))
                     held = self.sim.full or not self.sim.quiet or run.cancelled

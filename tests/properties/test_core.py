@@ -1,62 +1,25 @@
 """The pure core in simulated trouble: crashes, hangs, late answers, slow and failing commits, scale, cancel, stop.
 
-Every run is a script of bytes (rxtasks.testing.script); what must hold is in rxtasks.testing.invariants. The second
-half plants bugs and asks that the checker finds each of them.
+Every run is a script of bytes (rxtasks.testing.script); what must hold is in rxtasks.testing.invariants.
 """
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from typing import Any
-
-import attrs
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rxtasks.config import Settings
-from rxtasks.engine import dispatcher, recorder
-from rxtasks.engine.core import Core
-from rxtasks.engine.dispatcher import Dispatcher
-from rxtasks.engine.ending import Ender
-from rxtasks.engine.recorder import Recorder
 from rxtasks.lifecycle.options import TaskOptions
-from rxtasks.lifecycle.status import TaskStatus, WorkerStatus
+from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.pool.recycling import Recycling
-from rxtasks.pool.state import PoolState
-from rxtasks.pool.timers import Timers
-from rxtasks.pool.words import CancelAsked, Claimed, LeaseChanged, Publish, ScaleAsked, SendCommand, StopAsked
-from rxtasks.stores.memory import MemoryStore
-from rxtasks.testing.invariants import Violation
+from rxtasks.pool.words import CancelAsked, Claimed, LeaseChanged, ScaleAsked, StopAsked
+from rxtasks.testing.runs import POOLS, RECYCLED
 from rxtasks.testing.script import OPTIONS, play_all
 from rxtasks.testing.simulation import SETTINGS, Simulation
 from rxtasks.testing.simworker import Run, SimulatedWorker
-from rxtasks.wire.message import Ack, Stop
+from rxtasks.wire.message import Ack
 
-POOLS = (
-    [WorkerSpec(2)],
-    [WorkerSpec(1)],
-    [WorkerSpec(3)],
-    [WorkerSpec(1, concurrency=2), WorkerSpec(1, isolation="thread")],
-    [WorkerSpec(2, isolation="thread")],
-    [WorkerSpec(1, queues=("default",)), WorkerSpec(1)],
-    [WorkerSpec(1), WorkerSpec(1, concurrency=3)],
-)
-#: Workers are replaced after so many attempts, or above so many bytes; most often not.
-RECYCLED = (
-    SETTINGS,
-    SETTINGS,
-    attrs.evolve(SETTINGS, max_tasks=1),
-    attrs.evolve(SETTINGS, max_tasks=3),
-    attrs.evolve(SETTINGS, max_memory=2 * 2**20),
-    attrs.evolve(SETTINGS, max_memory=2**20),  # less than a fresh one has
-    attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20),
-    attrs.evolve(SETTINGS, max_tasks=1, max_tasks_strict=True),
-    attrs.evolve(SETTINGS, max_tasks=3, max_tasks_strict=True),
-    attrs.evolve(SETTINGS, max_tasks=4, max_memory=3 * 2**20, max_tasks_strict=True),
-)
 _MS = 1_000_000
 _SECOND = 1_000_000_000
 
@@ -69,30 +32,11 @@ _SECOND = 1_000_000_000
     ending=st.sampled_from((0, 0, 0, *range(1, 40))),
 )
 @example(pool=POOLS[0], recycled=SETTINGS, script=b"", ending=0)
-def test_every_run_keeps_every_promise(pool: list[WorkerSpec], recycled: Settings, script: bytes, ending: int) -> None:
+def test_every_run_keeps_every_promise(
+    pool: tuple[WorkerSpec, ...], recycled: Settings, script: bytes, ending: int
+) -> None:
     """W-03 W-04 W-05 W-07 W-08 W-09 W-11 W-13 Q-02 R1 R2 R9 R20 R22: no script of faults breaks an invariant."""
-    play_all(Simulation(pool, recycled), script, ending)
-
-
-def _random_run(seed: int) -> None:
-    chance = random.Random(seed)
-    script = chance.randbytes(3 * chance.randrange(10, 120))
-    pool, ending = POOLS[chance.randrange(len(POOLS))], chance.choice((0, 0, chance.randrange(40)))
-    play_all(Simulation(pool, chance.choice(RECYCLED)), script, ending)
-
-
-@pytest.mark.parametrize("columns", ["of many", "of one"])
-def test_long_random_runs_keep_every_promise(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """W-03 W-05 W-07 W-13 Q-02 R9: as above, over fixed seeds; what is assigned and ends in columns too, be it one task."""
-    if columns == "of one":
-        monkeypatch.setattr(dispatcher, "_MANY", 1)
-        monkeypatch.setattr(recorder, "_MANY", 1)
-        monkeypatch.setattr(Dispatcher, "_assign_one", lambda *_: False)
-    for seed in range(600):
-        try:
-            _random_run(seed)
-        except Exception as error:
-            raise AssertionError(f"seed {seed}: {error}") from error
+    play_all(Simulation(list(pool), recycled), script, ending)
 
 
 # -- single stories ---------------------------------------------------------------------------------------------------
@@ -447,206 +391,3 @@ def test_a_scale_during_a_stop_starts_nothing() -> None:
     sim.ask(lambda ticket: ScaleAsked(ticket, 4))
     assert [worker] == list(sim.workers.values())
     sim.settle()
-
-
-# -- the checker is checked -------------------------------------------------------------------------------------------
-
-
-def _no_token_check(patch: pytest.MonkeyPatch) -> None:
-    """The store applies a change whatever its token; a lapsed claim's result is taken."""
-
-    def commit(self: MemoryStore, changes: Any, events: Any, done: Any) -> None:
-        for change in changes:
-            self._apply(self._rows[change.task_id], change)
-        done([], None)
-
-    patch.setattr(MemoryStore, "commit", commit)
-
-
-def _started_uncounted(patch: pytest.MonkeyPatch) -> None:
-    """What a dead worker had begun is put back as if it had not."""
-    patch.setattr(Ender, "_crashed", lambda self, claim, worker, exited, now: self._recorder.requeue(claim, now))
-
-
-def _published_first(patch: pytest.MonkeyPatch) -> None:
-    """Events go to delivery with the request for their commit."""
-    close = Recorder.close_batch
-
-    def close_batch(self: Recorder, out: list[Any]) -> None:
-        batch = self._batch
-        close(self, out)
-        if self._batch is not batch:
-            out.insert(0, Publish(list(batch.events), list(batch.sizes), [], batch.size))
-            batch.events = []
-
-    patch.setattr(Recorder, "close_batch", close_batch)
-
-
-def _lost_wake_up(patch: pytest.MonkeyPatch) -> None:
-    """What was taken back or not begun is forgotten by the dispatcher."""
-    patch.setattr(Dispatcher, "back", lambda self, lane, claims: None)
-
-
-def _never_taken_back(patch: pytest.MonkeyPatch) -> None:
-    """Nothing is taken back from behind a long task."""
-    patch.setattr(Dispatcher, "_take_back", lambda self, lane, now, out: None)
-
-
-def _arrivals_lost(patch: pytest.MonkeyPatch) -> None:
-    """Every other arrival wakes nobody."""
-    arrived = Dispatcher.arrived
-    calls = [0]
-
-    def sometimes(self: Dispatcher) -> None:
-        calls[0] += 1
-        if calls[0] % 2:
-            arrived(self)
-
-    patch.setattr(Dispatcher, "arrived", sometimes)
-
-
-def _terminal_twice(patch: pytest.MonkeyPatch) -> None:
-    """A cancel ends the task at once, and the handler's own end is taken too."""
-    patch.setattr(Recorder, "drop", lambda self, claim: None)
-
-
-def _credit_kept(patch: pytest.MonkeyPatch) -> None:
-    """Credit is never returned."""
-    patch.setattr(Recorder, "grant", lambda self, out: None)
-
-
-def _cancel_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """A cancelled task whose worker dies runs again."""
-    patch.setattr(Ender, "cancelled", lambda self, claim, reason, now: self._recorder.requeue(claim, now))
-
-
-def _shared_after_crash(patch: pytest.MonkeyPatch) -> None:
-    """A task that crashed a worker is run beside others."""
-    hold = Dispatcher._hold
-
-    def anywhere(self: Dispatcher, claims: Any, worker: Any, now: Any) -> None:
-        worker.exclusive = False
-        hold(self, claims, worker, now)
-
-    patch.setattr(Dispatcher, "_hold", anywhere)
-
-
-def _timers_lost(patch: pytest.MonkeyPatch) -> None:
-    """No deadline fires."""
-    patch.setattr(Timers, "due", lambda self, now_ns: [self._heap.pop(0)[2:] for _ in self._heap][:0])
-
-
-def _pause_ignored(patch: pytest.MonkeyPatch) -> None:
-    """A paused pool goes on."""
-    patch.setattr(Core, "_hold", lambda self: None)
-
-
-def _crash_of_the_unstarted(patch: pytest.MonkeyPatch) -> None:
-    """All that a dead worker held counts as begun there."""
-    bury = Ender.bury
-
-    def everything(self: Ender, worker: Any, exited: Any, stopping: bool, now: Any) -> Any:
-        return bury(self, worker, exited._replace(unstarted=0), stopping, now)
-
-    patch.setattr(Ender, "bury", everything)
-
-
-def _retired_early(patch: pytest.MonkeyPatch) -> None:
-    """A worker that has served its time leaves when its successor is started, not when it is ready."""
-    recycle = PoolState.recycle
-
-    def too_early(self: PoolState, now: Any, out: list[Any]) -> None:
-        recycle(self, now, out)
-        for place in self.places:
-            if place.successor is not None:
-                old, by = self.workers[place.worker_id or ""], place.successor
-                self._hand_over(place)
-                old.status = WorkerStatus.STOPPING
-                out.append(SendCommand(old.worker_id, Stop(0)))
-                out.append(self.announce("replaced", old, now, f"by {by}: recycled: 0 tasks", {"by": by}))
-
-    patch.setattr(PoolState, "recycle", too_early)
-
-
-def _all_at_once(patch: pytest.MonkeyPatch) -> None:
-    """Every worn worker gets its successor at once."""
-    patch.setattr(Recycling, "most", 100)
-
-
-def _left_behind(patch: pytest.MonkeyPatch) -> None:
-    """A worker that has served its time keeps what it has not begun until it is gone."""
-
-    def dismiss(self: Core, worker: Any, by: str) -> None:
-        worker.status = WorkerStatus.STOPPING
-        self._out.append(SendCommand(worker.worker_id, Stop(self.ender.command())))
-        if not worker.assigned:
-            self._became_idle(worker)
-
-    patch.setattr(Core, "_retire", dismiss)
-
-
-def _unbegun_lost(patch: pytest.MonkeyPatch) -> None:
-    """What is taken back from a worker that has served its time is forgotten."""
-    taken_back = Core._taken_back
-
-    def forgetful(self: Core, stimulus: Any) -> None:
-        worker = self.pool.workers.get(stimulus.worker_id)
-        if worker is not None and worker.worn and worker.status is WorkerStatus.STOPPING:
-            for token in list(worker.assigned)[len(worker.assigned) - stimulus.number :]:
-                del worker.assigned[token]
-            return
-        taken_back(self, stimulus)
-
-    patch.setattr(Core, "_taken_back", forgetful)
-
-
-def _successor_forgotten(patch: pytest.MonkeyPatch) -> None:
-    """When a worker dies whose successor is under way, another one is started too."""
-    patch.setattr(PoolState, "replace", lambda self, place, now, out: self.spawn(place, now, out))
-
-
-def _tried_once(patch: pytest.MonkeyPatch) -> None:
-    """After a successor that could not start there is no other."""
-
-    def never(self: Recycling, place: Any, text: str, now: Any) -> str:
-        place.not_before_ns = 2**62
-        return ""
-
-    patch.setattr(Recycling, "not_yet", never)
-
-
-BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
-    _no_token_check,
-    _started_uncounted,
-    _published_first,
-    _lost_wake_up,
-    _never_taken_back,
-    _arrivals_lost,
-    _terminal_twice,
-    _credit_kept,
-    _cancel_forgotten,
-    _shared_after_crash,
-    _timers_lost,
-    _pause_ignored,
-    _crash_of_the_unstarted,
-    _retired_early,
-    _all_at_once,
-    _left_behind,
-    _unbegun_lost,
-    _successor_forgotten,
-    _tried_once,
-]
-
-
-@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__[1:])
-def test_a_planted_bug_is_found(bug: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Q-02 W-07 W-11 W-13 R1 R9: the checker is checked: each planted bug breaks an invariant within a few hundred runs."""
-    bug(monkeypatch)
-    for seed in range(600):
-        try:
-            _random_run(seed)
-        except Violation:
-            return
-        except Exception:  # the core itself noticed
-            return
-    pytest.fail(f"not found: {bug.__doc__}")

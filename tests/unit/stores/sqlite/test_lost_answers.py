@@ -13,10 +13,19 @@ import pytest
 from rxtasks.clock import utc_from_us
 from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.service import TaskService
 from rxtasks.stores.base import Change
+from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.store import SqliteStore
+from rxtasks.stores.sqlite.writer import Writer
+from rxtasks.worker.registry import task
 from tests.unit.stores.sqlite.parts import change, claim, envelope, store_at
+
+
+@task(max_running=8)
+def total(a: int, b: int) -> int:
+    return a + b
 
 
 class Disk:
@@ -101,6 +110,36 @@ def test_a_commit_that_fails_twice_is_given_again_by_the_engine_and_written_once
     assert store.trouble is None
     assert [1] == [found.seq for found in store.events(held.envelope.task_id)]
     store.release()
+
+
+def test_an_engine_whose_commits_are_written_and_said_to_have_failed_goes_on_with_its_tasks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E-19, Q-02: also when the store's own repeat fails: the engine gives the batch again, and the store knows it."""
+    lost = [0]
+
+    def then_fail(write: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            found = write(*given, **named)
+            works = given[2] if len(given) > 2 else ()
+            if found is not None and lost[0] and any(isinstance(work, CommitWork) for work in works):
+                lost[0] -= 1
+                raise apsw.IOError("injected")
+            return found
+
+        return call
+
+    monkeypatch.setattr(Writer, "_transact", then_fail(Writer._transact))
+    monkeypatch.setattr(Writer, "_take_turn", then_fail(Writer._take_turn))
+    with TaskService(workers=2, isolation="thread", store=f"sqlite:///{tmp_path / 'tasks.db'}") as service:
+        assert 3 == service.submit(total, 1, 2).result(30)
+        service.pause()
+        trackers = [service.submit(total, number, 1) for number in range(8)]
+        lost[0] = 4
+        service.resume()
+        assert [number + 1 for number in range(8)] == [tracker.result(60) for tracker in trackers]
+        assert 0 == lost[0], "no answer was lost"
+        assert {"succeeded"} == {service.get(tracker.task_id).status for tracker in trackers}
 
 
 def test_of_a_commit_whose_answer_was_lost_what_was_refused_is_still_refused(tmp_path: Path, disk: Disk) -> None:
