@@ -325,3 +325,16 @@ def test_without_credit_fifty_megabytes_each_way_a_cancel_and_heartbeats_pass(tm
         assert list(answers.values()) == [None, None]
         assert made.health()["delivery_behind"]
         release.set()
+
+
+def test_a_ledger_that_does_not_add_up_is_said_at_the_stop(caplog: pytest.LogCaptureFixture) -> None:
+    """L-05: checked at each stop; an exact one is not worth a word."""
+    made = TaskService(1, isolation="thread", echo=None)
+    for lost in (0, 1):
+        caplog.clear()
+        made.start()
+        made.submit(chatty, 5).result(LONG)
+        made.engine.delivery.ledger.produced["log"] += lost
+        report = made.stop()
+        assert report.ledger is not None and report.ledger.exact is not bool(lost)
+        assert ["does not add up" in record.message for record in caplog.records] == [True] * lost
