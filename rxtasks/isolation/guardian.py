@@ -55,6 +55,8 @@ _PATIENCE: Final = 10.0
 _LOOK: Final = 0.1
 #: Seconds that it has to leave when everything below it is gone.
 _LEAVE: Final = 5.0
+#: Seconds between the end of its socket and its own, at most.
+_DYING: Final = 0.5
 #: Errors that say that there is no room for another process or descriptor, however it is started.
 _NO_ROOM: Final = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC)
 #: Guardians that may be lost one after the other before no more are started.
@@ -392,7 +394,7 @@ class Guardian:
         if self._sock is not None:
             self._lost_token = self._token
         # One that is killed is no sign that there can be none; a worker without one is the last resort.
-        if self._process is None or self._process.poll() != -signal.SIGKILL:
+        if not self._was_killed():
             self._lost += 1
         if self._lost >= _MOST_LOST:
             self._wanted = False
@@ -402,6 +404,16 @@ class Guardian:
         self._guarded.clear()
         self.close(at_once=True)
         return lost
+
+    def _was_killed(self) -> bool:
+        """Say whether it has ended by SIGKILL. Its socket closes a moment before its end can be seen."""
+        if self._process is None:
+            return False
+        if self._pidfd >= 0:
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            poll.poll(_DYING * 1000)
+        return self._process.poll() == -signal.SIGKILL
 
     def _last_words(self) -> Iterator[Said]:
         with contextlib.suppress(OSError, ValueError):

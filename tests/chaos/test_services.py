@@ -73,8 +73,11 @@ def test_tokens_jump_at_each_registration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("forked", [True, False])
-def test_the_lock_is_free_only_when_the_workers_are_dead_too(tmp_path: Path, forked: bool) -> None:
+def test_the_lock_is_free_only_when_the_workers_are_dead_too(
+    tmp_path: Path, forked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Q-03: a worker that cannot die yet holds it; until then nobody takes its task."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # else other programs' services may end the worker, which nobody guards
     with service(1, store=durable.url(tmp_path), modules=["tests.chaos.durable"]) as (made, witness):
         (own,) = lock_files(tmp_path)
         made.pause()
@@ -226,8 +229,11 @@ def test_what_the_dead_have_left_is_recovered_before_work_begins(tmp_path: Path)
         assert not file.exists()
 
 
-def test_workers_that_are_about_to_end_are_waited_for_at_the_start(tmp_path: Path) -> None:
+def test_workers_that_are_about_to_end_are_waited_for_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Q-03: their service is dead, they hold its lock for a moment more; nothing begins before their tasks are back."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # else other programs' services may end the worker, which nobody guards
     with here(tmp_path, 0) as watcher, Other(tmp_path, workers=1) as other:
         tracker = watcher.submit(durable.stays_once, str(tmp_path / "journal"))
         wait_output(tracker)
