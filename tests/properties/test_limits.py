@@ -109,6 +109,7 @@ def test_a_task_with_limits_has_its_worker_to_itself_and_nobody_else_is_blamed()
     worker.flush(99)
     assert 0 == len(worker.queue), "the other one waits"
     _measure(sim, worker, 200 * _MB)
+    assert not sim.core.pool.workers[worker.worker_id].able, "nothing more goes there"
     worker.exit()
     fresh = _newest(sim)
     fresh.become_ready()
@@ -410,6 +411,24 @@ def test_one_more_begins_every_ten_seconds_for_whom_the_others_may_wait() -> Non
         sim.turn([_SQUEEZED])
         seen.append(_running(sim))
     assert [1] * 9 + [2] * 10 + [3] * 6 == seen
+    sim.turn([_FREE, _FREE])
+    sim.settle()
+
+
+def test_one_more_that_needs_a_worker_to_itself_waits_for_one() -> None:
+    """L-03: it is not claimed and given back without end where each worker has something."""
+    sim = _pool(WorkerSpec(1, concurrency=3), with_settings=_PRESSED)
+    (worker,) = sim.workers.values()
+    sim.submit(TaskOptions())
+    run = _begun(worker)
+    worker.flush(99)
+    sim.turn([_SQUEEZED])
+    limited = sim.submit(TaskOptions(limits=_KILL))
+    sim.advance(11 * _SECOND)
+    sim.turn([_SQUEEZED])
+    assert 1 == _running(sim)
+    _end(worker, run)
+    assert limited == _begun(worker).assignment.task_id
     sim.turn([_FREE, _FREE])
     sim.settle()
 
