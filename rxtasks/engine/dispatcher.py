@@ -212,19 +212,19 @@ class Dispatcher:
         running = sum([len(worker.assigned) for worker in self._pool.workers.values()])
         begins = pressure.lets_begin(running, now.mono_ns)
         workers = self._pool.open_to(lane) if begins else []
+        if not self._free(workers):
+            workers = []
         while len(state.ready) > (1 if workers else 0):
             surplus.insert(0, state.ready.pop())
             state.more = True
         if state.ready:
             self._assign(state, workers, now, out)
-            if state.ready:  # no worker has room
-                surplus.append(state.ready.popleft())
-                state.more = True
-            else:
+            if not state.ready:
                 pressure.began(now.mono_ns)
+            # Else it is to have a worker to itself, and none holds nothing: it stays, or it would be claimed again at once.
             return
         asking = any([each.asking for each in self._lanes.values()])
-        if workers and state.more and not self.waits and not asking and self._free(workers):
+        if workers and state.more and not self.waits and not asking:
             state.asking = True
             state.news = False
             out.append(ClaimTasks(lane, 1))

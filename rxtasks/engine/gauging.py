@@ -27,7 +27,6 @@ from rxtasks.machine import available_memory, load_per_cpu, stalled_percent
 from rxtasks.pool.limits import Usage
 from rxtasks.pool.pressure import Reading
 from rxtasks.pool.words import MachineRead, Measured, Stimulus
-from rxtasks.worker.leftovers import temp_place
 
 __all__ = ["Gauges"]
 
@@ -194,6 +193,8 @@ class Gauges:
                 tasks = set(self._tasks_of(worker_id))
                 if tasks:
                     if directories is None:
+                        from rxtasks.worker.leftovers import temp_place  # what it needs is not on every system
+
                         directories = temp_dirs(temp_place())
                     began = time.thread_time()
                     gauge.disk = disk_bytes(path for task_id, path in directories if task_id in tasks)

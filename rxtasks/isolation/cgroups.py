@@ -120,7 +120,8 @@ class Cgroups:
         for controller, mine in self._mine.items():
             directory = os.path.join(mine, name)
             try:
-                os.makedirs(directory, exist_ok=True)
+                if directory not in directories.values():
+                    os.mkdir(directory)
                 directories[controller] = directory
             except OSError:
                 continue

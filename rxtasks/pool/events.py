@@ -26,5 +26,7 @@ class WorkerEvent(Displayed):
     worker_id: str | None
     time: datetime
     message: str = ""
-    #: More facts: pid, exit_code, signal, task_ids, memory_bytes, cpu_percent, ...
+    #: More facts: pid, exit_code, signal, task_ids, memory_bytes, cpu_percent, disk_bytes, ... Of over_limit: what ("cpu",
+    #: "memory", "disk"), used and limit (percent or bytes), action, of ("worker" or "task"), how, task_ids. Of pool_paused and
+    #: pool_resumed: pressure ("memory", "stall", "load"; "" where it is over), if it was not a caller who asked for it.
     data: dict[str, Any] = attrs.field(factory=dict)

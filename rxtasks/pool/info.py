@@ -34,6 +34,7 @@ class WorkerSpec:
     isolation: str = "process"
     #: Names of the queues whose tasks they take; None = every queue.
     queues: tuple[str, ...] | None = attrs.field(default=None, converter=_queues)
+    #: What each worker's process tree may use; None = the setting `limits`. Means nothing to threads.
     limits: ResourceLimits | None = None
     #: Tasks that one worker runs at once (async handlers).
     concurrency: int = 1

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from rxtasks.config import Settings
 from rxtasks.lifecycle.options import ResourceLimits, TaskOptions
@@ -38,8 +40,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[WorkerEvent]:
     return shown
 
 
-def _pool(*specs: WorkerSpec, settings: Settings = SETTINGS) -> Simulation:
-    sim = Simulation(list(specs), settings)
+def _pool(*specs: WorkerSpec, with_settings: Settings = SETTINGS) -> Simulation:
+    sim = Simulation(list(specs), with_settings)
     for worker in list(sim.workers.values()):
         worker.become_ready()
     return sim
@@ -107,6 +109,7 @@ def test_a_task_with_limits_has_its_worker_to_itself_and_nobody_else_is_blamed()
     worker.flush(99)
     assert 0 == len(worker.queue), "the other one waits"
     _measure(sim, worker, 200 * _MB)
+    assert not sim.core.pool.workers[worker.worker_id].able, "nothing more goes there"
     worker.exit()
     fresh = _newest(sim)
     fresh.become_ready()
@@ -348,7 +351,7 @@ def _running(sim: Simulation) -> int:
 
 def test_under_pressure_one_attempt_runs_at_a_time_until_all_are_done(told: list[WorkerEvent]) -> None:
     """L-03: nothing stands still, and it is told why it is slow."""
-    sim = _pool(WorkerSpec(3), settings=_PRESSED)
+    sim = _pool(WorkerSpec(3), with_settings=_PRESSED)
     sim.turn([_SQUEEZED])
     tasks = [sim.submit(TaskOptions()) for _ in range(5)]
     ended = 0
@@ -368,7 +371,7 @@ def test_under_pressure_one_attempt_runs_at_a_time_until_all_are_done(told: list
 
 def test_when_the_pressure_is_over_all_workers_get_work() -> None:
     """L-03: it resumes by itself."""
-    sim = _pool(WorkerSpec(3), settings=_PRESSED)
+    sim = _pool(WorkerSpec(3), with_settings=_PRESSED)
     sim.turn([_SQUEEZED])
     for _ in range(3):
         sim.submit(TaskOptions())
@@ -382,7 +385,7 @@ def test_when_the_pressure_is_over_all_workers_get_work() -> None:
 
 def test_what_runs_goes_on_when_the_pressure_begins() -> None:
     """L-03: only new attempts wait."""
-    sim = _pool(WorkerSpec(2), settings=_PRESSED)
+    sim = _pool(WorkerSpec(2), with_settings=_PRESSED)
     for _ in range(4):
         sim.submit(TaskOptions())
     assert 2 == _running(sim)
@@ -398,7 +401,7 @@ def test_what_runs_goes_on_when_the_pressure_begins() -> None:
 
 def test_one_more_begins_every_ten_seconds_for_whom_the_others_may_wait() -> None:
     """L-03: tasks that wait for each other end, though slowly."""
-    sim = _pool(WorkerSpec(3), settings=_PRESSED)
+    sim = _pool(WorkerSpec(3), with_settings=_PRESSED)
     sim.turn([_SQUEEZED])
     for _ in range(3):
         sim.submit(TaskOptions())
@@ -412,9 +415,27 @@ def test_one_more_begins_every_ten_seconds_for_whom_the_others_may_wait() -> Non
     sim.settle()
 
 
+def test_one_more_that_needs_a_worker_to_itself_waits_for_one() -> None:
+    """L-03: it is not claimed and given back without end where each worker has something."""
+    sim = _pool(WorkerSpec(1, concurrency=3), with_settings=_PRESSED)
+    (worker,) = sim.workers.values()
+    sim.submit(TaskOptions())
+    run = _begun(worker)
+    worker.flush(99)
+    sim.turn([_SQUEEZED])
+    limited = sim.submit(TaskOptions(limits=_KILL))
+    sim.advance(11 * _SECOND)
+    sim.turn([_SQUEEZED])
+    assert 1 == _running(sim)
+    _end(worker, run)
+    assert limited == _begun(worker).assignment.task_id
+    sim.turn([_FREE, _FREE])
+    sim.settle()
+
+
 def test_an_inline_worker_is_never_held_back() -> None:
     """L-03: its caller is there already, and may be the handler of the one that runs."""
-    sim = _pool(WorkerSpec(1, isolation="inline", concurrency=1000), settings=_PRESSED)
+    sim = _pool(WorkerSpec(1, isolation="inline", concurrency=1000), with_settings=_PRESSED)
     sim.turn([_SQUEEZED])
     for _ in range(3):
         sim.submit(TaskOptions())
@@ -424,7 +445,7 @@ def test_an_inline_worker_is_never_held_back() -> None:
 
 def test_workers_of_several_kinds_share_the_one_attempt() -> None:
     """L-03: a mixed pool runs one at a time too, of whichever kind."""
-    sim = _pool(WorkerSpec(1, queues=("a",)), WorkerSpec(1, queues=("b",)), settings=_PRESSED)
+    sim = _pool(WorkerSpec(1, queues=("a",)), WorkerSpec(1, queues=("b",)), with_settings=_PRESSED)
     sim.turn([_SQUEEZED])
     for queue in ("a", "b", "a", "b"):
         sim.submit(TaskOptions(queue=queue))
@@ -438,7 +459,7 @@ def test_workers_of_several_kinds_share_the_one_attempt() -> None:
 
 def test_pause_of_a_caller_and_pressure_are_told_apart() -> None:
     """L-03: both are in the status, the caller's word first."""
-    sim = _pool(WorkerSpec(1), settings=_PRESSED)
+    sim = _pool(WorkerSpec(1), with_settings=_PRESSED)
     assert sim.core.paused_for is None
     sim.turn([_SQUEEZED])
     assert (sim.core.paused_for or "").startswith("pressure: ")
@@ -448,4 +469,97 @@ def test_pause_of_a_caller_and_pressure_are_told_apart() -> None:
     assert "pause()" == sim.core.paused_for
     sim.turn([PauseAsked(False)])
     assert sim.core.paused_for is None
+    sim.settle()
+
+
+# -- whatever happens -------------------------------------------------------------------------------------------------
+
+_SPECS = (
+    [WorkerSpec(2)],
+    [WorkerSpec(1, limits=_KILL), WorkerSpec(1, concurrency=3)],
+    [
+        WorkerSpec(2, limits=ResourceLimits(memory_bytes=100 * _MB, over_limit="throttle")),
+        WorkerSpec(1, isolation="thread"),
+    ],
+    [WorkerSpec(1, limits=ResourceLimits(disk_bytes=50, over_limit="kill"), concurrency=2)],
+)
+_OPTIONS = (
+    TaskOptions(),
+    TaskOptions(limits=_KILL),
+    TaskOptions(limits=_KILL, max_crashes=1),
+    TaskOptions(limits=ResourceLimits(memory_bytes=50 * _MB, disk_bytes=10, over_limit="throttle")),
+    TaskOptions(limits=ResourceLimits(cpu_percent=10)),
+    TaskOptions(priority=3),
+)
+_ACTIONS = st.tuples(
+    st.sampled_from(
+        (
+            "submit",
+            "submit",
+            "begin",
+            "begin",
+            "end",
+            "flush",
+            "flush",
+            "use",
+            "use",
+            "ready",
+            "exit",
+            "machine",
+            "wait",
+            "die",
+        )
+    ),
+    st.integers(0, 255),
+)
+
+
+def _act(sim: Simulation, action: str, number: int) -> None:
+    """Let one thing happen."""
+    workers = list(sim.workers.values())
+    worker = workers[number % len(workers)] if workers else None
+    amount = (0, 20, 60, 101, 150)[number // 7 % 5] * _MB
+    if action == "submit":
+        sim.submit(_OPTIONS[number % len(_OPTIONS)])
+    elif action == "machine":
+        sim.turn([_SQUEEZED if number % 3 else _FREE])
+    elif action == "wait":
+        sim.advance((1, 200, 3_000, 11_000)[number % 4] * 1_000_000)
+    elif worker is None or worker.exited:
+        return
+    elif action == "use":
+        sim.usage = Usage(0.0, (10, 10, 10, 120)[number % 4] * _MB)
+        look = Usage(number / 10, amount, number % 80, bool(number % 2), ooms=number // 250)
+        sim.turn([Measured([(worker.worker_id, look)])])
+    elif action == "ready" and worker.dead is None:
+        worker.become_ready()
+    elif action == "begin" and worker.able:
+        worker.begin()
+    elif action == "end" and worker.running and worker.dead is None:
+        worker.end(worker.running[number % len(worker.running)], TaskStatus.SUCCEEDED)
+    elif action == "flush" and worker.dead is None:
+        worker.flush(1 + number % 4)
+    elif action == "die" and not worker.thread:
+        worker.die(None, 9, number % 3)
+    elif action == "exit":
+        worker.exit()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(specs=st.sampled_from(_SPECS), lasting=st.booleans(), story=st.lists(_ACTIONS, max_size=80))
+def test_no_story_of_limits_and_pressure_breaks_a_promise(
+    specs: list[WorkerSpec], lasting: bool, story: list[tuple[str, int]]
+) -> None:
+    """L-01 L-02 L-03 W-07 R9: whatever is measured and whenever, every task ends once, and nobody stands still."""
+    sim = Simulation(list(specs), _PRESSED)
+    sim.lasting = lasting
+    for worker in list(sim.workers.values()):
+        worker.become_ready()
+    for action, number in story:
+        if not sim.finished:
+            _act(sim, action, number)
+    sim.usage = Usage(0.0, 0)
+    if not sim.finished:
+        sim.turn([_FREE])
+        sim.turn([_FREE])
     sim.settle()
