@@ -135,7 +135,6 @@ class Broadcast(Winding):
     def _troubled(self, worker: WorkerState, trouble: Trouble) -> None:
         """A hook, or the closing of a resource, failed in a worker: it is told, and nothing else comes of it."""
         error = trouble.error
-        claim = self.recorder.claims.get(trouble.token)
         where = f" ({trouble.function})" if trouble.function else ""
         more = f"; {trouble.untold} failures before it were not told" if trouble.untold else ""
         said = f"{trouble.what} {trouble.name}{where} failed: {error.get('type')}: {error.get('message')}{more}"
@@ -143,6 +142,6 @@ class Broadcast(Winding):
             "name": trouble.name,
             "function": trouble.function,
             "error": error,
-            "task_id": None if claim is None else claim.envelope.task_id,
+            "task_id": trouble.task_id,
         }
         self._out.append(self.pool.announce(f"{trouble.what}_failed", worker, self._now, said, data))

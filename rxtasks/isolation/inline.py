@@ -210,4 +210,4 @@ class InlineWorker(LocalWorker):
             if self._ended:
                 return
             self._ended = True
-        self._host.call(lambda: [Exited(self.worker_id, code, None, 0)])
+        self.tell_exit(Exited(self.worker_id, code, None, 0))

@@ -17,7 +17,7 @@ from rxtasks.errors import ProtocolError, UnknownHandler
 from rxtasks.isolation.assembler import EventAssembler
 from rxtasks.isolation.base import Host, Worker
 from rxtasks.pool.info import WorkerSpec
-from rxtasks.pool.words import Broken, Happened, Reported, Stimulus
+from rxtasks.pool.words import Broken, Exited, Happened, Reported, Stimulus
 from rxtasks.wire.message import (
     Ack,
     Assignments,
@@ -152,6 +152,18 @@ class LocalWorker(Worker):
     def tell(self, report: Report) -> None:
         """Hand a report to the core, behind the rows that were put before it."""
         self._host.call(lambda: [Reported(self.worker_id, report)])
+
+    def tell_exit(self, exited: Exited) -> None:
+        """Tell that it has ended, behind all that its tasks have said: some of that may wait until there is room for it."""
+
+        def end() -> list[Stimulus]:
+            if (self._outbox.rows or self._under_way) and not self._gone:
+                self._outbox.flush()
+                self._host.call(end)
+                return []
+            return [exited]
+
+        self._host.call(end)
 
     def begin_beats(self) -> None:
         """Give a sign of life every `heartbeat` seconds from now on (from the core thread only)."""

@@ -233,4 +233,4 @@ class ThreadWorker(LocalWorker):
                 return
             self._ended = True
             left = len(self._tasks)
-        self._host.call(lambda: [Exited(self.worker_id, code, None, left)])
+        self.tell_exit(Exited(self.worker_id, code, None, left))

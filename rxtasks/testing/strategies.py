@@ -241,7 +241,7 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
         name=texts(),
         function=texts(),
         error=error_dicts(),
-        token=integers(),
+        task_id=optional(texts()),
         untold=integers(),
     ),
 }

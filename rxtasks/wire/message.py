@@ -393,8 +393,8 @@ class Trouble:
     function: str
     #: TaskErrorInfo.to_dict() of what was raised.
     error: dict[str, Any]
-    #: The task around which a hook was called, 0 = none.
-    token: int = 0
+    #: The task around which a hook was called, None = none.
+    task_id: str | None = None
     #: As many failures before this one were not told of, because there were too many in a second.
     untold: int = 0
 

@@ -190,8 +190,8 @@ class Hooks:
             name = f"{function.__module__}.{function.__qualname__}"
         except BaseException:  # it cannot be loaded, or is an object of a class of its own
             name = ""
-        token = 0 if context is None else context._assignment.token
-        self._tell(Trouble("hook", point, name, describe(error).to_dict(), token, untold))
+        task_id = None if context is None else context.task_id
+        self._tell(Trouble("hook", point, name, describe(error).to_dict(), task_id, untold))
 
 
 def _outcome(ending: Ending, value: Any) -> AttemptOutcome:

@@ -269,8 +269,7 @@ def test_a_failing_hook_is_told_with_its_worker_and_task() -> None:
     """E-07: as an event of the pool; nothing else comes of it, and a Trouble of a worker that is gone is nothing."""
     sim = Ordered([WorkerSpec(1)])
     task, worker = _start_one(sim)
-    (token,) = sim.core.recorder.claims
-    trouble = Trouble("hook", "before_task", "m.f", {"type": "ValueError", "message": "no"}, token, 3)
+    trouble = Trouble("hook", "before_task", "m.f", {"type": "ValueError", "message": "no"}, task, 3)
     before = sim.core.pool.workers[worker.worker_id].status
     sim.turn([Reported(worker.worker_id, trouble), Reported("nobody", trouble)])
     (event,) = [event for event in sim.stream if event.kind == "hook_failed"]
