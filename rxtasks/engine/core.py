@@ -447,6 +447,10 @@ class Core(Limits):
             if self.recorder.durable and self.recorder.claim_of(stimulus.task_id) is not None:
                 # It waited in the store although it is held here: this engine was taken for dead, and does not know it yet.
                 self._disowned(Disowned(stimulus.claim.token - 1))
+            elif self.recorder.durable and self.recorder.requeueing:
+                self.recorder.disown(
+                    0
+                )  # a claim that was given back may have been void, too: not in one batch with this
             self.recorder.hold(stimulus.claim)
             self.ender.cancelled(stimulus.claim, reason, now)
             return True

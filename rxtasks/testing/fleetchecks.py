@@ -177,7 +177,15 @@ class FleetChecker(Checker):
         require(counted <= losses, "{}: {} losses are counted, {} happened", task_id, counted, losses)
 
     def _check_ledger(self) -> None:
-        """What was taken over is refused, and not counted."""
+        """What was taken over is refused, and not counted; once it is known to be, nothing of it is held."""
+        number = self._seat.number
+        for token, claim in self._sim.core.recorder.claims.items():
+            mine = (
+                self._shared.owners.get(token) == number
+                or number not in self._shared.members
+                or self._seat.void is not None
+            )
+            require(mine, "{} is held under a claim that is void, as was told", claim.envelope.task_id)
 
     def _check_idle(self) -> None:
         if not self._seat.rung and self._seat.number in self._shared.members:

@@ -175,6 +175,8 @@ class Seat:
         self._told: set[tuple[str, int]] = set()
         self._seen: dict[int, tuple[int, int]] = {}
         self._closed = False
+        #: It was registered anew, and has not been told so: the answer was lost.
+        self.void: int | None = None
         shared.join(self)
         shared.seats.append(self)
         self._renewed_ns = shared.clock.now_ns
@@ -324,9 +326,8 @@ class Seat:
         shared, now_ns = self.shared, self.shared.clock.now_ns
         late = now_ns - self._renewed_ns > shared.lease_ns
         me = shared.members.get(self.number)
-        void = None
         if me is None:
-            void = shared.join(self)
+            self.void = shared.join(self)
         else:
             shared.members[self.number] = attrs.evolve(me, lease_ns=now_ns + shared.lease_ns)
         self._renewed_ns = now_ns
@@ -346,6 +347,7 @@ class Seat:
                         shared.violated(f"service {member.id} was taken for dead, and its lease has not lapsed")
         given = shared.give_back()
         self._end(lasting=bool(given))
+        void, self.void = self.void, None
         return Looked(Recovery(lost, given.recovered, given.failed, given.cancelled), void)
 
     def _since(self, member: Member, now_ns: int) -> int | None:

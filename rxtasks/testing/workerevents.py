@@ -43,7 +43,8 @@ def check_worker_events(events: Iterable[WorkerEvent], *, whole: bool = True) ->
     """
     last: dict[str, str] = {}
     replaced: set[str] = set()
-    paused = False
+    #: By a caller, and by pressure: neither waits for the other.
+    paused = {False: False, True: False}
     pool = ""
     for event in events:
         kind, worker_id = event.kind, event.worker_id
@@ -53,9 +54,10 @@ def check_worker_events(events: Iterable[WorkerEvent], *, whole: bool = True) ->
             if pool == "" and kind != "pool_started" and kind not in _BESIDE:
                 raise Violation(f"{kind} before pool_started")
             if kind in ("pool_paused", "pool_resumed"):
-                if paused == (kind == "pool_paused"):
+                pressure = "pressure" in event.data
+                if paused[pressure] == (kind == "pool_paused"):
                     raise Violation(f"{kind} twice")
-                paused = not paused
+                paused[pressure] = not paused[pressure]
             if kind == "pool_started" and pool:
                 raise Violation("pool_started twice")
             if kind in ("pool_started", "pool_stopped"):

@@ -388,18 +388,6 @@ def _void_ignored(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Core, "_disowned", lambda self, stimulus: None)
 
 
-def _batches_mixed(patch: pytest.MonkeyPatch) -> None:
-    """Void claims of a task share a batch with its new claim."""
-
-    def disown(self: Recorder, fence: int) -> list[Any]:
-        void = [claim for claim in self.claims.values() if claim.token <= fence]
-        for claim in void:
-            self.drop(claim)
-        return void
-
-    patch.setattr(Recorder, "disown", disown)
-
-
 def _interruptions_are_crashes(patch: pytest.MonkeyPatch) -> None:
     """Who dies with another one's kill has crashed."""
     patch.setattr(Ender, "_interrupted", Ender._crashed)
@@ -440,18 +428,6 @@ def _checkpoint_lost(patch: pytest.MonkeyPatch) -> None:
         return assignment(self, claim)
 
     patch.setattr(Dispatcher, "_assignment", bare)
-
-
-def _dropped_uncounted(patch: pytest.MonkeyPatch) -> None:
-    """Late reports of lost workers are dropped and not counted."""
-    happened = Core._happened
-
-    def silent(self: Core, stimulus: Any) -> None:
-        before = self.recorder.fenced
-        happened(self, stimulus)
-        self.recorder.fenced = before
-
-    patch.setattr(Core, "_happened", silent)
 
 
 def _grace_ignored(patch: pytest.MonkeyPatch) -> None:
@@ -497,12 +473,10 @@ BUGS: list[Callable[[pytest.MonkeyPatch], None]] = [
     _never_given_up,
     _lock_ignored,
     _void_ignored,
-    _batches_mixed,
     _interruptions_are_crashes,
     _any_seq,
     _dependents_at_once,
     _checkpoint_lost,
-    _dropped_uncounted,
     _grace_ignored,
 ]
 

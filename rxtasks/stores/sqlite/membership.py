@@ -101,6 +101,8 @@ class SqliteMembership:
         self._number = 0
         self._numbers: set[int] = set()
         self._renewed_ns = 0
+        #: It was registered anew, and its engine has not been told so: the answer may be lost.
+        self._void: int | None = None
         #: Leases of other machines: number -> (lease, when it was seen first).
         self._seen: dict[int, tuple[int, int]] = {}
         #: Where in the log this service is, and the version of the data then: another one says that others have committed.
@@ -216,7 +218,9 @@ class SqliteMembership:
         now_ns = self._clock.monotonic_ns()
         late = now_ns - self._renewed_ns > self._lease_ns
         db.run("renew", self._number, now_ns + self._lease_ns)
-        void = None if db.changes else self._register(db)
+        if not db.changes:
+            self._void = self._register(db)
+        void = self._void
         self._renewed_ns = now_ns
         here = Here(self._host, self._boot, now_ns, self._lease_ns, late)
         there = {member.number: member for member in map(_member, db.rows("services"))}
@@ -398,6 +402,7 @@ class _Look(Work[Looked]):
 
     def _done(self, looked: Looked | None, error: BaseException | None) -> None:
         if error is None:
+            self._membership._void = None
             self.sweep()
         self._told(looked, error)
 
