@@ -84,7 +84,7 @@ class Chaos:
 
     def _kill(self, worker_id: str, pid: int) -> bool:
         try:
-            if psutil.Process(pid).ppid() != os.getpid():
+            if os.getpid() not in [process.pid for process in psutil.Process(pid).parents()]:
                 return False
             os.kill(pid, signal.SIGSTOP)
         except (OSError, psutil.Error):

@@ -112,7 +112,7 @@ def test_what_the_tracker_shows_is_where_the_schedule_stands(made: TaskService, 
 def test_results_as_a_stream(made: TaskService, tmp_path: Path) -> None:
     """E-16: one each; a failure is an error, and whoever subscribes again then gets those that follow."""
     tracker = made.schedule(count, str(tmp_path / "runs"), 2, cron=RARELY)
-    once, lasting = recorded(tracker.outcome), recorded(tracker.outcome.pipe(ops.retry()))
+    once, lasting = recorded(tracker.outcome), recorded(tracker.outcome.pipe(ops.retry(2)))
     statuses = recorded(tracker.statuses)
     for number in range(1, 4):
         again(made, tracker)
