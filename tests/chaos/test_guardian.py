@@ -55,8 +55,17 @@ def parent(*names: str, **settings: object) -> Script:
 
 def guardian_of(pid: int) -> int:
     """Return the guardian of a service in this process."""
-    (found,) = (child for child in children(pid) if mark_of(child))
+    (found,) = (child for child in children(pid) if mark_of(child) and child not in _OTHERS)
     return found
+
+
+#: Guardians of services of this process that other tests have left to be collected.
+_OTHERS: list[int] = []
+
+
+def guardians(*, others: bool = False) -> list[int]:
+    """Return the guardians of services that a test of this module has in this process."""
+    return [pid for pid in children(os.getpid()) if mark_of(pid) and (others or pid not in _OTHERS)]
 
 
 def mark_of(pid: int) -> bytes:
@@ -521,7 +530,7 @@ def test_guardians_that_are_killed_as_fast_as_they_come_are_replaced() -> None:
     with service(2, max_interruptions=1000) as (tasks, _):
         trackers = []
         for _ in range(12):
-            for pid in [pid for pid in children(os.getpid()) if mark_of(pid)]:
+            for pid in guardians():
                 kill(pid)
             trackers += [tasks.submit(add, number, 1) for number in range(20)]
             threading.Event().wait(0.05)
@@ -560,6 +569,8 @@ def kill_parent(ctx: wild.TaskContext) -> None:
 
 @pytest.fixture(autouse=True)
 def no_guardian_left() -> Iterator[None]:
-    """Every test leaves this process without one."""
+    """Every test leaves this process without one of its own."""
+    before = _OTHERS[:] = guardians(others=True)
     yield
-    assert not [pid for pid in children(os.getpid()) if mark_of(pid)]
+    assert not guardians()
+    assert set(guardians(others=True)) <= set(before)
