@@ -6,6 +6,7 @@ place, at most eight times (W-18).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections import deque
@@ -134,6 +135,14 @@ class ThreadWorker(LocalWorker):
     def _kill_late(self) -> list[Stimulus]:
         self.kill(True, late=True)
         return []
+
+    def free(self) -> None:
+        """Nothing of it is heard any more; its thread ends when what it runs has, whatever the engine ended of."""
+        with self._ready, contextlib.suppress(RuntimeError):  # its loop is closed: it has ended
+            self._stopping = True
+            self._tasks.clear()
+            self._wake()
+        super().free()
 
     # -- the thread ----------------------------------------------------------------------------------------------------
 
