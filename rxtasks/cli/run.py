@@ -17,6 +17,7 @@ import attrs
 
 from rxtasks.cli import target as targets
 from rxtasks.cli.board import Board
+from rxtasks.cli.codes import INTERRUPTED, UNREAD
 from rxtasks.cli.inputs import Inputs, read_inputs
 from rxtasks.cli.job import Job
 from rxtasks.cli.jsonlines import mirror
@@ -31,11 +32,7 @@ from rxtasks.machine import usable_cpus
 from rxtasks.service import TaskService
 from rxtasks.text import counted, cut, shown
 
-__all__ = ["INTERRUPTED", "UNREAD", "Request", "run"]
-
-INTERRUPTED = 130
-#: What a shell reports of a program that was ended by a broken pipe (128 + SIGPIPE).
-UNREAD = 141
+__all__ = ["Request", "run"]
 
 
 @attrs.frozen

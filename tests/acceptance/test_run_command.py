@@ -247,7 +247,7 @@ def test_what_a_task_logs_is_shown_once_and_escaped(run: Run, isolation: str) ->
         (("os:getpid",), "INPUT is missing"),
         (("jobs:double", "jobs.py", "--exclude", "*.py"), "--exclude leaves out every input"),
         (("jobs:double", ""), "an INPUT is empty"),
-        (("jobs:double", "-1"), "A negative number is an INPUT after --"),
+        (("jobs:double", "-1"), "A negative number goes behind --, as in: rxtasks run ... -- -1"),
         (("jobs:double", "1", "--workers", "99999999"), "--workers"),
         (("jobs:needs_two", "1"), "one argument, the INPUT: missing a required argument: 'y'"),
         (("jobs:double", "1", "--collect", "jobs:needs_two"), "one argument, the list of results: missing"),

@@ -1,0 +1,24 @@
+"""The commands of `rxtasks`, by name; each stands in a module of its own and is imported when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from rxtasks.cli.codes import EPILOG
+from rxtasks.cli.group import Lazy, LazyGroup, lazy_group
+
+__all__ = ["COMMANDS", "root"]
+
+COMMANDS = {
+    "run": Lazy("rxtasks.cli.run_command:run", "Call TARGET once for each INPUT, in parallel, and say how it went."),
+    "completion": Lazy("rxtasks.cli.completion:completion", "Print the script that lets a shell complete commands."),
+}
+
+
+def root() -> LazyGroup:
+    """Return the command `rxtasks`."""
+    from rxtasks import __version__
+
+    group = lazy_group("rxtasks", COMMANDS, "Run tasks in parallel and watch everything they do.", EPILOG)
+    click.version_option(__version__, prog_name="rxtasks", message="%(prog)s %(version)s")(group)
+    return group
