@@ -176,7 +176,7 @@ def test_a_file_of_another_user_that_nobody_named_is_refused(project: Path, home
     file = project / "rxtasks.toml"
     file.write_text("[workers]\ncount = 2\n")
     os.chown(file, 65534, -1)
-    with pytest.raises(SettingsError, match="another user.*--config"):
+    with pytest.raises(SettingsError, match=r"another user.*--config"):
         loaded(project, home)
     assert load(directory=project, environ={"HOME": str(home)}, file=file).values.workers.count == 2
 
