@@ -129,8 +129,8 @@ class Settings:
     lease: float = attrs.field(default=15.0, validator=_number(0.2))
     #: Seconds between two renewals; each also looks after the other services of the store.
     lease_renewal: float = attrs.field(default=5.0, validator=_number(0.05))
-    #: Seconds between two looks into a durable store for tasks that other services have put there. They ring a bell, so that their
-    #: tasks begin at once; looking is for where no bell can ring, or it was not heard.
+    #: Seconds between two looks into a durable store for tasks that other services have put there. They ring a bell, so that
+    #: their tasks begin at once; looking is for where no bell can ring, or it was not heard.
     poll_interval: float = attrs.field(default=1.0, validator=_number(0.01))
     #: Seconds up to which that interval doubles while nothing is found; a claim resets it.
     idle_backoff_max: float = attrs.field(default=30.0, validator=_number(0.01))
