@@ -28,6 +28,12 @@ def test_ten_thousand_runs_keep_every_promise(part: int) -> None:
         simulate(seed)
 
 
+@pytest.mark.parametrize("seed", [300_871, 303_078])
+def test_runs_that_have_found_something_keep_every_promise(seed: int) -> None:
+    """Q-02 Q-03: a service registered anew whose answer was lost; a cancel claimed beside what was given back."""
+    simulate(seed)
+
+
 @pytest.mark.parametrize("seeds", [range(100_000, 100_400)])
 def test_what_is_assigned_and_ends_in_columns_keeps_every_promise_too(
     seeds: range, monkeypatch: pytest.MonkeyPatch

@@ -9,10 +9,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import apsw
 import attrs
 import pytest
 
 from rxtasks.clock import utc_from_us
+from rxtasks.errors import StoreError
 from rxtasks.lifecycle.events import LogEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Change, Claim, Lane
@@ -20,6 +22,7 @@ from rxtasks.stores.membership import Interest, Looked, News
 from rxtasks.stores.sqlite.lockfile import LockFile
 from rxtasks.stores.sqlite.membership import SqliteMembership
 from rxtasks.stores.sqlite.store import SqliteStore
+from rxtasks.stores.sqlite.writer import Writer
 from rxtasks.testing.store_suite import NOW, change_of, envelope
 
 LANE = Lane("process")
@@ -181,6 +184,37 @@ def test_a_lease_that_was_not_renewed_is_over(parties: Callable[[], Party], cloc
     assert ["t0", "t1", "t2"] == [claim.envelope.task_id for claim in again]
     assert all(claim.token > looked.void for claim in again) and 1 == again[0].interruptions
     assert None is slow.look().void
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_who_is_registered_anew_is_told_so_although_the_answer_was_lost(
+    parties: Callable[[], Party], clock: HandClock, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Q-02 Q-03: the disk fails after the commit; once, so that the writer repeats the look, and twice, so that it is refused."""
+    slow, quick = parties(), parties()
+    slow.push(1)
+    claims = slow.claim()
+    clock.mono_ns += 16 * SECOND
+    quick.look()
+    transact = Writer._transact
+    left = lost
+
+    def failing(writer: Writer, *arguments: Any) -> Any:
+        nonlocal left
+        found = transact(writer, *arguments)
+        if left:
+            left -= 1
+            raise apsw.IOError("injected")
+        return found
+
+    monkeypatch.setattr(Writer, "_transact", failing)
+    if lost == 2:
+        with pytest.raises(StoreError):
+            slow.look()
+    void = slow.look().void
+    assert not left
+    assert void is not None and void >= claims[0].token
+    assert None is slow.look().void, "it is told once"
 
 
 def test_who_was_late_itself_takes_nobody_for_dead(parties: Callable[[], Party], clock: HandClock) -> None:
