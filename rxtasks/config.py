@@ -132,7 +132,8 @@ class Settings:
     #: Seconds between two looks into a durable store for tasks that other services have put there. They ring a bell, so that
     #: their tasks begin at once; looking is for where no bell can ring, or it was not heard.
     poll_interval: float = attrs.field(default=1.0, validator=_number(0.01))
-    #: Seconds up to which that interval doubles while nothing is found; a claim resets it.
+    #: Seconds up to which that interval doubles while nothing is found; a claim of tasks resets it. Below poll_interval: it
+    #: stays as it is.
     idle_backoff_max: float = attrs.field(default=30.0, validator=_number(0.01))
     #: Consecutive failures to become ready after which a worker's place is given up.
     max_respawns: int = attrs.field(default=10, validator=_number(1, whole=True))
@@ -171,10 +172,6 @@ class Settings:
             raise SettingsError(
                 f"setting lease_renewal is at most half of lease ({self.lease:g} s), not {self.lease_renewal!r}:"
                 " one renewal that comes late must not cost the lease"
-            )
-        if self.idle_backoff_max < self.poll_interval:
-            raise SettingsError(
-                f"setting idle_backoff_max is at least poll_interval ({self.poll_interval:g} s), not {self.idle_backoff_max!r}"
             )
 
 

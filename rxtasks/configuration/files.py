@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import stat
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
@@ -68,7 +69,7 @@ def find(directory: Path, environ: Mapping[str, str]) -> Found | None:
         SettingsError: it cannot be read, or is another user's.
     """
     for folder, names in _folders(directory, environ):
-        there = [path for name in names if (path := folder / name).exists()]
+        there = [path for name in names if os.path.lexists(path := folder / name)]
         for index, path in enumerate(there):
             content = read(path)
             if content is None:
@@ -125,7 +126,8 @@ def read(path: Path) -> Mapping[str, Any] | None:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        # Without waiting: it might be a pipe.
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise SettingsError(f"{path} is no regular file")
             data = file.read(_MOST_BYTES + 1)
@@ -146,9 +148,17 @@ def _from_toml(path: Path, text: str) -> Mapping[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path} is not well-formed TOML: {error}") from error
+        raise SettingsError(f"{path}, {_line_of(str(error), text)}") from error
     except RecursionError as error:
         raise SettingsError(f"{path} is not well-formed TOML: it is nested too deeply") from error
+
+
+def _line_of(message: str, text: str) -> str:
+    """Return the parser's message with the line first, as YAML's."""
+    what, _, where = message.rpartition(" (at ")
+    found = re.match(r"line (\d+)", where)
+    line = int(found[1]) if found is not None else len(text.rstrip().splitlines()) or 1
+    return f"line {line} is not well-formed TOML: {what or message}"
 
 
 def _from_yaml(path: Path, text: str) -> Mapping[str, Any]:

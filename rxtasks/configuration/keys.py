@@ -32,4 +32,4 @@ def variable(path: str) -> str:
 
 def nearest(word: str, words: Iterable[str], most: int = 1) -> list[str]:
     """Return the words most like this one, none if none is like it."""
-    return difflib.get_close_matches(word, list(words), n=most, cutoff=0.6)
+    return difflib.get_close_matches(word.lower(), list(words), n=most, cutoff=0.6)

@@ -78,7 +78,7 @@ def shown(value: Any) -> str:
     short.maxstring = short.maxother = 80
     short.maxlevel = 2
     text = redacted_url(short.repr(redacted_url(value) if isinstance(value, str) else value))
-    return {"None": "nothing", "''": "an empty text"}.get(text, text)
+    return {"None": "empty", "''": "an empty text"}.get(text, text)
 
 
 def absolute(path: str, base: str) -> str:
@@ -118,7 +118,9 @@ class Number:
         if self.none and _means_none(value):
             return None
         if isinstance(value, str):
-            raise Wrong("write it without quotes" if _number(value) is not None else "")
+            number = _number(value)
+            quoted = isinstance(number, int) or (number is not None and not self.whole)
+            raise Wrong("write it without quotes" if quoted else "")
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise Wrong
         if self.whole and isinstance(value, float):
@@ -246,9 +248,9 @@ class Names:
     """Names, as a list or separated by commas; `check` says whether a word is one."""
 
     what: str
-    check: Callable[[str], bool] = bool
+    #: Returns what is wrong with a word, None: nothing is.
+    check: Callable[[str], str | None] = lambda word: None
     none: bool = False
-    hint: str = ""
 
     @property
     def expected(self) -> str:
@@ -266,14 +268,17 @@ class Names:
     def text(self, text: str, base: str) -> Any:
         if self.none and _means_none(text):
             return None
-        if not text.strip():
-            return ()
-        return self._checked([word.strip() for word in text.split(",")])
+        words = [word.strip() for word in text.split(",")]
+        return self._checked(words if words[-1] else words[:-1])
 
     def _checked(self, words: list[str]) -> tuple[str, ...]:
         for word in words:
-            if not word or not self.check(word):
-                raise Wrong(self.hint)
+            if not word:
+                raise Wrong("one of them is empty")
+            if (wrong := self.check(word)) is not None:
+                raise Wrong(wrong)
+        if self.none and not words:
+            raise Wrong("write none for all")
         return tuple(dict.fromkeys(words))
 
 

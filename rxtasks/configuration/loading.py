@@ -175,7 +175,7 @@ def load(
             typed-settings is not installed.
     """
     environ = os.environ if environ is None else environ
-    directory = Path(os.path.abspath(Path.cwd() if directory is None else directory))
+    directory = Path(os.path.abspath(_here() if directory is None else directory))
     found = _file(directory, environ, file)
     kinds = kinds_by_path()
     reads = [from_environment(environ, kinds, str(directory)), from_flags(flags, kinds, str(directory))]
@@ -193,8 +193,17 @@ def load(
         values,
         MappingProxyType(sources),
         None if found is None else found.path,
-        tuple(warning for read in reads for warning in read.warnings),
+        tuple(warning for read in reads for warning in read.warnings if f" {values.control.token_env} " not in warning),
     )
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise SettingsError(
+            f"the working directory is not there any more ({error.strerror}); change to another"
+        ) from error
 
 
 def _file(directory: Path, environ: Mapping[str, str], file: Path | None) -> Found | None:
@@ -259,6 +268,15 @@ def _check_together(values: Values, sources: Mapping[str, str]) -> None:
     Raises:
         ConfigurationError: they do not; names those that it is about, and where they stand.
     """
+    poll, most = "workers.poll_interval_ms", "workers.idle_backoff_max_ms"
+    workers = values.workers
+    if sources[most] != _DEFAULT and workers.idle_backoff_max_ms < workers.poll_interval_ms:
+        raise ConfigurationError(
+            [
+                f"{sources[most]}: {most} is at least {poll} ({workers.poll_interval_ms:g}: {sources[poll]}),"
+                f" not {workers.idle_backoff_max_ms:g}"
+            ]
+        )
     try:
         make_settings(_service_settings(values))
     except SettingsError as error:

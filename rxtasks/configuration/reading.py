@@ -7,7 +7,7 @@ first is told.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
@@ -16,6 +16,7 @@ from rxtasks.configuration.files import Found
 from rxtasks.configuration.keys import PREFIX, camel, nearest, snake, variable
 from rxtasks.configuration.kinds import Kind, Wrong, shown
 from rxtasks.configuration.redaction import is_secret_name
+from rxtasks.configuration.tree import COVERED
 
 __all__ = ["OTHER_VARIABLES", "Read", "flag_of", "from_environment", "from_file", "from_flags"]
 
@@ -23,13 +24,20 @@ __all__ = ["OTHER_VARIABLES", "Read", "flag_of", "from_environment", "from_file"
 OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "RXTASKS_CONFIG": "the configuration file",
     "RXTASKS_GUARDIAN": "of the processes of a pool",
-    "RXTASKS_TOKEN": "the token of the control API",
+    "RXTASKS_CONTROL_TOKEN": "the token of the control API",
     "RXTASKS_TASK_ID": "of a handler's environment",
     "RXTASKS_WORKER_ID": "of a handler's environment",
     "RXTASKS_WORKSPACE": "of a handler's environment",
 }
 #: From what likeness on an unknown variable is taken for a slip of the pen.
 _LIKE: Final = 0.8
+#: What others, and TaskService itself, call some settings.
+_OTHER_NAMES: Final[Mapping[str, str]] = {"isolation": "workers.mode", "retain": "retain_days", "store_url": "store"}
+#: Keys that ask for more than the name of another one.
+_SPEAKING: Final[Mapping[str, str]] = {
+    "tool": "in a file of its own settings stand without [tool.rxtasks]",
+    "control.token": "a token is kept apart: name the file that holds it with control.token_file",
+}
 #: Flags that are not named as the last part of the setting's path.
 _FLAGS: Final[Mapping[str, str]] = {
     "modules": "--module",
@@ -107,7 +115,9 @@ def _read_table(
             made.mistakes.append(f"{file}: {name} and {seen[path]} are the same setting: keep one of them")
             continue
         seen[path] = name
-        if path in kinds:
+        if path in made.values:
+            made.mistakes.append(f"{file}: {name} stands there twice: keep one of them")
+        elif path in kinds:
             try:
                 made.take(path, file, kinds[path].typed(value, base))
             except Wrong as error:
@@ -124,6 +134,10 @@ def _read_table(
 def _instead(key: str, prefix: str, kinds: Mapping[str, Kind], tables: set[str]) -> str:
     """Say which setting may have been meant, spelt as its writer spells."""
     word = snake(key)
+    if (path := prefix + word) in _SPEAKING:
+        return f"; {_SPEAKING[path]}"
+    if prefix == "service." and word in COVERED:
+        return f"; did you mean {COVERED[word]}?"
     here = {
         path.removeprefix(prefix).partition(".")[0]
         for path in (*kinds, *filter(None, tables))
@@ -138,7 +152,9 @@ def _instead(key: str, prefix: str, kinds: Mapping[str, Kind], tables: set[str])
         return f"; did you mean {whole(prefix + near[0])}?"
     if "." in key and (near := nearest(snake(key), kinds)):
         return f"; did you mean {whole(near[0])}? In a file it is a key of a table"
-    by_last = {path.rpartition(".")[2]: path for path in sorted(kinds, reverse=True)}
+    by_last = (
+        {path.rpartition(".")[2]: path for path in sorted(kinds, reverse=True)} | dict(COVERED) | dict(_OTHER_NAMES)
+    )
     if near := nearest(word, by_last):
         return f"; did you mean {whole(by_last[near[0]])}?"
     if near := nearest(word, kinds):
@@ -146,6 +162,15 @@ def _instead(key: str, prefix: str, kinds: Mapping[str, Kind], tables: set[str])
     return (
         f"; {'settings here' if prefix else 'settings'} are {', '.join(whole(prefix + name) for name in sorted(here))}"
     )
+
+
+def _instead_of(path: str, kinds: Mapping[str, Kind]) -> str:
+    """Say which setting may have been meant by a dotted path."""
+    below = [name for name in kinds if name.startswith(f"{path}.")]
+    near = below or nearest(path, kinds) or nearest(path.rpartition(".")[2], kinds)
+    if not near:
+        return _instead(path.rpartition(".")[2], "", kinds, set())
+    return f"; did you mean {near[0]}?"
 
 
 # -- the environment ---------------------------------------------------------------------------------------------------
@@ -172,13 +197,16 @@ def from_environment(environ: Mapping[str, str], kinds: Mapping[str, Kind], base
     return made
 
 
-def _judge(name: str, variables: Iterable[str], made: Read) -> None:
+def _judge(name: str, variables: Mapping[str, str], made: Read) -> None:
     """Tell of a variable that is no setting: as a mistake if it is nearly one."""
     import difflib
 
     word = name.removeprefix(PREFIX)
     known = {variable.removeprefix(PREFIX): variable for variable in (*variables, *OTHER_VARIABLES)}
-    if near := difflib.get_close_matches(word, known, n=1, cutoff=_LIKE):
+    of_table = [variable for variable in variables if variable.startswith(f"{name}_") or variable.endswith(f"_{word}")]
+    if of_table:
+        made.mistakes.append(f"environment: there is no setting {name}; did you mean {of_table[0]}?")
+    elif near := difflib.get_close_matches(word, known, n=1, cutoff=_LIKE):
         made.mistakes.append(f"environment: there is no setting {name}; did you mean {known[near[0]]}?")
     else:
         made.warnings.append(f"environment: {name} is no setting, and does nothing")
@@ -194,7 +222,7 @@ def from_flags(flags: Mapping[str, object], kinds: Mapping[str, Kind], base: str
         if value is None:
             continue
         if path not in kinds:
-            made.mistakes.append(f"flag: there is no setting {path}{_instead(path, '', kinds, set())}")
+            made.mistakes.append(f"flag: there is no setting {path}{_instead_of(path, kinds)}")
             continue
         flag = flag_of(path)
         kind = kinds[path]

@@ -68,8 +68,14 @@ def kind_of(field: attrs.Attribute[Any]) -> Kind:
     return kind
 
 
-def _module(word: str) -> bool:
-    return not word.endswith(".py") and all(part.isidentifier() for part in word.split("."))
+def _module(word: str) -> str | None:
+    if word.endswith(".py"):
+        return "the file tasks.py is the module tasks"
+    return None if all(part.isidentifier() for part in word.split(".")) else f"{word!r} is no such name"
+
+
+def _mode(word: str) -> str | None:
+    return None if word in ISOLATIONS else f"{word!r} is none"
 
 
 _QUEUES: Final = "a list of names of queues"
@@ -110,13 +116,11 @@ class Workers:
     #: Names of the queues whose tasks are run; none = every queue.
     queues: tuple[str, ...] | None = _setting(Names(_QUEUES, none=True), None)
     #: Modes to take, in this order, when `mode` does not exist on this machine; an empty list = fail instead.
-    fallback: tuple[str, ...] = _setting(
-        Names(f"a list of modes ({', '.join(ISOLATIONS)})", lambda word: word in ISOLATIONS), ("thread",)
-    )
+    fallback: tuple[str, ...] = _setting(Names(f"a list of modes ({', '.join(ISOLATIONS)})", _mode), ("thread",))
     #: Milliseconds between two looks into the store for tasks that other processes have put there. They ring a bell, so that
     #: tasks begin at once; looking is for where no bell can ring, or it was not heard.
     poll_interval_ms: float = _setting(Number(10, 86_400_000, unit="of milliseconds"), 1000)
-    #: Milliseconds up to which that interval doubles while nothing is found; each task that is claimed resets it.
+    #: Milliseconds up to which that interval doubles while nothing is found; each claim of tasks resets it.
     idle_backoff_max_ms: float = _setting(Number(10, 86_400_000, unit="of milliseconds"), 30_000)
     #: Seconds that a stop gives running tasks to finish.
     drain_timeout_seconds: float = _setting(Number(0, unit="of seconds"), 60.0)
@@ -153,7 +157,7 @@ class Control:
     #: The file that holds the token. It must not be readable by others.
     token_file: str | None = _setting(PathName(none=True), None)
     #: The environment variable that holds the token, where there is no file.
-    token_env: str = _setting(Text("the name of an environment variable"), "RXTASKS_TOKEN")
+    token_env: str = _setting(Text("the name of an environment variable"), "RXTASKS_CONTROL_TOKEN")
 
 
 def _kind_from(name: str, hint: Any) -> Kind:
@@ -225,7 +229,7 @@ class Values:
     #: tasks.db in the user's state directory.
     store: str = attrs.field(default="memory", metadata={KIND: StoreUrl()}, repr=redacted_url)
     #: Modules that each worker imports before its first task; what they register can be pushed by name.
-    modules: tuple[str, ...] = _setting(Names(_MODULES, _module, hint="the file tasks.py is the module tasks"), ())
+    modules: tuple[str, ...] = _setting(Names(_MODULES, _module), ())
     #: Days for which the store keeps tasks that have ended, with their events and results; none = for ever.
     retain_days: float | None = _setting(Number(0, none=True, unit="of days"), 30.0)
     workers: Workers = attrs.field(factory=Workers)
