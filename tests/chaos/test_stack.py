@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from pathlib import Path
@@ -34,6 +35,7 @@ class Bell:
         self.path = str(path)
         os.mkfifo(self.path)
         self._fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
+        weakref.finalize(self, os.close, self._fd)
 
     def heard(self, times: int = 1) -> None:
         while times > 0:
