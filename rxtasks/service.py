@@ -22,6 +22,7 @@ from rxtasks.hooks import HookPoint, Hooks
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, merge_options
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
+from rxtasks.many import ManyTasks, check_actor, check_reason, check_seconds, checked_filters, seconds_of
 from rxtasks.text import counted
 from rxtasks.view import ServiceView
 
@@ -45,7 +46,7 @@ __all__ = ["ServiceView", "TaskService"]
 _EXITS = ("finish", "drain", "force")
 
 
-class TaskService(ServiceView):
+class TaskService(ManyTasks, ServiceView):
     """Runs tasks in workers and shows everything that they do.
 
     Args:
@@ -232,7 +233,7 @@ class TaskService(ServiceView):
             SettingsError: `timeout` is no number of seconds.
         """
         if timeout is not None:
-            _check_seconds("stop: timeout", timeout)
+            check_seconds("stop: timeout", timeout)
         return self._stop(force=force, timeout=timeout)
 
     def _stop(self, *, force: bool = False, timeout: float | None = None, waiting: str | None = None) -> StopReport:
@@ -393,24 +394,14 @@ class TaskService(ServiceView):
             SettingsError: there is no such status, or a value is of another type.
             UnknownTask: `after` is not known, or not held any more (retain): where to go on cannot be told.
         """
-        wanted: TaskStatus | None = None
-        if status is not None:
-            try:
-                wanted = TaskStatus(status)
-            except ValueError:
-                raise SettingsError(f"there is no status {status!r}; statuses: {', '.join(TaskStatus)}") from None
-        for what, text in (("name", name), ("tag", tag), ("worker", worker)):
-            if text is not None and not isinstance(text, str):
-                raise SettingsError(f"list: {what} is text or None, not {text!r}")
+        wanted = checked_filters("list", status, name, tag, worker)
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
             raise SettingsError(f"list: limit is a whole number from 0, not {limit!r}")
         if after is not None and self._store.get(_checked(after)) is None:
             raise UnknownTask(after)
         before: int | None = None
         if older_than is not None:
-            seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-            _check_seconds("list: older_than", seconds)
-            before = self._clock.wall_us() - int(seconds * 1e6)
+            before = self._clock.wall_us() - int(seconds_of("list: older_than", older_than) * 1e6)
         return self._store.list(
             status=wanted, name=name, tag=tag, worker=worker, created_before_us=before, limit=limit, after=after
         )
@@ -496,8 +487,7 @@ class TaskService(ServiceView):
             SettingsError: an argument is out of its range.
             StoreError: the store failed; what was pruned before is.
         """
-        seconds = older_than.total_seconds() if isinstance(older_than, timedelta) else older_than
-        _check_seconds("prune: older_than", seconds)
+        seconds = seconds_of("prune: older_than", older_than)
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise SettingsError(f"prune: limit is a whole number from 0 or None, not {limit!r}")
         before_us = self._clock.wall_us() - int(seconds * 1e6)
@@ -537,8 +527,9 @@ class TaskService(ServiceView):
         durable = self._durable
         return [] if durable is None else [*durable.check()]
 
-    def cancel(self, task_id: str, reason: str | None = None) -> bool:
-        """Ask for a task to be cancelled; False when it has ended already.
+    def cancel(self, task_id: str, reason: str | None = None, *, actor: str = "client") -> bool:
+        """Ask for a task to be cancelled; False when it has ended already. `actor`, who wants it, "client" or "operator", for
+        its history.
 
         Of a schedule (its id): nothing follows the occurrence that runs or is due next, and that one is cancelled. An
         occurrence that ends as cancelled ends its schedule too.
@@ -547,9 +538,32 @@ class TaskService(ServiceView):
             UnknownTask: there is no such task.
         """
         engine = self._engine_now()
-        if self._occurrence(_checked(task_id)) is not None and engine.cancel_schedule(task_id, reason):
+        check_actor(actor)
+        if self._occurrence(_checked(task_id)) is not None and engine.cancel_schedule(task_id, reason, actor):
             return True
-        return engine.cancel(task_id, reason)
+        return engine.cancel(task_id, reason, actor)
+
+    def retry(self, task_id: str, *, reason: str | None = None) -> TaskTracker:
+        """Run a task that has ended once more, as a new task, and return its tracker.
+
+        The new one has the request of the old one: function, arguments, options, trace; its record says what it is a
+        `retry_of`, and both histories that an operator wanted it, and why. It is to run now, so delay, run_at and cron are left
+        out; of what the old one depended on it waits for what has not ended. Where a task with the same dedup_key has not
+        ended, that one stands for it. Hooks on push see it as a RetryRequest. With the memory store nothing can be retried: it
+        keeps no arguments of tasks that have ended.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: it has not ended, its arguments are not held any more, or it depends on a task that has failed.
+            ServiceStopped, QueueFull, StoreError: as submit.
+        """
+        check_reason("retry", reason)
+        return self._engine_now().again(self.get(task_id).task_id, reason)
+
+    async def aretry(self, task_id: str, *, reason: str | None = None) -> TaskTracker:
+        """Do as retry, off the event loop, as the store may wait for a disk."""
+        tracker: TaskTracker = await self._off_loop(lambda: self.retry(task_id, reason=reason))
+        return tracker
 
     def put(self, obj: Any) -> Handle:
         """Take an object in once, for many tasks, and return the handle that stands for it in their arguments.
@@ -659,7 +673,7 @@ class TaskService(ServiceView):
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until every event published before has been taken by its subscribers; False: the time was over first."""
         if timeout is not None:
-            _check_seconds("flush: timeout", timeout)
+            check_seconds("flush: timeout", timeout)
         return self._engine_now().flush(timeout)
 
 
@@ -667,11 +681,6 @@ def _checked(task_id: str) -> str:
     if not isinstance(task_id, str):
         raise UnknownTask(task_id)
     return task_id
-
-
-def _check_seconds(what: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        raise SettingsError(f"{what} is seconds from 0, not {value!r}")
 
 
 def _leave(reference: weakref.ref[TaskService], engine: TaskEngine, finish: bool) -> None:

@@ -273,6 +273,19 @@ class Admission(Tracking):
                 record = self.store.get(task_id)
                 tracker.note_status(TaskStatus.PENDING if record is None else record.status)
 
+    def put(self, envelopes: Sequence[Envelope]) -> list[str | None]:
+        """Put the envelopes into the store, for whoever runs them; return what the store does. No trackers are made, and the
+        engine is not started.
+
+        Raises:
+            ServiceStopped, QueueFull, SettingsError: none is taken.
+        """
+        self._check_alive()
+        others = self.store.enqueue(envelopes) if envelopes else []
+        if self._started:
+            self.driver.arrived()
+        return others
+
     def sink(self, envelopes: Sequence[Envelope], sink: Sink) -> None:
         """Put the envelopes, at least one, into the store; `sink` gets their outcomes. No trackers are made.
 
@@ -332,6 +345,6 @@ class Admission(Tracking):
                 self.outlet.sinks.pop(task_id, None)
                 if self._desk is not None:
                     self._desk.forget(task_id)
-                self._end_unstarted(claim, None)
+                self._end_unstarted([claim], None)
                 self.store.delete(task_id)
             raise

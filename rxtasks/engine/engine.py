@@ -14,7 +14,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from reactivex import Observable
@@ -22,6 +22,7 @@ from reactivex import Observable
 from rxtasks.clock import utc_from_us
 from rxtasks.displayed import Displayed
 from rxtasks.engine.admission import Admission
+from rxtasks.engine.again import retry, retry_many
 from rxtasks.engine.broadcast import NO_ANSWER
 from rxtasks.engine.ending import info_of
 from rxtasks.engine.explain import explain
@@ -142,7 +143,7 @@ class TaskEngine(Displayed, Admission):
         if claim is not None:
             change = Change(claim.token, task_id, TaskStatus.FAILED, 0, 0, 0, 0, 2, None, None, now, True, error=info)
             change.raised = store_exception(error) if self.store.durable else None
-            self._commit_now(change, event)
+            self._commit_now([change], [event])
         self.delivery.emit(self.bus, event)
         self.delivery.emit(self, event)
         name = request.task if isinstance(request.task, str) else default_name(request.task)
@@ -476,6 +477,14 @@ class TaskEngine(Displayed, Admission):
     def stack(self, task_id: str) -> str:
         """Return where the handler of a running task stands (see TaskService.stack)."""
         return stack_of(self, task_id)
+
+    def again(self, task_id: str, reason: str | None = None) -> TaskTracker:
+        """Put the request of an ended task in again, as a new task (see TaskService.retry)."""
+        return retry(self, task_id, reason)
+
+    def again_many(self, task_ids: Sequence[str], reason: str | None = None) -> list[str | RxTasksError]:
+        """Do as again for each of these; return the new tasks' ids, or why there is none. No trackers are made."""
+        return retry_many(self, task_ids, reason)
 
     def explain(self, task_id: str | None = None) -> list[str]:
         """Return one sentence for each thing that waits, and what it waits for (see TaskService.explain)."""

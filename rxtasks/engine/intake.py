@@ -19,7 +19,8 @@ from rxtasks.lifecycle.rate import parse_rate
 from rxtasks.lifecycle.task import TaskRequest, new_id
 from rxtasks.pool.info import ISOLATIONS, WorkerSpec
 from rxtasks.stores.base import Envelope, Related
-from rxtasks.stores.gates import gates_of
+from rxtasks.stores.gates import Gate, gates_of
+from rxtasks.stores.noting import REFUSED
 from rxtasks.wire.callables import CallableTable
 from rxtasks.wire.handle import Handle, Put
 from rxtasks.wire.payload import PAYLOAD_LIMIT, pack_args, pack_calls
@@ -205,22 +206,29 @@ class Intake:
 
     def _relate(self, task: Envelope) -> None:
         """Give a task what its options and the service's bounds say about others."""
-        options, settings = task.options, self._settings
+        options = task.options
         if self._relating.get(id(options)) is not options and not self._bounded:
             return
-        queue = options.queue or "default"
-        gates = gates_of(
-            options,
-            task.name,
-            settings.max_running.get(task.name),
-            settings.rates.get(task.name),
-            settings.queue_running.get(queue),
-        )
+        gates = self._gates(task)
         if options.cron is not None:
             task.due_us = next_occurrence(options.cron, options.tz, task.created_us)
             task.related = Related(gates, new_id())
         elif gates or options.depends_on:
             task.related = Related(gates)
+
+    def repeats(self, task: Envelope, retry_of: str, reason: str | None) -> None:
+        """Give a task its relations, and what it is a retry of."""
+        task.related = Related(self._gates(task), None, retry_of, reason)
+
+    def _gates(self, task: Envelope) -> tuple[Gate, ...]:
+        options, settings = task.options, self._settings
+        return gates_of(
+            options,
+            task.name,
+            settings.max_running.get(task.name),
+            settings.rates.get(task.name),
+            settings.queue_running.get(options.queue or "default"),
+        )
 
     def _accept(self, options: TaskOptions) -> None:
         if self._checked.get(id(options)) is not options:
@@ -339,7 +347,7 @@ def refused(request: TaskRequest, now_us: int, durable: bool = False) -> Envelop
     return Envelope(
         request.task_id,
         options.name or name,
-        "refused",
+        REFUSED,
         None,
         None,
         "t" if durable else "o",

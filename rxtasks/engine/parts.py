@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import ChainMap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rxtasks.clock import Clock
@@ -30,7 +30,7 @@ from rxtasks.pool.info import WorkerSpec
 from rxtasks.pool.pool import WorkerPool
 from rxtasks.pool.words import Gone
 from rxtasks.reactive.subject import log_problem
-from rxtasks.stores.base import Change, DurableStore, Store
+from rxtasks.stores.base import Change, DurableStore, Store, Successes
 
 if TYPE_CHECKING:
     from rxtasks.hooks import Hooks
@@ -171,8 +171,8 @@ class Parts(Published[Any]):
         except StoreError:
             return False
 
-    def _commit_now(self, change: Change, event: TaskEvent) -> None:
-        """Write the end of a task that no core has, and wait until it is written.
+    def _commit_now(self, changes: Sequence[Change | Successes], events: list[TaskEvent]) -> None:
+        """Write the ends of tasks that no core has, and wait until they are written.
 
         Raises:
             StoreError: it could not be.
@@ -185,7 +185,7 @@ class Parts(Published[Any]):
                 failed.append(error)
             written.set()
 
-        self.store.commit([change], [event], done)
+        self.store.commit(changes, events, done)
         if not written.wait(ANSWER):
             raise StoreError("the store has not answered in time")
         if failed:

@@ -16,7 +16,7 @@ from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 
-__all__ = ["TaskRecord", "TaskRequest", "new_id"]
+__all__ = ["RetryRequest", "TaskRecord", "TaskRequest", "new_id"]
 
 
 def new_id() -> str:
@@ -72,6 +72,16 @@ class TaskRequest:
 
 
 @attrs.frozen
+class RetryRequest(TaskRequest):
+    """What hooks see of an operator's retry (TaskService.retry): the request of a task that has ended, once more."""
+
+    #: Id of the task that has ended.
+    retry_of: str | None = None
+    #: Why, as the operator has said it.
+    reason: str | None = None
+
+
+@attrs.frozen
 class TaskRecord(Displayed):
     """What the store knows of a task at one moment."""
 
@@ -97,6 +107,8 @@ class TaskRecord(Displayed):
     tags: tuple[str, ...] = ()
     #: The schedule (cron) that it is an occurrence of.
     schedule_id: str | None = None
+    #: The ended task that this one repeats, because an operator retried it.
+    retry_of: str | None = None
 
     @property
     def duration(self) -> float | None:

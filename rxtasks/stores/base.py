@@ -19,6 +19,7 @@ Rules for every store
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
@@ -65,6 +66,9 @@ class Related:
     gates: tuple[Gate, ...] = ()
     #: Which schedule it is an occurrence of.
     schedule_id: str | None = None
+    #: Which ended task it repeats, because an operator wants it to; and why.
+    retry_of: str | None = None
+    reason: str | None = None
 
 
 @final
@@ -360,6 +364,22 @@ class Store(Protocol):
         """Return what the task waits for; what is not known here is nothing."""
         ...
 
+    def request(self, task_id: str) -> Envelope | None:
+        """Return the task as it was put in, with its arguments; None: they are not held any more, or there is none.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        ...
+
+    def retries(self, task_ids: Collection[str]) -> dict[str, str]:
+        """Return the newest retry of each of these tasks that has any."""
+        ...
+
+    def forget(self, task_ids: Collection[str]) -> builtins.list[str]:
+        """Forget those of these tasks that have ended, with all that was kept of them; return which."""
+        ...
+
     def prune(self, finished_before_us: int, limit: int) -> int:
         """Forget at most `limit` tasks that ended before then, the oldest first, with all that was kept of them; return how
         many. Not those whose end others still wait for.
@@ -442,11 +462,13 @@ class DurableStore(Store, Protocol):
         reason: str | None,
         unbegun: bool,
         done: Callable[[Asked | None, Claim | None, BaseException | None], None],
+        *,
+        actor: str = "client",
     ) -> None:
         """Write down that the task is to be cancelled, then call done(what was found or None, its claim if it waited,
         error or None).
 
-        With `unbegun`, a task that an engine has is left alone, and what was found is told.
+        With `unbegun`, a task that an engine has is left alone, and what was found is told. `actor`: who wants it (Note.actor).
         """
         ...
 

@@ -17,6 +17,7 @@ What has been taken out by its id lies there without its arguments (_taken_out).
 
 from __future__ import annotations
 
+import builtins
 import heapq
 import threading
 from collections import OrderedDict, deque
@@ -429,7 +430,7 @@ class MemoryStore:
         while len(ended) > self._retain:
             task_id = ended.popleft()
             pop(task_id, None)
-            if self._relations.occurrences:
+            if self._relations.occurrences or self._relations.repeated:
                 self._relations.forget(task_id)
 
     def _apply(self, row: Row, change: Change) -> None:
@@ -608,19 +609,38 @@ class MemoryStore:
         if len(self._notes) > _NOTED:
             self._notes.popitem(last=False)
 
-    def note_asked(self, task_id: str, reason: str | None) -> None:
+    def note_asked(self, task_id: str, reason: str | None, actor: str = "client") -> None:
         """Note that somebody wants the task cancelled."""
         with self._lock:
             kept = self._tasks.get(task_id)
             if kept is None or isinstance(kept, tuple):
                 return
             seq, status = (1, _PENDING) if isinstance(kept, Envelope) else (kept.next_seq, kept.status)
-            self._note(task_id, seq, status, status, "client", asked(reason))
+            self._note(task_id, seq, status, status, actor, asked(reason))
 
     def notes(self, task_id: str) -> Sequence[Note]:
         """Return what happened to the task and none of its events tells of: the last of it, for the last tasks."""
         with self._lock:
             return [*self._notes.get(task_id, ())]
+
+    def request(self, task_id: str) -> Envelope | None:
+        """Return the task as it was put in; None once it has ended: its arguments are not kept."""
+        with self._lock:
+            kept = self._tasks.get(task_id)
+            if kept is None or isinstance(kept, tuple):
+                return None
+            return kept if isinstance(kept, Envelope) else kept.envelope
+
+    def retries(self, task_ids: Collection[str]) -> dict[str, str]:
+        """Return the newest retry of each of these tasks that has any."""
+        wanted = set(task_ids)
+        with self._lock:
+            return {before: task_id for task_id, before in self._relations.repeated.items() if before in wanted}
+
+    def forget(self, task_ids: Collection[str]) -> builtins.list[str]:
+        """Forget those of these tasks that have ended; return which."""
+        with self._lock:
+            return [task_id for task_id in task_ids if self.delete(task_id)]
 
     def prune(self, finished_before_us: int, limit: int) -> int:
         """Forget tasks that ended before then, the oldest first; return how many."""

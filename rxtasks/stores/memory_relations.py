@@ -20,7 +20,7 @@ from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Change, Envelope, Related
 from rxtasks.stores.gates import Gate, rate_after, rate_back, rate_due
 from rxtasks.stores.listeners import Listeners
-from rxtasks.stores.noting import FREE, NOT_YET, follows
+from rxtasks.stores.noting import FREE, NOT_YET, follows, repeats, retried
 from rxtasks.stores.relations import check_circles, missing, why_not
 from rxtasks.stores.rows import Kept, Links, Row
 from rxtasks.stores.waits import MOST_NAMED, Waits
@@ -94,6 +94,8 @@ class MemoryRelations:
         self.occurrences: dict[str, str] = {}
         #: Which occurrence came behind one that has ended.
         self.following: dict[str, str] = {}
+        #: The ended task that a retry repeats, by the retry's id, in the order of arrival.
+        self.repeated: dict[str, str] = {}
         #: Tasks that wait for the end of one, by its id.
         self.dependents: dict[str, list[Row]] = {}
         #: Something has followed that nobody has been told of.
@@ -112,11 +114,23 @@ class MemoryRelations:
         """Give a new task its relations; it is queued by `take`."""
         row.status = TaskStatus.CREATED
         related = task.related or Related()
-        row.links, row.due_us = Links(related.gates, related.schedule_id), task.due_us
+        row.links, row.due_us = Links(related.gates, related.schedule_id, related.retry_of), task.due_us
         self._bound(related.gates)
         self.created.add(row.task_id)
         if related.schedule_id is not None:
             self.schedules[related.schedule_id] = row.task_id
+        if related.retry_of is not None:
+            self.repeated[row.task_id] = related.retry_of
+            self._note_retry(row, related.retry_of, related.reason)
+
+    def _note_retry(self, row: Row, task_id: str, reason: str | None) -> None:
+        note, source = self._store._note, TaskStatus.CREATED
+        first = TaskStatus.BLOCKED if row.options.depends_on else TaskStatus.PENDING
+        note(row.task_id, 1, source, first, "operator", repeats(task_id, reason))
+        before = self._store._tasks.get(task_id)
+        if isinstance(before, tuple):
+            status = TaskStatus(before[2])
+            note(task_id, 2**62, status, status, "operator", retried(row.task_id, reason))
 
     def take(self, tasks: Sequence[Envelope]) -> list[str | None]:
         """Take in tasks some of which relate to others; none if one of them cannot be."""
@@ -141,16 +155,18 @@ class MemoryRelations:
         return answers
 
     def shown(self, row: Row) -> Row:
-        """Return a row that is to be looked at, with its schedule."""
-        schedule_id = self.occurrences.get(row.task_id) if row.links is None else None
-        if schedule_id is not None:
-            row.links = Links(schedule_id=schedule_id)
+        """Return a row that is to be looked at, with its schedule and what it repeats."""
+        if row.links is None and (self.occurrences or self.repeated):
+            schedule_id, retry_of = self.occurrences.get(row.task_id), self.repeated.get(row.task_id)
+            if schedule_id is not None or retry_of is not None:
+                row.links = Links(schedule_id=schedule_id, retry_of=retry_of)
         return row
 
     def forget(self, task_id: str) -> None:
         """An ended task is not kept any longer."""
         self.occurrences.pop(task_id, None)
         self.following.pop(task_id, None)
+        self.repeated.pop(task_id, None)
 
     def _check(self, fresh: dict[str, Envelope], starts: list[str]) -> None:
         kept = self._store._tasks

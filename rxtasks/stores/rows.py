@@ -34,6 +34,7 @@ class Links:
 
     gates: tuple[Gate, ...] = ()
     schedule_id: str | None = None
+    retry_of: str | None = None
     #: At which of its gates it waits; all passed: their number; -1: it is not among them.
     level: int = -1
     #: Its mark at each gate, 0 = none.
@@ -196,4 +197,5 @@ def record_of(row: Row) -> TaskRecord:
         options=row.options,
         tags=row.options.tags,
         schedule_id=None if row.links is None else row.links.schedule_id,
+        retry_of=None if row.links is None else row.links.retry_of,
     )

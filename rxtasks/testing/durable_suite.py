@@ -139,6 +139,22 @@ class DurableStoreConformance:
 
     # -- what is acknowledged stays ------------------------------------------------------------------------------------
 
+    @pytest.mark.parametrize("size", [1, 100_000])
+    def test_the_request_of_a_task_is_held_for_as_long_as_the_task(self, size: int) -> None:
+        """E-02 Q-05: function, arguments and options of a task that has ended; nothing of one that is not known."""
+        store = self.open()
+        arguments = b'[["' + b"x" * size + b'"],{}]'
+        task = envelope("a", name="shown", priority=3, tags=("x",), dedup_key="k")
+        task.form, task.payload, task.trace, task.function = "t", arguments, "00-1", "module:name"
+        store.enqueue([task])
+        (claim,) = store.claim(ANY, 1, NOW)
+        _commit(store, [change_of(claim, TaskStatus.FAILED)], [])
+        found = store.request("a")
+        assert found is not None
+        assert (found.task_id, found.name, found.function, found.form) == ("a", "shown", "module:name", "t")
+        assert (found.payload, found.options, found.trace) == (arguments, task.options, "00-1")
+        assert store.request("unknown") is None
+
     def test_a_store_that_is_opened_again_finds_everything(self) -> None:
         """Q-02: records, order, log, ends, times and dedup keys are what they were."""
         store = self.open()

@@ -10,7 +10,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Change, Claim, Envelope, Lane, Related, Store, Successes
 from rxtasks.stores.gates import gates_of
 
-__all__ = ["ANY", "NOW", "change_of", "commit", "envelope"]
+__all__ = ["ANY", "NOW", "change_of", "commit", "envelope", "repeating"]
 
 #: The wall clock of these tests, microseconds.
 NOW = 1_700_000_000_000_000
@@ -24,6 +24,13 @@ def envelope(task_id: str, *, due_us: int = 0, hold: bool = False, name: str = "
     gates = gates_of(made, name)
     if gates or made.depends_on or made.cron:
         task.related = Related(gates, None if made.cron is None else f"schedule of {task_id}")
+    return task
+
+
+def repeating(task: Envelope, retry_of: str, reason: str | None = None) -> Envelope:
+    """Return the task as an operator's retry of another one."""
+    related = task.related or Related()
+    task.related = Related(related.gates, related.schedule_id, retry_of, reason)
     return task
 
 

@@ -21,7 +21,7 @@ from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.stores.base import Claim, Counts, Lane, Store, Successes, each_change
 from rxtasks.testing.relations_suite import RelationConformance
-from rxtasks.testing.store_calls import ANY, NOW, change_of, commit, envelope
+from rxtasks.testing.store_calls import ANY, NOW, change_of, commit, envelope, repeating
 
 __all__ = ["ANY", "NOW", "StoreConformance", "change_of", "commit", "envelope"]
 
@@ -379,6 +379,57 @@ class StoreConformance(RelationConformance):
             pages.append([record.task_id for record in page])
             after = pages[-1][-1]
         assert pages == [["a", "b", "c", "d"], ["e", "f"]]
+
+    # -- retries of an operator ----------------------------------------------------------------------------------------
+
+    def test_a_retry_says_what_it_repeats_and_why(self) -> None:
+        """E-02 Q-06: the record of a retry names the ended task for as long as it is kept; both histories have the operator."""
+        store = self.make_store()
+        store.enqueue([envelope("a", name="report")])
+        (claim,) = store.claim(ANY, 1, NOW)
+        commit(store, change_of(claim, TaskStatus.FAILED))
+        store.enqueue([repeating(envelope("b", name="report"), "a", "it was the disk")])
+        assert (self._record(store, "b").retry_of, self._record(store, "a").retry_of) == ("a", None)
+        assert self._record(store, "b").status is TaskStatus.PENDING
+        for task_id, said in (("a", "retried as b: it was the disk"), ("b", "retry of a: it was the disk")):
+            assert [(note.actor, note.reason) for note in store.notes(task_id)][-1] == ("operator", said)
+        (again,) = store.claim(ANY, 9, NOW)
+        assert (again.envelope.task_id, again.attempt) == ("b", 0)
+        commit(store, change_of(again, TaskStatus.SUCCEEDED))
+        assert self._record(store, "b").retry_of == "a"
+        assert [(record.task_id, record.retry_of) for record in store.list()] == [("a", None), ("b", "a")]
+
+    def test_the_newest_retry_of_each_task_is_found(self) -> None:
+        """E-02: several retries of one task; tasks without one are left out."""
+        store = self.make_store()
+        store.enqueue([envelope(name) for name in "abc"])
+        for claim in store.claim(ANY, 3, NOW):
+            commit(store, change_of(claim, TaskStatus.FAILED))
+        store.enqueue([repeating(envelope("d"), "a"), repeating(envelope("e"), "b")])
+        store.enqueue([repeating(envelope("f"), "a")])
+        assert store.retries(["a", "b", "c", "unknown"]) == {"a": "f", "b": "e"}
+        assert store.retries([]) == {}
+
+    def test_a_retry_with_a_dedup_key_that_is_taken_is_the_task_that_has_it(self) -> None:
+        """E-02: one at a time, retries included; nothing is noted of a retry that there is not."""
+        store = self.make_store()
+        store.enqueue([envelope("a", dedup_key="k")])
+        (claim,) = store.claim(ANY, 1, NOW)
+        commit(store, change_of(claim, TaskStatus.FAILED))
+        assert store.enqueue([repeating(envelope("b", dedup_key="k"), "a")]) == [None]
+        assert store.enqueue([repeating(envelope("c", dedup_key="k"), "a")]) == ["b"]
+        assert store.get("c") is None
+        assert [note.reason for note in store.notes("a")] == ["retried as b"]
+
+    def test_many_ended_tasks_are_forgotten_at_once(self) -> None:
+        """Q-07: those that have ended, however many, and no others."""
+        store = self.make_store()
+        store.enqueue([envelope(str(number)) for number in range(250)])
+        claims = store.claim(ANY, 240, NOW)
+        commit(store, *[change_of(claim, TaskStatus.FAILED) for claim in claims])
+        assert sorted(store.forget([str(number) for number in range(250)] + ["unknown"])) == sorted(_ids(claims))
+        assert [record.task_id for record in store.list()] == [str(number) for number in range(240, 250)]
+        assert store.forget(["0", "249"]) == []
 
     @staticmethod
     def _record(store: Store, task_id: str) -> Any:

@@ -163,7 +163,7 @@ class Claiming:
         return None if number is None else self._take_out(db, service, number)
 
     def cancel(
-        self, db: Database, service: int, task_id: str, reason: str | None, unbegun: bool
+        self, db: Database, service: int, task_id: str, reason: str | None, unbegun: bool, actor: str = "client"
     ) -> tuple[Asked | None, Claim | None]:
         """Write the wish down; return what was found, and the claim of a task that waited."""
         found = db.rows("standing", task_id)
@@ -173,7 +173,7 @@ class Claiming:
         if ended:
             return Asked.ENDED, None
         if not token:
-            self._ask_cancel(db, number, reason)
+            self._ask_cancel(db, number, reason, actor)
             claim = self._take_out(db, service, number)
             if claim is None:
                 raise StoreError(
@@ -183,13 +183,13 @@ class Claiming:
         if token < 0:
             raise StoreError(f"task {task_id} cannot be read and was set aside: delete() it, or see service.damaged()")
         if not unbegun:
-            self._ask_cancel(db, number, reason)
+            self._ask_cancel(db, number, reason, actor)
         return (Asked.HELD if holder == service else Asked.ELSEWHERE), None
 
-    def _ask_cancel(self, db: Database, number: int, reason: str | None) -> None:
+    def _ask_cancel(self, db: Database, number: int, reason: str | None, actor: str) -> None:
         db.run("ask_cancel", number, reason or "")
         if db.changes:
-            self.aside.note(db, number, "client", asked(reason))
+            self.aside.note(db, number, actor, asked(reason))
 
     def _take_out(self, db: Database, service: int, number: int) -> Claim | None:
         """Claim a task that waits, whatever for; None: it cannot be read."""

@@ -172,6 +172,7 @@ class Enqueueing:
         self._insert(db, [brought], following)
         fresh = [task for task, answer in zip(brought.tasks, brought.answers, strict=True) if answer is None]
         self._relations.link(db, [task for task in fresh if task.related is not None])
+        self._relations.repeat(db, fresh)
         wanted = dict.fromkeys([task.task_id for task in brought.tasks if not task.hold])
         new = {task.task_id for task in fresh}
         self._relations.pushed(db, [task_id for task_id in wanted if task_id not in new])

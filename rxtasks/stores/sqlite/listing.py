@@ -18,7 +18,7 @@ _PAGE = 500
 
 _COLUMNS = (
     "number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,"
-    " finished_us, value, error, options, schedule"
+    " finished_us, value, error, options, schedule, retry_of"
 )
 #: The same where one of them holds no Unicode: texts as blobs.
 _BLOBS = ", ".join(f"iif(typeof({name}) = 'text', cast({name} as blob), {name})" for name in _COLUMNS.split(", "))

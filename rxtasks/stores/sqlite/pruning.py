@@ -7,21 +7,21 @@ task.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from rxtasks.clock import Clock
 from rxtasks.errors import StoreError
 from rxtasks.stores.sqlite.connection import Database
 
-__all__ = ["BATCH", "Pruner", "prune"]
+__all__ = ["BATCH", "Pruner", "forget", "prune"]
 
 #: Tasks of one transaction: some milliseconds of the writer's time.
 BATCH: Final = 100
 #: Rows of the log that one transaction deletes at most; a task with more loses them over several.
 _EVENTS: Final = 2000
 #: What is deleted of each task, by the queries that do it.
-_PARTS: Final = ("prune_notes", "prune_arguments", "prune_tasks")
+_PARTS: Final = ("prune_notes", "prune_arguments", "prune_aside", "prune_tasks")
 #: Seconds between two batches, for others' works, and between two looks when there is nothing old.
 _PAUSE: Final = 0.05
 _LOOK: Final = 300.0
@@ -33,9 +33,18 @@ def prune(db: Database, finished_before_us: int, limit: int) -> tuple[list[str],
     Within a transaction of the writer.
     """
     rows = db.rows("old", finished_before_us, min(limit, BATCH))
+    gone, more = forget(db, rows)
+    return gone, more or len(rows) == min(limit, BATCH)
+
+
+def forget(db: Database, rows: Sequence[tuple[int, str]]) -> tuple[list[str], bool]:
+    """Forget the first of these tasks (number, id); return the ids of those that are gone, and whether some are left.
+
+    Within a transaction of the writer.
+    """
     gone: list[str] = []
     left = _EVENTS
-    for number, task_id in rows:
+    for number, task_id in rows[:BATCH]:
         db.run("prune_events", number, left)
         left -= db.changes
         if left <= 0:
@@ -43,7 +52,7 @@ def prune(db: Database, finished_before_us: int, limit: int) -> tuple[list[str],
         for name in _PARTS:
             db.run(name, number)
         gone.append(task_id)
-    return gone, len(rows) == min(limit, BATCH)
+    return gone, len(rows) > BATCH
 
 
 class Pruner:

@@ -131,10 +131,19 @@ select count(*) from (
 select json_group_array(id) from tasks
 where token = 0 and finished_us is null and status in ('pending', 'scheduled', 'blocked', 'retrying', 'gated')
 
--- name: record
-select number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,
-       finished_us, value, error, options, schedule
-from tasks where id = ?1
+-- name: request
+select name, function, form, coalesce(payload, (select payload from arguments a where a.number = t.number)), options,
+       created_us, trace
+from tasks t where id = ?1
+
+-- name: retries
+select json_group_array(json_array(retry_of, id)) from (
+    select retry_of, id from tasks indexed by retried
+    where retry_of in (select value from json_each(?1)) and retry_of is not null order by number
+)
+
+-- name: ended_ones
+select number, id from tasks where id in (select value from json_each(?1)) and (finished_us is not null or token = -1)
 
 -- name: ending
 select status, value, stored, error from tasks where id = ?1 and finished_us is not null
@@ -291,6 +300,9 @@ delete from notes where number = ?1
 
 -- name: prune_arguments
 delete from arguments where number = ?1
+
+-- name: prune_aside
+delete from aside where number = ?1
 
 -- name: prune_tasks
 delete from tasks where number = ?1

@@ -19,13 +19,22 @@ from rxtasks.lifecycle.events import LogEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Ending
+from rxtasks.stores.base import Ending, Envelope
 from rxtasks.stores.sqlite.aside import UNREADABLE, why
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.eventlog import events_from
+from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.rows import OptionTexts, record_from
 
-__all__ = ["damage", "last_event", "plain_texts", "readable_ending", "readable_events", "readable_record"]
+__all__ = [
+    "damage",
+    "last_event",
+    "plain_texts",
+    "readable_ending",
+    "readable_events",
+    "readable_record",
+    "readable_request",
+]
 
 
 def plain_texts(row: Sequence[Any]) -> list[Any]:
@@ -65,6 +74,7 @@ def _mended(row: Sequence[Any], reason: str) -> TaskRecord:
         error=damage(f"the record of task {task_id} cannot be read in full ({reason})"),
         options=DEFAULT_OPTIONS,
         tags=(),
+        retry_of=row[17],
     )
 
 
@@ -94,6 +104,27 @@ def readable_ending(task_id: str, row: Sequence[Any]) -> Ending:
         raise StoreError(
             f"how task {task_id} ended cannot be read ({why(found)}): run service.check(), and restore a backup"
         ) from found
+
+
+def readable_request(task_id: str, reader: Reader, texts: OptionTexts) -> Envelope | None:
+    """Return a task as it was put in; None: there is none.
+
+    Raises:
+        StoreError: its arguments or options cannot be read.
+    """
+    try:
+        for name, function, form, payload, options, created_us, trace in reader.rows("request", task_id):
+            if form == "t":
+                orjson.loads(payload)
+            found = texts.options(options)
+            return Envelope(
+                task_id, name, function, None, None, form, payload.encode(), found, created_us, trace, hold=True
+            )
+    except UNREADABLE as found:
+        raise StoreError(
+            f"the arguments of task {task_id} cannot be read ({why(found)}): run service.check(), and restore a backup"
+        ) from found
+    return None
 
 
 def last_event(db: Database, task_id: str, seq: int) -> StatusEvent | None:

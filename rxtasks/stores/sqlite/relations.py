@@ -15,7 +15,7 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Envelope, Related
 from rxtasks.stores.gates import Gate
-from rxtasks.stores.noting import FREE, NOT_YET, follows
+from rxtasks.stores.noting import FREE, NOT_YET, follows, repeats, retried
 from rxtasks.stores.relations import check_circles, missing, why_not
 from rxtasks.stores.sqlite import gating
 from rxtasks.stores.sqlite.connection import Database
@@ -95,6 +95,15 @@ class Relations:
         stands = [[task_id, level, gate.key] for task_id, level, gate in gates]
         if stands:
             db.run("stand", document(stands))
+
+    def repeat(self, db: Database, tasks: Iterable[Envelope]) -> None:
+        """Note of new tasks that are retries what they repeat, and of what they repeat that they do."""
+        for task in tasks:
+            related = task.related
+            if related is not None and related.retry_of is not None:
+                now_us = time.time_ns() // 1000
+                db.run("note_retry", task.task_id, repeats(related.retry_of, related.reason), now_us)
+                db.run("note_retried", related.retry_of, retried(task.task_id, related.reason), now_us)
 
     def pushed(self, db: Database, task_ids: Sequence[str]) -> None:
         """Note that tasks which are there, created only, are about to be queued."""

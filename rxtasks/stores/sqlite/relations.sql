@@ -1,7 +1,8 @@
 -- Tasks that relate to others. Each is one step; numbers come as a JSON list.
 
 -- name: relate
-update tasks set related = c.value ->> 1, schedule = c.value ->> 2 from json_each(?1) c where tasks.id = c.value ->> 0
+update tasks set related = c.value ->> 1, schedule = c.value ->> 2, retry_of = c.value ->> 3
+from json_each(?1) c where tasks.id = c.value ->> 0
 
 -- name: queueable
 select number, options from tasks where id in (select value from json_each(?1)) and status = 'created' and token = 0 order by number
@@ -60,6 +61,15 @@ insert into notes (number, seq, source, target, actor, reason, time_us)
 select number, next_seq, 'created', case when related & 8 then 'blocked' when due_us > 0 then 'scheduled' else 'pending' end,
        'client', 'pushed', ?2
 from tasks where id in (select value from json_each(?1)) and status = 'created' and token = 0
+
+-- name: note_retry
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, 'created', case when related & 8 then 'blocked' else 'pending' end, 'operator', ?2, ?3
+from tasks where id = ?1
+
+-- name: note_retried
+insert into notes (number, seq, source, target, actor, reason, time_us)
+select number, next_seq, status, status, 'operator', ?2, ?3 from tasks where id = ?1
 
 -- name: still_gated
 select json_group_array(number) from tasks where number in (select value from json_each(?1)) and status = 'gated'

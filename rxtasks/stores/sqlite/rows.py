@@ -154,7 +154,7 @@ def related_row(task: Envelope) -> list[Any]:
     marks = GATES if related.gates else 0
     marks |= SCHEDULE if related.schedule_id is not None else 0
     marks |= DEPENDS if task.options.depends_on else 0
-    return [task.task_id, marks, related.schedule_id]
+    return [task.task_id, marks, related.schedule_id, related.retry_of]
 
 
 def status_from(word: str) -> TaskStatus:
@@ -258,7 +258,7 @@ def success_rows(successes: Successes, numbers: Mapping[int, int]) -> list[list[
 def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
     """Return the record of a row of the query `record`."""
     (_, task_id, name, status, attempt, crashes, interruptions, priority, worker, progress) = row[:10]
-    (created_us, started_us, finished_us, value, error, options, schedule) = row[10:]
+    (created_us, started_us, finished_us, value, error, options, schedule, retry_of) = row[10:]
     found = texts.options(options)
     known: Any = None if progress is None else ProgressEvent.from_json(progress)
     return TaskRecord(
@@ -279,6 +279,7 @@ def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
         options=found,
         tags=found.tags,
         schedule_id=schedule,
+        retry_of=retry_of,
     )
 
 

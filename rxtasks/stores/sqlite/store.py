@@ -40,9 +40,9 @@ from rxtasks.stores.sqlite.listing import listing, record_of
 from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
 from rxtasks.stores.sqlite.membership import SqliteMembership, boot_id
 from rxtasks.stores.sqlite.migrations import migrate
-from rxtasks.stores.sqlite.pruning import Pruner, prune
+from rxtasks.stores.sqlite.pruning import Pruner, forget, prune
 from rxtasks.stores.sqlite.queries import load_queries
-from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events
+from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events, readable_request
 from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.relations import Relations
 from rxtasks.stores.sqlite.rows import OptionTexts, check_text
@@ -311,6 +311,8 @@ class SqliteStore:
         reason: str | None,
         unbegun: bool,
         done: Callable[[Asked | None, Claim | None, BaseException | None], None],
+        *,
+        actor: str = "client",
     ) -> None:
         """Write down that the task is to be cancelled (see the contract)."""
 
@@ -323,7 +325,10 @@ class SqliteStore:
         if reason is not None:
             check_text("cancel: reason", reason)
 
-        self._writer.put(Work(lambda db: self._claiming.cancel(db, self._service, task_id, reason, unbegun), answer))
+        def run(db: Database) -> tuple[Asked | None, Claim | None]:
+            return self._claiming.cancel(db, self._service, task_id, reason, unbegun, actor)
+
+        self._writer.put(Work(run, answer))
 
     def commit(
         self,
@@ -458,6 +463,18 @@ class SqliteStore:
             Note(seq, source, target, actor, reason, utc_from_us(at)) for seq, source, target, actor, reason, at in rows
         ]
 
+    def request(self, task_id: str) -> Envelope | None:
+        """Return the task as it was put in, with its arguments; None: there is none.
+
+        Raises:
+            StoreError: they cannot be read.
+        """
+        return readable_request(task_id, self._reader, self._seen_texts)
+
+    def retries(self, task_ids: Collection[str]) -> dict[str, str]:
+        """Return the newest retry of each of these tasks that has any."""
+        return dict(orjson.loads(self._reader.one("retries", orjson.dumps([*task_ids]).decode()) or "[]"))
+
     # -- changing ------------------------------------------------------------------------------------------------------
 
     def update(self, task_id: str, *, priority: int | None = None, due_us: int | None = None) -> bool:
@@ -508,6 +525,17 @@ class SqliteStore:
         while more and gone < limit:
             count, more = self._prune(finished_before_us, limit - gone)
             gone += count
+        return gone
+
+    def forget(self, task_ids: Collection[str]) -> builtins.list[str]:
+        """Forget those of these tasks that have ended, in small batches; return which."""
+        wanted = orjson.dumps([*task_ids]).decode()
+        gone: builtins.list[str] = []
+        more = True
+        while more:
+            some, more = self._writer.ask(lambda db: forget(db, db.rows("ended_ones", wanted)))
+            self._results.remove(some)
+            gone += some
         return gone
 
     def _prune(self, finished_before_us: int, limit: int) -> tuple[int, bool]:
