@@ -54,6 +54,8 @@ _MACHINERY: Final = (
 #: Where an event loop stands that waits.
 _WAITING: Final = ("/selectors.py", "/asyncio/base_events.py")
 _EXECUTOR: Final = _MACHINERY[0]
+#: Held while the collector is kept out, so that nobody finds it off and leaves it so.
+_ASKING: Final = threading.Lock()
 #: Threads of ours, by the name that they are given.
 _OURS: Final = ("rxtasks-control",)
 
@@ -80,8 +82,25 @@ def stack_parts(attempts: Mapping[int, Attempt], token: int, *, others: bool) ->
         return [[f"task {attempt.assignment.task_id}", f"its stack cannot be told: {type(error).__name__}"]]
 
 
+def _current_frames() -> dict[int, FrameType]:
+    """Return the innermost frame of each thread.
+
+    The collector is kept out meanwhile. Up to Python 3.11 the frames are made while the list of threads is locked, and a
+    collection then may run a finalizer that gives the interpreter away to a thread that waits for this very lock, as one does
+    that begins or ends: the whole process stands still for ever (github.com/python/cpython/issues/106883).
+    """
+    with _ASKING:
+        collects = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if collects:
+                gc.enable()
+
+
 def _parts(attempts: Mapping[int, Attempt], attempt: Attempt, others: bool) -> list[Part]:
-    threads = {ident: list(_outermost_first(frame)) for ident, frame in sys._current_frames().items()}
+    threads = {ident: list(_outermost_first(frame)) for ident, frame in _current_frames().items()}
     told: set[int] = {threading.get_ident()}
     parts = list(_of_attempt(attempt, threads, told))
     if others:
