@@ -98,6 +98,19 @@ class Claiming:
         self._numbers = numbers
         self._related = related
         self._catch_up = catch_up
+        #: Tokens that the transaction under way has given out.
+        self._given: list[int] = []
+
+    def answered(self) -> None:
+        """The transaction was committed, and those who claimed are told."""
+        self._given.clear()
+
+    def unanswered(self) -> None:
+        """The transaction failed, or is said to have: nobody has what it claimed, in the file or not."""
+        for token in self._given:
+            self._numbers.pop(token, None)
+            self._related.discard(token)
+        self._given.clear()
 
     def claim(self, db: Database, service: int, lane: Lane, limit: int, now_us: int) -> tuple[list[Claim], int | None]:
         """Return at most `limit` claims in order, and when the next task that waits for its time is due."""
@@ -229,4 +242,5 @@ class Claiming:
         for at, (row, claim) in enumerate(zip(rows, claims, strict=True)):
             claim.token = claim.fence = base + at + 1
             self._numbers[claim.token] = row[0]
+            self._given.append(claim.token)
         return claims

@@ -22,16 +22,15 @@ from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Ending
 from rxtasks.stores.membership import Interest, Looked, News, Recovery
-from rxtasks.stores.recovery import Held, Here, Member, Standing, recovered, standing
-from rxtasks.stores.sqlite.aside import UNREADABLE, Aside, why
+from rxtasks.stores.recovery import Here, Member, Standing, standing
+from rxtasks.stores.sqlite.aside import Aside
 from rxtasks.stores.sqlite.bell import Bell
 from rxtasks.stores.sqlite.committing import Committing
 from rxtasks.stores.sqlite.connection import Database
-from rxtasks.stores.sqlite.eventlog import event_rows
 from rxtasks.stores.sqlite.lockfile import LockFile, dying, folder_of, lock_files, remove_free, started_at
 from rxtasks.stores.sqlite.readable import damage, last_event, readable_ending, readable_events
-from rxtasks.stores.sqlite.rows import change_row, status_from
 from rxtasks.stores.sqlite.turn import Turn
+from rxtasks.stores.sqlite.unheld import NOBODY, put_back, read_held
 from rxtasks.stores.sqlite.writer import Work, Writer
 
 __all__ = ["SqliteMembership", "boot_id"]
@@ -47,8 +46,6 @@ _BYTES: Final = 1 << 20
 #: Seconds for which workers of a dead service are waited for, and between two looks at them.
 _PATIENCE: Final = 2.0
 _PAUSE: Final = 0.01
-#: The service under whose number what is done for the dead stands in the log: everybody is told of it.
-_NOBODY: Final = 0
 
 
 @cache
@@ -182,7 +179,7 @@ class SqliteMembership:
             self._writer().ask(lambda db: db.run("part", self._number))
         except StoreError:
             self._file.close()  # it cannot be written down: the free lock says it
-        self._known_as(_NOBODY)
+        self._known_as(NOBODY)
         self._bell.close()
         self._file.remove()
 
@@ -256,39 +253,18 @@ class SqliteMembership:
         total = 0
         now_us = self._clock.wall_us()
         for (service,) in db.rows("orphaned"):
-            rows = self._held_by(db, service, _PAGE - total)
-            changes: list[list[Any]] = []
-            log: list[list[Any]] = []
-            for number, held in rows:
-                change, event = recovered(held, self._most, now_us)
-                changes.append(change_row(change, number))
-                if event is not None:
-                    log += [[number, *row] for _, *row in event_rows([event])]
-                if change.status in counts and change.finished_us is not None:
-                    counts[change.status] += 1
-            if rows:
-                _, following = self._committing.apply(db, changes, log, _NOBODY)
+            tasks = read_held(db, self._aside, "orphans", "orphan_numbers", service, _PAGE - total)
+            if tasks:
+                changes, following = put_back(db, self._committing, tasks, self._most, now_us)
+                for change in changes:
+                    if change.status in counts and change.finished_us is not None:
+                        counts[change.status] += 1
                 doomed += following.doomed
                 self._behind = True
-            total += len(rows)
+            total += len(tasks)
             if total >= _PAGE:
                 return total, True
         return total, False
-
-    def _held_by(self, db: Database, service: int, limit: int) -> list[tuple[int, Held]]:
-        """Return tasks that it held; those that cannot be read are set aside."""
-        try:
-            return [(number, _held(rest)) for number, *rest in db.rows("orphans", service, limit)]
-        except UNREADABLE:
-            pass
-        found: list[tuple[int, Held]] = []
-        for (number,) in db.rows("orphan_numbers", service, limit):
-            try:
-                ((_, *rest),) = db.rows("orphan", number)
-                found.append((number, _held(rest)))
-            except UNREADABLE as error:
-                self._aside.put(db, number, why(error))
-        return found
 
     # -- what the others do --------------------------------------------------------------------------------------------
 
@@ -442,10 +418,3 @@ def _ending(db: Database, task_id: str, end: StatusEvent) -> Ending:
 
 def _member(row: tuple[Any, ...]) -> Member:
     return Member(*row)
-
-
-def _held(row: list[Any]) -> Held:
-    token, task_id, status, attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel = row
-    return Held(
-        token, task_id, status_from(status), attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
-    )

@@ -240,9 +240,13 @@ where e.position > ?1 and e.position <= ?2 and e.service <> ?3 order by e.positi
 -- name: data_version
 pragma data_version
 
--- name: give_back
-update tasks set token = 0, service = 0
-where service = ?1 and token > 0 and token not in (select value from json_each(?2))
+-- name: unanswered
+select number, token, id, status, attempt, failures, crashes, interruptions, next_seq, worker, due_us, cancel
+from tasks indexed by held where token > 0 and service = ?1 and token not in (select value from json_each(?2))
+
+-- name: unanswered_numbers
+select number from tasks indexed by held
+where token > 0 and service = ?1 and token not in (select value from json_each(?2))
 
 -- name: logged
 select json_group_array(c.key) from json_each(?1) c where exists (

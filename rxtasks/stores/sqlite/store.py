@@ -46,6 +46,7 @@ from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable
 from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.relations import Relations
 from rxtasks.stores.sqlite.rows import OptionTexts, check_text
+from rxtasks.stores.sqlite.unheld import put_back, read_held
 from rxtasks.stores.sqlite.vacuuming import vacuum
 from rxtasks.stores.sqlite.waits import services_of, waits_of
 from rxtasks.stores.sqlite.writer import Work, Writer
@@ -99,6 +100,8 @@ class SqliteStore:
         #: The number under which this process claims; 0 = it is no member (see join), and what it claims is nobody's.
         self._service = 0
         self._membership: SqliteMembership | None = None
+        #: Interruptions after which a task fails, as the service has it.
+        self._most = 20
         self._retention = retention
         self._pruner: Pruner | None = None
         #: Commits that failed, by the identity of their changes: they may be in the file all the same.
@@ -134,7 +137,7 @@ class SqliteStore:
             give_back=_weakly(self._give_back),
             reopened=_weakly(self._reopened),
         )
-        writer = Writer(self.path, keeper, on_commit=_weakly(self._committed))
+        writer = Writer(self.path, keeper, on_commit=_weakly(self._committed), on_failure=_weakly(self._failed))
         writer.service = self._service
         self._end.detach()
         self._end = weakref.finalize(self, writer.end)
@@ -174,10 +177,26 @@ class SqliteStore:
 
     def _give_back(self, db: Database) -> None:
         """Give back claims of this service that nobody here knows: the answer to their claim was lost."""
-        db.run("give_back", self._service, orjson.dumps(list(self._numbers)).decode())
+        known = orjson.dumps(list(self._numbers)).decode()
+        db.db.execute("begin immediate")
+        try:
+            tasks = read_held(db, self._aside, "unanswered", "unanswered_numbers", self._service, known)
+            _, following = put_back(db, self._committing, tasks, self._most, self._clock.wall_us())
+            db.db.execute("commit")
+        except BaseException:
+            if db.db.in_transaction:
+                db.db.execute("rollback")
+            raise
+        if tasks:
+            self.listeners.tell(following.doomed)
+
+    def _failed(self) -> None:
+        """A transaction is said to have failed: nobody is told what it has claimed."""
+        self._claiming.unanswered()
 
     def _committed(self, lasting: bool) -> None:
         """A transaction has been committed; with `lasting`, it is on disk and others may care for it."""
+        self._claiming.answered()
         if lasting:
             membership = self._membership
             if membership is not None:
@@ -215,6 +234,7 @@ class SqliteStore:
                     f"this store object ({self.path}) is used by another service that runs: its claims and its lease are that"
                     f" one's. Give each service its own, as by store='sqlite:///{self.path}'; they share the file"
                 )
+            self._most = max_interruptions
             self._membership = SqliteMembership(
                 self.path,
                 lambda: self._writer,

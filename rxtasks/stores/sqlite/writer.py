@@ -84,10 +84,18 @@ class Work(Generic[T]):
 class Writer:
     """Runs works in transactions, in the order in which they came."""
 
-    def __init__(self, path: str, keeper: Keeper, *, on_commit: Callable[[bool], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        keeper: Keeper,
+        *,
+        on_commit: Callable[[bool], None],
+        on_failure: Callable[[], None] = lambda: None,
+    ) -> None:
         self._path = path
         self.keeper = keeper
         self._on_commit = on_commit
+        self._on_failure = on_failure
         #: The number under which what is claimed here stands.
         self.service = 0
         self._queue: deque[Work[Any]] = deque()
@@ -202,6 +210,7 @@ class Writer:
             self._lasting = True
             results = self._take_turn(database, works) or self._transact(database, works)
         except BaseException as error:
+            self._on_failure()
             self._failed(works, error, again)
             return
         self.trouble = self.keeper.no_room if self.keeper.full else None

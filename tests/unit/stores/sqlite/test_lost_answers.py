@@ -11,10 +11,12 @@ import apsw
 import pytest
 
 from rxtasks.clock import utc_from_us
+from rxtasks.errors import StoreError
 from rxtasks.lifecycle.events import StatusEvent
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.service import TaskService
-from rxtasks.stores.base import Change
+from rxtasks.stores.base import Change, Related
+from rxtasks.stores.gates import Gate
 from rxtasks.stores.sqlite.committing import CommitWork
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.sqlite.store import SqliteStore
@@ -109,6 +111,47 @@ def test_a_commit_that_fails_twice_is_given_again_by_the_engine_and_written_once
     assert ([], None) == commit(store, changes, events), "the same batch again, as the engine does"
     assert store.trouble is None
     assert [1] == [found.seq for found in store.events(held.envelope.task_id)]
+    store.release()
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3])
+@pytest.mark.parametrize("gates", [(), (Gate("lock:key", 1),), (Gate("name:job", 1), Gate("lock:key", 1))])
+@pytest.mark.parametrize("member", [True, False])
+def test_what_was_claimed_and_not_told_is_claimed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: int, gates: tuple[Gate, ...], member: bool
+) -> None:
+    """Q-02 E-15: the tasks, and the lock and the place that they took, are nobody's until then."""
+    store, _ = store_at(tmp_path / "tasks.db")
+    joined = store.join(lease=15.0, max_interruptions=20) if member else None
+    store.enqueue([envelope(related=Related(gates)) for _ in range(3)])
+    transact, left = Writer._transact, lost
+
+    def failing(writer: Writer, *arguments: Any) -> Any:
+        nonlocal left
+        found = transact(writer, *arguments)
+        if left:
+            left -= 1
+            raise apsw.IOError("injected")
+        return found
+
+    monkeypatch.setattr(Writer, "_transact", failing)
+    claims: list[Any] = []
+    while not claims:
+        try:
+            claims = claim(store)
+        except StoreError:
+            assert left or lost == 2
+    assert not left
+    assert (1 if gates else 3) == len(claims)
+    assert len(claims) == len(store._numbers), "no other token is held"
+    while claims:  # each can be run, one after the other where they share a lock
+        ended = [change(held, "succeeded", next_seq=2, finished_us=5, release=True) for held in claims]
+        events = [event(held.envelope.task_id, 1, "succeeded") for held in claims]
+        assert ([], None) == commit(store, ended, events)
+        claims = claim(store)
+    assert 3 == len(store.list(status=TaskStatus.SUCCEEDED))
+    assert [] == [*store.check()]
+    del joined
     store.release()
 
 
