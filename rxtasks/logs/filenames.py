@@ -5,8 +5,10 @@
     rxtasks.log                                                              the one that is written
     rxtasks.000007.20261122T225204.123456Z-20261122T231055.000001Z.log       full; is about to be compressed
     rxtasks.000006.20261122T220000.000100Z-20261122T225204.123001Z.log.gz    full and compressed
-    rxtasks-2.log, ...                                                       those of a second process at the same time
-    .rxtasks.lock, .rxtasks-2.lock                                           held by the process that writes
+    rxtasks~2.log, ...                                                       those of a second process at the same time
+    .rxtasks.lock, .rxtasks~2.lock                                           held by the process that writes
+
+"rxtasks" is the log's name; logs of other names may lie beside it.
 
 A full file gets its name once and keeps it: it tells the order, and the times of the first and last line, so that a
 query for an hour opens no file of another. (logging.handlers.RotatingFileHandler moves every file on with each
@@ -23,13 +25,17 @@ from typing import Final
 
 import attrs
 
-__all__ = ["CURRENT", "Rotated", "current_name", "lock_name", "rotated_files", "stem_name", "stems"]
+from rxtasks.errors import SettingsError
 
-CURRENT: Final = "rxtasks.log"
+__all__ = ["NAME", "Rotated", "check_name", "current_name", "lock_name", "rotated_files", "stem_name", "stems"]
+
+#: What a log is called that has no name of its own.
+NAME: Final = "rxtasks"
 _TIME: Final = "%Y%m%dT%H%M%S.%fZ"
 _STAMP: Final = r"\d{8}T\d{6}\.\d{6}Z"
-_ROTATED: Final = re.compile(rf"(rxtasks(?:-\d+)?)\.(\d{{6,12}})\.({_STAMP})-({_STAMP})\.log(\.gz)?", re.ASCII)
-_CURRENT: Final = re.compile(r"(rxtasks(?:-\d+)?)\.log", re.ASCII)
+_STEM: Final = r"(([A-Za-z0-9][A-Za-z0-9_-]*)(?:~\d+)?)"
+_ROTATED: Final = re.compile(rf"{_STEM}\.(\d{{6,12}})\.({_STAMP})-({_STAMP})\.log(\.gz)?", re.ASCII)
+_CURRENT: Final = re.compile(rf"{_STEM}\.log", re.ASCII)
 
 
 @attrs.frozen
@@ -61,9 +67,20 @@ class Rotated:
         return self.zipped if self.compressed else self.plain
 
 
-def stem_name(slot: int) -> str:
+def check_name(name: str) -> str:
+    """Return the name of a log.
+
+    Raises:
+        SettingsError: it cannot be one.
+    """
+    if not isinstance(name, str) or not _CURRENT.fullmatch(f"{name}.log") or "~" in name or len(name) > 100:
+        raise SettingsError(f"the name of a log has letters, digits, - and _ (at most 100), not {name!r}")
+    return name
+
+
+def stem_name(name: str, slot: int) -> str:
     """Return what the names of the `slot`th process's files begin with, from 1."""
-    return "rxtasks" if slot == 1 else f"rxtasks-{slot}"
+    return name if slot == 1 else f"{name}~{slot}"
 
 
 def current_name(stem: str) -> str:
@@ -76,12 +93,12 @@ def lock_name(stem: str) -> str:
     return f".{stem}.lock"
 
 
-def stems(directory: Path) -> list[str]:
-    """Return what the names of the files in the directory begin with, in order; [] where there is none."""
+def stems(directory: Path, name: str | None) -> list[str]:
+    """Return what the names of a log's files (None: of each log there) begin with, in order; [] where there is none."""
     found = set()
-    for name in _names(directory):
-        match = _CURRENT.fullmatch(name) or _ROTATED.fullmatch(name)
-        if match is not None:
+    for there in _names(directory):
+        match = _CURRENT.fullmatch(there) or _ROTATED.fullmatch(there)
+        if match is not None and name in (None, match[2]):
             found.add(match[1])
     return sorted(found, key=lambda stem: (len(stem), stem))
 
@@ -93,9 +110,9 @@ def rotated_files(directory: Path, stem: str) -> list[Rotated]:
         match = _ROTATED.fullmatch(name)
         if match is None or match[1] != stem:
             continue
-        number, compressed = int(match[2]), match[5] is not None
+        number, compressed = int(match[3]), match[6] is not None
         try:
-            first, last = _time(match[3]), _time(match[4])
+            first, last = _time(match[4]), _time(match[5])
         except ValueError:  # the 31st of February
             continue
         if compressed or number not in found:

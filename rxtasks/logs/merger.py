@@ -183,6 +183,13 @@ class LogMerger:
             self._merged, self._repeated, self._late, self._lost, self._ring.dropped, self._followers.dropped
         )
 
+    def add(self, line: LogLine) -> None:
+        """Merge a line of the caller's own, such as of the program around the pool. Any thread; never waits."""
+        with self._lock:
+            sources = list(self._sources)
+        if not any(source.add(line) for source in sources):
+            self._take([Entry(line)], Names(lambda _: None))
+
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def close(self, timeout: float = 5.0) -> bool:
@@ -348,6 +355,14 @@ class _Source:
         self.over.set()
         self._merger._source_ended(self)
 
+    def add(self, line: LogLine) -> bool:
+        """Put a line among what comes; False: nothing does any more."""
+        entrance = self._entrance
+        if entrance is None or self.over.is_set():
+            return False
+        entrance.on_next(line)
+        return True
+
     def end(self) -> None:
         """Let what waits be given out, then end."""
         entrance, self._entrance = self._entrance, None
@@ -365,8 +380,10 @@ def _line_of(entry: Entry, names: Names) -> LogLine | None:
     said = entry.said
     if isinstance(said, LogEvent):
         line: LogLine | None = LogLine.of_event(said, names.of(said.task_id), late=entry.late)
-    else:
+    elif isinstance(said, WorkerEvent):
         line = line_of(said, late=entry.late)
+    else:
+        line = attrs.evolve(said, late=True) if entry.late else said
     if line is None or not entry.repeated:
         return line
     times = "1 time" if entry.repeated == 1 else f"{entry.repeated} times"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from rxtasks.errors import ProtocolError, SettingsError
-from rxtasks.logs.filenames import Rotated, current_name, rotated_files, stems
+from rxtasks.logs.filenames import Rotated, check_name, current_name, rotated_files, stems
 from rxtasks.logs.filter import LogFilter
 from rxtasks.logs.line import LogLine
 
@@ -62,10 +62,19 @@ class _Count:
 
 
 class LogFiles:
-    """The log files of a directory, to be read."""
+    """The log files of a directory, to be read.
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    Args:
+        directory: where they are; it need not be there.
+        name: of the log; None = each log there.
+
+    Raises:
+        SettingsError: `name` cannot be one.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str], name: str | None = None) -> None:
         self.directory = Path(directory)
+        self._name = None if name is None else check_name(name)
 
     def query(self, wanted: LogFilter | None = None, limit: int | None = None) -> LogQuery:
         """Return the lines that pass, the oldest first; with a limit the last so many of them.
@@ -79,7 +88,7 @@ class LogFiles:
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
             raise SettingsError(f"a limit of lines is a whole number from 0 or None, not {limit!r}")
         passing, count = LogFilter() if wanted is None else wanted, _Count()
-        found = stems(self.directory)
+        found = stems(self.directory, self._name)
         if limit is None:
             each = [self._read(stem, passing, count) for stem in found]
         else:

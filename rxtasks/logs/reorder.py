@@ -25,6 +25,7 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from rxtasks.lifecycle.events import LogEvent
+from rxtasks.logs.line import LogLine
 from rxtasks.pool.events import WorkerEvent
 from rxtasks.reactive.waiting import EARLY, FULL, KEPT, NOTHING, WAKE
 
@@ -41,7 +42,7 @@ PATIENCE: Final = 5.0
 _TOGETHER: Final = 1.5
 
 #: What is merged.
-Said = LogEvent | WorkerEvent
+Said = LogEvent | WorkerEvent | LogLine
 _DAWN: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -239,7 +240,7 @@ class Reordering:
     def _pass_on(self, each: _Waiting, now: float, entries: list[Entry]) -> None:
         said = each.said
         if self._duplicates:
-            name = (said.task_id if isinstance(said, LogEvent) else None, said.worker_id)
+            name = (None if isinstance(said, WorkerEvent) else said.task_id, said.worker_id)
             source = self._sources.get(name)
             if source is not None and _equal(source.said, said):
                 if not source.count:
@@ -294,4 +295,6 @@ def _equal(one: Said, other: Said) -> bool:
             and one.fields == other.fields
             and one.attempt == other.attempt
         )
-    return isinstance(other, WorkerEvent) and one.kind == other.kind and one.data == other.data
+    if isinstance(one, WorkerEvent):
+        return isinstance(other, WorkerEvent) and one.kind == other.kind and one.data == other.data
+    return isinstance(other, LogLine) and attrs.evolve(one, time=other.time) == other

@@ -26,6 +26,7 @@ from typing import Final
 from reactivex import abc
 
 from rxtasks.errors import SettingsError
+from rxtasks.logs.filenames import NAME, check_name
 from rxtasks.logs.filter import LogFilter
 from rxtasks.logs.line import POOL, LogLine
 from rxtasks.logs.reading import LogFiles, LogQuery
@@ -52,6 +53,7 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         max_bytes: of one file; a line is never divided.
         backups: full files that are kept, compressed.
         days: after which a file is removed.
+        name: what the files are called; logs of several names may share a directory.
         report: told, in a sentence, that lines cannot be written, and that they can again; any thread.
 
     Raises:
@@ -65,6 +67,7 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         backups: int = 5,
         days: float = 7.0,
         *,
+        name: str = NAME,
         report: Callable[[str], None] | None = None,
     ) -> None:
         for what, value, least in (("max_bytes", max_bytes, 1), ("backups", backups, 0)):
@@ -73,10 +76,12 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= 36_500:
             raise SettingsError(f"days is a number over 0, up to 36500, not {days!r}")
         self.directory = Path(os.path.abspath(os.fspath(directory)))
+        self._name = check_name(name)
         self._max_bytes = max_bytes
         self._age = timedelta(days=days)
         self._report = report or _log
-        self._keeper = Keeper(self.directory, backups, days, self._keeper_failed)
+        self._make_keeper = lambda: Keeper(self.directory, self._name, backups, days, self._keeper_failed)
+        self._keeper = self._make_keeper()
         self._lock = threading.RLock()
         self._file: CurrentFile | None = None
         self._pid = os.getpid()
@@ -98,11 +103,11 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
     def on_next(self, value: LogLine) -> None:
         """Write one line. Never raises; it is in the hands of the system when this returns, if nothing was told."""
         data = value.to_json() + b"\n"
+        if self._pid != os.getpid():
+            self._after_fork()
         with self._lock:
             if self._closed.is_set():
                 return
-            if self._pid != os.getpid():
-                self._after_fork()
             if self._trouble is None and self._put(data, value.time):
                 return
             self._hold(data, value.time)
@@ -123,12 +128,12 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         return None if trouble is None else f"{trouble.strerror or trouble}: {self.directory}"
 
     def query(self, wanted: LogFilter | None = None, limit: int | None = None) -> LogQuery:
-        """Return the lines in all files of the directory that pass, the oldest first, one at a time; see LogFiles.
+        """Return the lines in all files of this log that pass, the oldest first, one at a time; see LogFiles.
 
         Raises:
             SettingsError: `limit` is no number.
         """
-        return LogFiles(self.directory).query(wanted, limit)
+        return LogFiles(self.directory, self._name).query(wanted, limit)
 
     def close(self, timeout: float = 5.0) -> None:
         """Write what waits, if that is possible now, and end; waits for the compression at most `timeout` seconds."""
@@ -180,7 +185,7 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
             file.close()
             self._file = None
             self._report(f"the log file in {self.directory} was removed or replaced: another one is begun")
-        file = self._file = CurrentFile(self.directory)
+        file = self._file = CurrentFile(self.directory, self._name)
         self._keeper.keep(file.stem)
         return file
 
@@ -255,8 +260,11 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
             self._report(f"full log files in {self.directory} cannot be compressed or removed: {error}")
 
     def _after_fork(self) -> None:
-        """In a forked child the file is the parent's: another one is begun."""
+        """In a forked child the file is the parent's: another one is begun. Its threads are not here, its locks may be held."""
         self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self._keeper = self._make_keeper()
+        self._trouble = None
         if self._file is not None:
             self._file.close()
             self._file = None

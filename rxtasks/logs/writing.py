@@ -36,10 +36,10 @@ class CurrentFile:
         OSError: it cannot be opened.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
         os.makedirs(directory, 0o700, exist_ok=True)
-        self.stem, self._lock = _lock(directory)
+        self.stem, self._lock = _lock(directory, name)
         self._path = directory / current_name(self.stem)
         self._descriptor = -1
         try:
@@ -158,10 +158,10 @@ class CurrentFile:
             self.first = self.last = datetime.fromtimestamp(os.fstat(self._descriptor).st_mtime, UTC)
 
 
-def _lock(directory: Path) -> tuple[str, int]:
+def _lock(directory: Path, name: str) -> tuple[str, int]:
     """Return the first free stem and the descriptor that holds its lock."""
     for slot in range(1, _SLOTS + 1):
-        stem = stem_name(slot)
+        stem = stem_name(name, slot)
         path = directory / lock_name(stem)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:

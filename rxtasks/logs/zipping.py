@@ -53,12 +53,15 @@ class Keeper:
 
     Args:
         backups: how many of them are kept.
-        days: after how many days they are removed, those of other processes too.
+        days: after how many days they are removed, those of this log's other processes too.
         failed: called with what went wrong, on the keeper's thread.
     """
 
-    def __init__(self, directory: Path, backups: int, days: float, failed: Callable[[OSError], None]) -> None:
+    def __init__(
+        self, directory: Path, name: str, backups: int, days: float, failed: Callable[[OSError], None]
+    ) -> None:
         self._directory = directory
+        self._name = name
         self._backups = backups
         self._days = days
         self._failed = failed
@@ -104,7 +107,7 @@ class Keeper:
         problem: OSError | None = None
         for left in self._directory.glob(f"{stem}.*{PART}"):  # of one that was killed; nobody else compresses these
             _remove(left)
-        for each in stems(self._directory):
+        for each in stems(self._directory, self._name):
             files = rotated_files(self._directory, each)
             old = datetime.now(UTC) - timedelta(days=self._days)
             surplus = files[: max(0, len(files) - self._backups)] if each == stem else []

@@ -13,7 +13,7 @@ from reactivex.subject import Subject
 from rxtasks import SettingsError, TaskEvent, WorkerEvent
 from rxtasks.logs import LogFilter, LogLine, LogMerger, RotatedFiles
 from rxtasks.logs import followers as room
-from tests.unit.logs.support import OTHER, TASK, happened, said
+from tests.unit.logs.support import OTHER, TASK, at, happened, said
 
 LONG = 30.0
 
@@ -261,3 +261,18 @@ def test_the_bounds_of_a_follower_are_those_of_the_table() -> None:
             backlog.evict()
             backlog.force(one)
     assert 5 >= backlog.waiting and 50 == backlog.waiting + len(backlog.lost)
+
+
+def test_a_line_of_the_callers_own_is_merged_where_it_belongs(events: Subject[Any]) -> None:
+    """C-06: what the program around the pool says; also when no stream is left."""
+    merger = LogMerger(events, window=60.0)
+    reader = Reader()
+    merger.lines.subscribe(reader)
+    events.on_next(said(2, "second"))
+    merger.add(LogLine(at(1), "INFO", "first", stream="pool"))
+    events.on_completed()
+    assert ["first", "second"] == reader.messages(2)
+    assert reader.ended.wait(LONG)
+    merger.add(LogLine(at(1), "INFO", "after the end"))
+    assert 2 == len(merger.query())
+    merger.close()

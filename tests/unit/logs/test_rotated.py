@@ -240,7 +240,7 @@ def test_two_processes_never_write_one_file(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, timeout=60, check=True)
     one.on_next(line(1, "one 1"))
     one.close()
-    assert {"rxtasks.log", "rxtasks-2.log"} == {path.name for path in tmp_path.iterdir() if path.suffix == ".log"}
+    assert {"rxtasks.log", "rxtasks~2.log"} == {path.name for path in tmp_path.iterdir() if path.suffix == ".log"}
     assert ["one 0", "two 0", "one 1", "two 1", "two 2"] == messages(tmp_path)
     assert ["two 1", "two 2"] == messages(tmp_path, limit=2)
     again = made(tmp_path)
@@ -254,13 +254,13 @@ def test_a_forked_child_writes_a_file_of_its_own(tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom rxtasks.logs import RotatedFiles, LogLine\nfrom datetime import datetime, UTC\n"
         "files = RotatedFiles(sys.argv[1])\nline = lambda text: LogLine(datetime.now(UTC), 'INFO', text)\n"
-        "files.on_next(line('parent'))\npid = os.fork()\nfiles.on_next(line('child' if not pid else 'parent'))\n"
-        "files.close()\nif not pid: os._exit(0)\nos.waitpid(pid, 0)\n"
+        "files.on_next(line('parent'))\npid = os.fork()\nif pid: os.waitpid(pid, 0)\n"
+        "files.on_next(line('parent' if pid else 'child'))\nfiles.close()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], env=environment, timeout=60, check=True)
     assert 2 == (tmp_path / "rxtasks.log").read_bytes().count(b"parent")
-    assert b"child" in (tmp_path / "rxtasks-2.log").read_bytes()
+    assert b"child" in (tmp_path / "rxtasks~2.log").read_bytes()
 
 
 def test_readers_find_each_line_once_while_files_are_rotated_and_compressed(tmp_path: Path) -> None:
@@ -367,3 +367,21 @@ def test_it_is_an_observer_that_ends_with_its_stream(tmp_path: Path) -> None:
     lines.on_completed()
     files.on_next(line(1, "after the end"))
     assert numbers(0, 1) == messages(tmp_path)
+
+
+def test_logs_of_several_names_share_a_directory(tmp_path: Path) -> None:
+    """C-06: the pools of two stores write into one directory; each is read alone, or all together."""
+    one, two = made(tmp_path, name="one", backups=2), made(tmp_path, name="two-2")
+    write(one, 0, 60)
+    two.on_next(line(200, "of two"))
+    one.close(LONG)
+    two.close(LONG)
+    assert (
+        ["of two"] == [each.message for each in LogFiles(tmp_path, "two-2").query()] == [x.message for x in two.query()]
+    )
+    assert "line 59" == [each.message for each in one.query()][-1]
+    assert ["line 59", "of two"] == messages(tmp_path, limit=2)
+    assert 2 == len(rotated_files(tmp_path, "one"))
+    for wrong in ("", "../x", "a~2", "a.b", "x" * 101):
+        with pytest.raises(SettingsError, match="name of a log"):
+            RotatedFiles(tmp_path, name=wrong)
