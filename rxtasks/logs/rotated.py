@@ -80,8 +80,8 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         self._max_bytes = max_bytes
         self._age = timedelta(days=days)
         self._report = report or _log
-        self._make_keeper = lambda: Keeper(self.directory, self._name, backups, days, self._keeper_failed)
-        self._keeper = self._make_keeper()
+        self._keep = (backups, days)
+        self._keeper = self._new_keeper()
         self._lock = threading.RLock()
         self._file: CurrentFile | None = None
         self._pid = os.getpid()
@@ -254,6 +254,9 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         self._trouble = None
         self._report(f"log lines are written to {self.directory} again")
 
+    def _new_keeper(self) -> Keeper:
+        return Keeper(self.directory, self._name, *self._keep, self._keeper_failed)
+
     def _keeper_failed(self, error: OSError) -> None:
         if not self._keeper_told:
             self._keeper_told = True
@@ -263,7 +266,7 @@ class RotatedFiles(abc.ObserverBase[LogLine]):
         """In a forked child the file is the parent's: another one is begun. Its threads are not here, its locks may be held."""
         self._pid = os.getpid()
         self._lock = threading.RLock()
-        self._keeper = self._make_keeper()
+        self._keeper = self._new_keeper()
         self._trouble = None
         if self._file is not None:
             self._file.close()
