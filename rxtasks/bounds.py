@@ -28,6 +28,12 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | items of a map in flight | `buffersize` |
 | stacks that a worker tells of | _MOST_PARTS, each of _MOST_FRAMES frames |
 | callers that wait for the stacks of a task | _MOST_ASKING |
+| lines on their way into the merged log | LINES and BYTES, then the oldest is dropped and counted |
+| the merged log: lines in memory | the `ring` of the merger and RING_BYTES |
+| the merged log: lines that wait for one who follows | BACKLOG_LINES and BACKLOG_BYTES, then as above |
+| the merged log: lines that cannot be written to a file | HELD_LINES and HELD_BYTES, then as above |
+| metrics: names of tasks that are labels; names that are not | MOST_NAMES; _MOST_OTHERS |
+| the merged log: names of tasks; sources whose last line is known | NAMES; _SOURCES |
 """
 
 from __future__ import annotations
@@ -62,6 +68,17 @@ BOUNDS = (
     Bound("rxtasks.observe.history:LINES", 1000),
     Bound("rxtasks.observe.history:BYTES", 2**20),
     Bound("rxtasks.observe.echo:_MOST", 1000),
+    Bound("rxtasks.logs.reorder:LINES", 20_000),
+    Bound("rxtasks.logs.reorder:BYTES", 16 * 2**20),
+    Bound("rxtasks.logs.reorder:_SOURCES", 1000),
+    Bound("rxtasks.logs.ring:RING_BYTES", 64 * 2**20),
+    Bound("rxtasks.logs.followers:BACKLOG_LINES", 50_000),
+    Bound("rxtasks.logs.followers:BACKLOG_BYTES", 32 * 2**20),
+    Bound("rxtasks.logs.rotated:HELD_LINES", 10_000),
+    Bound("rxtasks.logs.rotated:HELD_BYTES", 16 * 2**20),
+    Bound("rxtasks.logs.names:NAMES", 10_000),
+    Bound("rxtasks.observe.tally:MOST_NAMES", 200),
+    Bound("rxtasks.observe.tally:_MOST_OTHERS", 1000),
     Bound("rxtasks.wire.sealed:MOST_OPEN", 512),
     Bound("rxtasks.wire.passing:MOST_EARLY", 1000),
     Bound("rxtasks.wire.framing:MAX_FRAME", 16 * 2**20),

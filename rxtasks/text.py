@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import unicodedata
 
-__all__ = ["amount", "counted", "cut", "duration", "shown"]
+__all__ = ["amount", "counted", "cut", "duration", "shown", "steers"]
 
 #: Characters that move the cursor, change the direction of writing or hide: Unicode's control, format (bidi marks and
 #: zero-width characters among them), surrogate, private, line and paragraph separator categories.
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
+def steers(char: str) -> bool:
+    """Say whether a character could do more to a terminal than be seen, or hides."""
+    return unicodedata.category(char) in _UNSAFE
+
+
 def _escaped(char: str) -> str:
     if char == "\t":
         return "    "
-    if unicodedata.category(char) not in _UNSAFE:
+    if not steers(char):
         return char
     return char.encode("unicode_escape", "backslashreplace").decode("ascii")
 

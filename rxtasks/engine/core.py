@@ -329,6 +329,8 @@ class Core(Limits):
     def _ended(self, worker: WorkerState, ended: Ends) -> None:
         assigned = worker.assigned
         self.dispatcher.measured(ended.claims, ended.rans_us, worker.lane)
+        for tally in self.recorder.tallies:
+            tally.reported(worker, ended.claims, ended.statuses, ended.rans_us)
         worker.ended += len(ended.claims)
         if worker.ended >= worker.lasts and worker.worn != "tasks":
             self.pool.recycling.wear(worker, "tasks", self._now)

@@ -6,6 +6,7 @@ Nothing is decided here. What cannot be done says so in its outcome; an instruct
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar, NoReturn, cast
@@ -17,6 +18,7 @@ from rxtasks.errors import StoreError
 from rxtasks.isolation.base import Host, Worker
 from rxtasks.isolation.kinds import make_worker
 from rxtasks.isolation.quickio import Receiver
+from rxtasks.observe.tally import Tally
 from rxtasks.pool.words import (
     Announce,
     Answer,
@@ -70,6 +72,8 @@ class Doing(Host):
         #: Claims that were asked of a durable store (counted on the core thread), and those answered (on the store's).
         self._asked = self._answered = 0
         self.kept = getattr(store, "kept", "")
+        #: Who wants to have counted how long claims take; as a rule nobody.
+        self.tallies: tuple[Tally, ...] = ()
         #: Puts the functions of stored tasks into their envelopes.
         self.resolve: Callable[[list[Claim]], None] | None = None
 
@@ -81,8 +85,11 @@ class Doing(Host):
         if self.durable:
             self._claim_later(cast("DurableStore", self._store), do, outcomes)
             return
+        began = time.perf_counter_ns() if self.tallies else 0
         try:
             claims = self._store.claim(do.lane, do.limit, self._clock.wall_us())
+            if began:
+                self._tell_claimed(began)
             outcomes.append(Claimed(do.lane, do.limit, claims, self._store.next_due()))
         except StoreError as error:
             outcomes.append(ClaimFailed(do.lane, str(error)))
@@ -90,8 +97,12 @@ class Doing(Host):
     def _claim_later(self, store: DurableStore, do: ClaimTasks, outcomes: list[Stimulus]) -> None:
         """Claim from a store that has to wait for its disk: the answer comes in a later turn."""
 
+        began = time.perf_counter_ns() if self.tallies else 0
+
         def done(claims: list[Claim], due_us: int | None, error: BaseException | None) -> None:
             self._answered += 1
+            if began:
+                self._tell_claimed(began)
             if error is not None:
                 self.post(ClaimFailed(do.lane, str(error)))
                 return
@@ -105,6 +116,11 @@ class Doing(Host):
         except StoreError as error:
             self._asked -= 1
             outcomes.append(ClaimFailed(do.lane, str(error)))
+
+    def _tell_claimed(self, began: int) -> None:
+        ns = time.perf_counter_ns() - began
+        for tally in self.tallies:
+            tally.claimed(ns)
 
     def _spawn_worker(self, do: SpawnWorker, outcomes: list[Stimulus]) -> None:
         try:

@@ -225,6 +225,8 @@ class Ender:
         soft = options.timeout or 0.0
         started = claim.started_us or now.wall_us
         error = TaskTimeout(max(soft, (now.wall_us - started) / 1e6), soft, round(soft + options.grace, 6))
+        for tally in self._recorder.tallies:
+            tally.timed_out(claim)
         if options.retry.wants(TaskTimeout, claim.failures + 1):
             claim.failures += 1
             delay = options.retry.delay(claim.failures, now.chance)
@@ -234,6 +236,8 @@ class Ender:
 
     def _interrupted(self, claim: Claim, worker: WorkerState, exited: Exited, now: Now) -> None:
         claim.interruptions += 1
+        for tally in self._recorder.tallies:
+            tally.interrupted(claim)
         error = self._crash(worker, exited)
         if claim.interruptions >= self._settings.max_interruptions:
             self._recorder.finish(claim, TaskStatus.FAILED, info_of(error), error, now)
@@ -242,6 +246,8 @@ class Ender:
 
     def _crashed(self, claim: Claim, worker: WorkerState, exited: Exited, now: Now) -> None:
         claim.crashes += 1
+        for tally in self._recorder.tallies:
+            tally.crashed(claim)
         error = self._crash(worker, exited)
         if claim.crashes >= claim.envelope.options.max_crashes:
             self._recorder.finish(claim, TaskStatus.FAILED, info_of(error), error, now)

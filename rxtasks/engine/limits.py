@@ -235,6 +235,8 @@ class Limits(Losses):
             self.dispatcher.pressure = pressure
             text, data = f"pressure: {pressure.reason}; one attempt runs at a time", {"pressure": pressure.kind}
             self._out.append(self.pool.announce("pool_paused", None, self._now, text, dict(data)))
+            for tally in self.recorder.tallies:
+                tally.paused(pressure.kind)
         else:
             self.dispatcher.pressure = None
             self.dispatcher.arrived()

@@ -35,6 +35,7 @@ from rxtasks.lifecycle import transitions
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
 from rxtasks.lifecycle.status import TaskStatus
+from rxtasks.observe.tally import Tally
 from rxtasks.pool.state import WorkerState
 from rxtasks.pool.words import CommitBatch, End, Instruction, Now, Occurrence, Publish, Run, SendCommand, Whole
 from rxtasks.stores.base import Change, Claim, Successes, each_change
@@ -110,6 +111,8 @@ class Recorder:
         #: Claims whose credit changed since the last grant.
         self._owed: dict[int, Claim] = {}
         self.full = False
+        #: Who wants to have counted what becomes of attempts; as a rule nobody.
+        self.tallies: tuple[Tally, ...] = ()
         #: The store outlives this engine: each batch that has events of a task names its claim, so that a late one is
         #: refused, and the seq behind them, with which another engine would go on.
         self.durable = False
@@ -408,6 +411,8 @@ class Recorder:
     def finish(self, claim: Claim, status: TaskStatus, error: TaskErrorInfo, cause: BaseException, now: Now) -> None:
         """End the task from outside with a terminal status."""
         transitions.check(claim.envelope.task_id, claim.status, status)
+        for tally in self.tallies:
+            tally.finished(claim, status, _ran_us(claim, now))
         claim.status = status
         event = self._say(claim, status, error, now)
         change = claim.change or self._change(claim)
@@ -429,6 +434,8 @@ class Recorder:
         """
         status = TaskStatus.RETRYING if due_us else _PENDING
         if claim.status is _RUNNING:
+            for tally in self.tallies:
+                tally.requeued(claim, _ran_us(claim, now) or 0)
             self._say(claim, status, error, now)
         claim.status = status
         change = claim.change or self._change(claim)
@@ -567,6 +574,13 @@ class Recorder:
                 rows.setdefault(claim.worker.worker_id, []).append([token, units])
         self._owed.clear()
         out.extend(SendCommand(worker_id, Grant(some)) for worker_id, some in rows.items())
+
+
+def _ran_us(claim: Claim, now: Now) -> int | None:
+    """Return for how long the attempt has been running that is ended here; None: none is."""
+    if claim.status is not _RUNNING or claim.started_us is None:
+        return None
+    return max(0, now.wall_us - claim.started_us)
 
 
 def _are_firsts(held: list[Claim | None], whole: Whole, worker: WorkerState) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol, TypeAlias
 
-from rxtasks.reactive.subject import Report, RxSubject, Target
+from rxtasks.reactive.subject import Report, RxSubject, Target, log_problem
 
 __all__ = ["CallPair", "Ending", "Job", "Receiver", "endings", "run_calls"]
 
@@ -47,7 +47,8 @@ class Ending:
         elif self.error is None:
             self.target.complete()
         else:
-            self.target.fail(self.error)
+            error, self.error = self.error, None  # its traceback holds whatever raised it
+            self.target.fail(error)
 
     def raised(self, error: BaseException) -> None:
         self.target.raised(error)
@@ -57,21 +58,26 @@ class Ending:
 
 
 class Job:
-    """Runs a function in its place in the order."""
+    """Runs a function in its place in the order, once, and then lets go of it: what it holds may be a service."""
 
     __slots__ = ("_report", "_run", "more")
 
     def __init__(self, run: Callable[[], Any], report: Report) -> None:
-        self._run = run
+        self._run: Callable[[], Any] | None = run
         self._report = report
         #: The calls that the function asks for by returning an iterator of them.
         self.more: Iterator[CallPair] | None = None
 
     def push(self, _: Any) -> None:
-        self.more = self._run()
+        run, self._run = self._run, None
+        made = None if run is None else run()
+        if hasattr(made, "__next__"):  # what else a callback returns is dropped
+            self.more = made
+        self._report = log_problem
 
     def raised(self, error: BaseException) -> None:
-        self._report("a callback on the delivery thread raised", error)
+        report, self._report = self._report, log_problem
+        report("a callback on the delivery thread raised", error)
 
     def withdraw(self) -> Callable[[Exception], None] | None:
         return None

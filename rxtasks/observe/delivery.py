@@ -363,6 +363,7 @@ class Delivery(FlowControl):
                 return
             else:
                 yield from self._job_calls(item)
+                item = None  # the next one may be long in coming
 
     def _job_calls(self, fn: Call) -> Iterator[CallPair]:
         job = Job(fn, self.report)

@@ -23,7 +23,7 @@ import builtins
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 import attrs
 
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from rxtasks.stores.membership import Membership
 
 __all__ = [
+    "HEADS",
     "Asked",
     "Change",
     "Claim",
@@ -56,6 +57,10 @@ __all__ = [
     "Successes",
     "each_change",
 ]
+
+
+#: Priorities that `heads` tells of.
+HEADS: Final = 20
 
 
 @attrs.frozen
@@ -332,6 +337,15 @@ class Store(Protocol):
 
     def counts(self) -> Counts:
         """Return how many tasks wait."""
+        ...
+
+    def heads(self) -> dict[int, int]:
+        """Return, for each priority of tasks that may run now (at most HEADS, the highest first), since when the first of
+        them in its queue has waited: microseconds of the wall clock.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
         ...
 
     def get(self, task_id: str) -> TaskRecord | None:

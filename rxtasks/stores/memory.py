@@ -35,7 +35,7 @@ from rxtasks.lifecycle.history import Note
 from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.task import TaskRecord
-from rxtasks.stores.base import Change, Claim, Counts, Envelope, Lane, Successes, each_change
+from rxtasks.stores.base import HEADS, Change, Claim, Counts, Envelope, Lane, Successes, each_change
 from rxtasks.stores.listeners import Listeners
 from rxtasks.stores.memory_relations import MemoryRelations
 from rxtasks.stores.noting import RIPE, asked, updated
@@ -49,6 +49,9 @@ _PENDING = TaskStatus.PENDING
 _NOTES = 100
 _NOTED = 10_000
 _WAITING = frozenset({TaskStatus.PENDING, TaskStatus.SCHEDULED, TaskStatus.BLOCKED, TaskStatus.RETRYING})
+
+#: Entries of a queue that are looked at for the first that waits.
+_PASSED = 100
 
 _Bucket = tuple[str | None, str | None, int]
 
@@ -510,6 +513,21 @@ class MemoryStore:
         """Return how many tasks wait."""
         return Counts(self._pending, self._scheduled, self._relations.blocked)
 
+    def heads(self) -> dict[int, int]:
+        """Return since when the first task of each priority has waited."""
+        heads: dict[int, int] = {}
+        with self._lock:
+            for bucket in self._order:
+                queue, priority = self._queues[bucket], bucket[2]
+                if priority not in heads and len(heads) >= HEADS:
+                    break
+                # What is passed over may lie before it.
+                for task in islice(queue, _PASSED):
+                    if self._waits_in(queue, task):
+                        heads[priority] = min(heads.get(priority, 2**63), _since(task))
+                        break
+        return heads
+
     def waits(self, task_id: str) -> Waits:
         """Return what the task waits for."""
         with self._lock:
@@ -687,3 +705,10 @@ def _taken_out(task: Envelope) -> Envelope:
     copy = attrs.evolve(task)
     task.payload, task.blob, task.puts = None, None, ()
     return copy
+
+
+def _since(task: Waiting) -> int:
+    """Return since when a task that may run has waited, as far as it is known."""
+    if type(task) is Row:
+        return max(task.created_us, task.started_us or 0, task.due_us)
+    return task.created_us

@@ -19,7 +19,7 @@ from rxtasks.errors import QueueFull, ServiceStopped
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.status import TaskStatus
-from rxtasks.stores.base import Claim, Counts, Lane, Store, Successes, each_change
+from rxtasks.stores.base import HEADS, Claim, Counts, Lane, Store, Successes, each_change
 from rxtasks.testing.relations_suite import RelationConformance
 from rxtasks.testing.store_calls import ANY, NOW, change_of, commit, envelope, repeating
 
@@ -69,6 +69,27 @@ class StoreConformance(RelationConformance):
         store = self.make_store()
         store.enqueue([envelope("a", queue="x"), envelope("b"), envelope("c", queue="x"), envelope("d", priority=1)])
         assert _ids(store.claim(ANY, 9, NOW)) == ["d", "a", "b", "c"]
+
+    def test_the_first_of_each_priority_tells_since_when_it_waits(self) -> None:
+        """C-07: over all queues, the highest priorities first, HEADS at most; what is claimed or has ended is not told of."""
+        store = self.make_store()
+        assert store.heads() == {}
+        since = [(0, NOW - 50, "x"), (0, NOW - 40, None), (7, NOW - 30, None), (0, NOW - 20, "x"), (-3, NOW - 10, "y")]
+        for priority, created, queue in since:
+            task = envelope(f"t{created}", priority=priority, queue=queue)
+            task.created_us = created
+            store.enqueue([task])
+        assert store.heads() == {7: NOW - 30, 0: NOW - 50, -3: NOW - 10}
+        assert list(store.heads()) == [7, 0, -3]
+        first, second = store.claim(ANY, 2, NOW)
+        assert store.heads() == {0: NOW - 40, -3: NOW - 10}
+        commit(store, change_of(first, TaskStatus.SUCCEEDED))
+        commit(store, change_of(second, TaskStatus.PENDING, release=True))
+        assert 0 in store.heads()
+        store.claim(ANY, 9, NOW)
+        assert store.heads() == {}
+        store.enqueue([envelope(f"p{number}", priority=number) for number in range(100)])
+        assert list(range(99, 99 - HEADS, -1)) == list(store.heads())
 
     def test_claim_hands_over_at_most_the_limit(self) -> None:
         """Q-02: never more than asked; nothing for a limit of 0."""

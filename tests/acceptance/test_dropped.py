@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import select
 import subprocess
 import sys
+import threading
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -116,3 +119,42 @@ main()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", program], env=environment, timeout=60, check=True)
     assert (tmp_path / "done").exists()
+
+
+def _gone(reference: weakref.ref[TaskService]) -> None:
+    deadline = time.monotonic() + SOON
+    while reference() is not None:
+        assert time.monotonic() < deadline, "something keeps the service"
+        gc.collect()  # an error that was raised stands in a circle with its traceback
+        threading.Event().wait(0.01)
+
+
+def _map_all(service: TaskService) -> None:
+    assert [1, 2, 3] == list(iterate(service.map(len, ["a", "bb", "ccc"])))
+
+
+def _map_some(service: TaskService) -> None:
+    with iterate(service.map(len, ["a", "bb", "ccc"])) as values:
+        assert 1 == next(values)
+
+
+def _map_fails(service: TaskService) -> None:
+    with contextlib.suppress(TypeError):
+        list(iterate(service.map(len, ["a", 5])))
+        pytest.fail("nothing was raised")
+
+
+def _callback(service: TaskService) -> None:
+    called = threading.Event()
+    service.submit(len, "a").future.add_done_callback(lambda _: (service, called.set()))
+    assert called.wait(SOON)
+
+
+@pytest.mark.parametrize("use", [_map_all, _map_some, _map_fails, _callback])
+def test_after_the_last_call_its_delivery_keeps_nothing(use: Callable[[TaskService], None]) -> None:
+    """N-01: a service dropped after a map goes, though no further event comes that would push the last one out."""
+    service = TaskService(1, isolation="thread", echo=None).start()
+    use(service)
+    reference = weakref.ref(service)
+    del service
+    _gone(reference)

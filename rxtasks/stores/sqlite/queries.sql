@@ -119,6 +119,15 @@ select value ->> 0, value ->> 1, value ->> 2, ?2, value ->> 3 from json_each(?1)
 select (select count(*) from (select 1 from tasks indexed by waiting where status = 'pending' and token = 0 limit ?1))
     + (select count(*) from (select 1 from gated indexed by waiting_at_gate where state = 1 limit ?1))
 
+-- name: head
+select t.priority, max(t.created_us, coalesce(t.started_us, 0),
+                       coalesce((select max(time_us) from notes n where n.number = t.number), 0))
+from tasks t where t.number = (
+    select number from tasks indexed by waiting
+    where status = 'pending' and token = 0 and bucket = ?1 and priority < ?2
+    order by priority desc, number limit 1
+)
+
 -- name: blocked
 select count(*) from (select distinct target from edges limit ?1)
 

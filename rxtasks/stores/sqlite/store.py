@@ -48,7 +48,7 @@ from rxtasks.stores.sqlite.relations import Relations
 from rxtasks.stores.sqlite.rows import OptionTexts, check_text
 from rxtasks.stores.sqlite.unheld import put_back, read_held
 from rxtasks.stores.sqlite.vacuuming import vacuum
-from rxtasks.stores.sqlite.waits import services_of, waits_of
+from rxtasks.stores.sqlite.waits import heads_of, services_of, waits_of
 from rxtasks.stores.sqlite.writer import Work, Writer
 from rxtasks.stores.waits import Service, Waits
 
@@ -410,6 +410,10 @@ class SqliteStore:
         self._count_cost = done - now
         self._counted_until = done + max(_FRESH, 20 * self._count_cost)
         return self._counted
+
+    def heads(self) -> dict[int, int]:
+        """Return since when the first task of each priority has waited."""
+        return self._reader.read(heads_of)
 
     def get(self, task_id: str) -> TaskRecord | None:
         """Return the record of this task, or None."""

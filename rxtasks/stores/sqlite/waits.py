@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import orjson
+
+from rxtasks.stores.base import HEADS
 from rxtasks.stores.gates import Gate, rate_due
 from rxtasks.stores.sqlite.connection import Database
 from rxtasks.stores.waits import MOST_NAMED, Service, Waits
 
-__all__ = ["services_of", "waits_of"]
+__all__ = ["heads_of", "services_of", "waits_of"]
+
+#: Queues that `heads_of` looks into.
+_BUCKETS: Final = 100
+#: Above each priority.
+_TOP: Final = 2**62
+
+
+def heads_of(db: Database) -> dict[int, int]:
+    """Return since when the first task of each priority has waited; each a step or two in the index."""
+    heads: dict[int, int] = {}
+    for bucket in orjson.loads(db.one("buckets"))[:_BUCKETS]:
+        priority = _TOP
+        for _ in range(HEADS):
+            rows = db.rows("head", bucket, priority)
+            if not rows:
+                break
+            priority, since_us = rows[0]
+            heads[priority] = min(heads.get(priority, since_us), since_us)
+    return dict(sorted(heads.items(), reverse=True)[:HEADS])
 
 
 def waits_of(db: Database, task_id: str, now_us: int) -> Waits:
