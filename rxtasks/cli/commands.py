@@ -11,6 +11,8 @@ __all__ = ["COMMANDS", "root"]
 
 COMMANDS = {
     "run": Lazy("rxtasks.cli.run_command:run", "Call TARGET once for each INPUT, in parallel, and say how it went."),
+    "config": Lazy("rxtasks.cli.config.commands:config", "See which settings hold, and where each comes from."),
+    "manual": Lazy("rxtasks.cli.manual:manual", "Show a page of the manual."),
     "completion": Lazy("rxtasks.cli.completion:completion", "Print the script that lets a shell complete commands."),
 }
 

@@ -26,7 +26,7 @@ import attrs
 from rxtasks.configuration.places import config_directories
 from rxtasks.errors import SettingsError
 
-__all__ = ["FOUND_IN", "Found", "find", "named", "read"]
+__all__ = ["FOUND_IN", "Found", "find", "named", "read", "searched"]
 
 _PYPROJECT: Final = "pyproject.toml"
 #: Names of files, in the order in which they are looked for.
@@ -85,6 +85,11 @@ def _folders(directory: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path
         yield folder, FOUND_IN
     for folder in config_directories(environ):
         yield folder, tuple(name for name in FOUND_IN if name != _PYPROJECT)
+
+
+def searched(directory: Path, environ: Mapping[str, str]) -> list[Path]:
+    """Return every place where a file is looked for, in order."""
+    return [folder / name for folder, names in _folders(directory, environ) for name in names]
 
 
 def _has_table(path: Path) -> bool:

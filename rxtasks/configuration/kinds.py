@@ -110,7 +110,8 @@ class Number:
     def expected(self) -> str:
         what = "a whole number" if self.whole else "a number"
         least = f"above {self.least:.12g}" if self.above else f"from {self.least:.12g}"
-        most = "" if self.most == math.inf else f" to {self.most:.12g}"
+        to = " and at most" if self.above else " to"
+        most = "" if self.most == math.inf else f"{to} {self.most:.12g}"
         unit = f" {self.unit}" if self.unit else ""
         return _or_none(f"{what}{unit} {least}{most}", self.none)
 

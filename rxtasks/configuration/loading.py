@@ -23,7 +23,7 @@ from rxtasks.lifecycle.options import ResourceLimits
 if TYPE_CHECKING:
     from typed_settings.types import LoadedSettings, OptionList
 
-__all__ = ["Configuration", "ConfigurationError", "assignments", "kinds_by_path", "load"]
+__all__ = ["Configuration", "ConfigurationError", "assignments", "file_in_use", "kinds_by_path", "load"]
 
 _NO_FLAGS: Final[Mapping[str, object]] = MappingProxyType({})
 _MIB: Final = 2**20
@@ -176,7 +176,7 @@ def load(
     """
     environ = os.environ if environ is None else environ
     directory = Path(os.path.abspath(_here() if directory is None else directory))
-    found = _file(directory, environ, file)
+    found = file_in_use(directory=directory, environ=environ, file=file)
     kinds = kinds_by_path()
     reads = [from_environment(environ, kinds, str(directory)), from_flags(flags, kinds, str(directory))]
     if found is not None:
@@ -206,7 +206,16 @@ def _here() -> Path:
         ) from error
 
 
-def _file(directory: Path, environ: Mapping[str, str], file: Path | None) -> Found | None:
+def file_in_use(
+    *, directory: Path | None = None, environ: Mapping[str, str] | None = None, file: Path | None = None
+) -> Found | None:
+    """Return the configuration file that load() with these arguments reads, None if there is none.
+
+    Raises:
+        SettingsError: the one that is named is not there, or it cannot be read.
+    """
+    environ = os.environ if environ is None else environ
+    directory = _here() if directory is None else directory
     if file is not None:
         return named(directory / Path(file).expanduser(), "flag --config")
     by = environ.get("RXTASKS_CONFIG", "")

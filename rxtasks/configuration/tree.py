@@ -58,6 +58,11 @@ COVERED: Final[Mapping[str, str]] = MappingProxyType(
 )
 
 
+#: Bounds of what is counted on in smaller units: some 1000 TiB, and a thousand years.
+_MOST_MIB: Final = 10**9
+_MOST_DAYS: Final = 365_250
+
+
 def _setting(kind: Kind, default: Any, **options: Any) -> Any:
     return attrs.field(default=default, metadata={KIND: kind}, **options)
 
@@ -89,9 +94,9 @@ class Limits:
     #: Percent of one core.
     cpu_percent: float | None = _setting(Number(0, above=True, none=True), None)
     #: Memory, MiB (2**20 bytes).
-    memory_mb: float | None = _setting(Number(0, above=True, none=True), None)
+    memory_mb: float | None = _setting(Number(0, _MOST_MIB, above=True, none=True), None)
     #: Disk that the files in the temp_dirs of what it runs hold, MiB (2**20 bytes).
-    disk_mb: float | None = _setting(Number(0, above=True, none=True), None)
+    disk_mb: float | None = _setting(Number(0, _MOST_MIB, above=True, none=True), None)
 
 
 @attrs.frozen(kw_only=True)
@@ -123,7 +128,7 @@ class Workers:
     #: Milliseconds up to which that interval doubles while nothing is found; each claim of tasks resets it.
     idle_backoff_max_ms: float = _setting(Number(10, 86_400_000, unit="of milliseconds"), 30_000)
     #: Seconds that a stop gives running tasks to finish.
-    drain_timeout_seconds: float = _setting(Number(0, unit="of seconds"), 60.0)
+    drain_timeout_seconds: float = _setting(Number(0, 86_400 * 365, unit="of seconds"), 60.0)
     limits: Limits = attrs.field(factory=Limits)
     resources: Resources = attrs.field(factory=Resources)
 
@@ -141,7 +146,7 @@ class Logs:
     #: Closed log files that are kept.
     backups: int = _setting(Number(0, 10_000, whole=True), 5)
     #: Days after which a closed log file is deleted; none = never.
-    days: float | None = _setting(Number(0, above=True, none=True, unit="of days"), 7.0)
+    days: float | None = _setting(Number(0, _MOST_DAYS, above=True, none=True, unit="of days"), 7.0)
     #: Lines that are held in memory for whoever asks.
     ring: int = _setting(Number(1, 10_000_000, whole=True, unit="of lines"), 10_000)
     #: Whether a line that a worker repeats at once is shown once, with how often it came.
@@ -231,7 +236,7 @@ class Values:
     #: Modules that each worker imports before its first task; what they register can be pushed by name.
     modules: tuple[str, ...] = _setting(Names(_MODULES, _module), ())
     #: Days for which the store keeps tasks that have ended, with their events and results; none = for ever.
-    retain_days: float | None = _setting(Number(0, none=True, unit="of days"), 30.0)
+    retain_days: float | None = _setting(Number(0, _MOST_DAYS, none=True, unit="of days"), 30.0)
     workers: Workers = attrs.field(factory=Workers)
     logs: Logs = attrs.field(factory=Logs)
     control: Control = attrs.field(factory=Control)

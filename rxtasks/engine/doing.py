@@ -76,6 +76,8 @@ class Doing(Host):
         self.tallies: tuple[Tally, ...] = ()
         #: Puts the functions of stored tasks into their envelopes.
         self.resolve: Callable[[list[Claim]], None] | None = None
+        #: Told when a durable store has handed over tasks; on the store's thread.
+        self.claimed: Callable[[], None] | None = None
 
     def post(self, stimulus: Stimulus) -> None:
         """Hand a stimulus to the core, from any thread."""
@@ -109,6 +111,8 @@ class Doing(Host):
             if self.resolve is not None:
                 self.resolve(claims)
             self.post(Claimed(do.lane, do.limit, claims, due_us))
+            if claims and self.claimed is not None:
+                self.claimed()
 
         self._asked += 1
         try:

@@ -12,7 +12,8 @@ When a renewal is due and the lease has lapsed, because this process stood still
 renewed (LeaseChanged): others may have the tasks.
 
 On the core thread, but for what the store calls back. While there is one service on the store nothing rings, and only the
-renewal is left; it also sees to what a bell may have missed, at least every 5 s.
+renewal and the poll are left. The poll looks for tasks that a bell may have missed, or where nothing can ring: after
+`poll_interval`, then less and less often, up to `idle_backoff_max`, until tasks are claimed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Final
 from rxtasks.config import Settings
 from rxtasks.engine.driver import Driver
 from rxtasks.engine.outlet import ServiceOutlet
+from rxtasks.engine.polling import Polling
 from rxtasks.errors import StoreError
 from rxtasks.lifecycle.events import TaskEvent
 from rxtasks.observe.delivery import Delivery
@@ -71,6 +73,9 @@ class Following:
         self._lapsed = False
         self._tries = 0
         self._rounds = 0
+        self._polling = Polling(settings.poll_interval, settings.idle_backoff_max)
+        #: Polls that were put on the clock: only the last one counts.
+        self._polls = 0
         #: Events that were read from the log for trackers that were there before: task -> last seq. They come once more.
         self._known: dict[str, int] = {}
         #: What has been recovered since the start.
@@ -91,6 +96,8 @@ class Following:
     def _begun(self) -> list[Stimulus]:
         self._show(self.recovery)
         self._driver.later(self._settings.lease_renewal, self._renew)
+        self._driver.claimed = self._claimed
+        self._poll_later()
         if self._membership.bell >= 0:
             self._driver.watch(self._membership.bell, selectors.EVENT_READ, self._rung)
         else:
@@ -138,7 +145,7 @@ class Following:
         if not self._rounds:
             self._look()
         self._membership.follow()
-        return [WorkArrived()]
+        return []
 
     def _heard(self) -> list[Stimulus]:
         if self._membership.heard():
@@ -147,6 +154,27 @@ class Following:
         self._membership.follow()
         return [WorkArrived()]
 
+    # -- the poll ------------------------------------------------------------------------------------------------------
+
+    def _poll_later(self) -> None:
+        self._polls += 1
+        number = self._polls
+        self._driver.later(self._polling.next(), lambda: self._poll() if number == self._polls else [])
+
+    def _poll(self) -> list[Stimulus]:
+        self._poll_later()
+        return [WorkArrived()]
+
+    def _claimed(self) -> None:
+        """Tasks were claimed: there may be more; on the store's thread."""
+        if self._polling.claimed():
+            self._driver.call(self._poll_sooner)
+
+    def _poll_sooner(self) -> list[Stimulus]:
+        if self._polling.claimed():  # else a claim before this one has been here
+            self._poll_later()
+        return []
+
     # -- looking after the others --------------------------------------------------------------------------------------
 
     def _renew(self) -> list[Stimulus]:
@@ -154,13 +182,13 @@ class Following:
         self._look()
         self._membership.follow()
         lapsed = self._driver.monotonic_ns() - self._renewed_ns > self._settings.lease * 1e9
-        return [*self._lease_is(lapsed), WorkArrived()]
+        return self._lease_is(lapsed)
 
     def _lease_is(self, lapsed: bool) -> list[Stimulus]:
         if lapsed is self._lapsed:
             return []
         self._lapsed = lapsed
-        return [LeaseChanged(lapsed)]
+        return [LeaseChanged(lapsed), WorkArrived()]
 
     def _look(self) -> list[Stimulus]:
         if not self._looking:

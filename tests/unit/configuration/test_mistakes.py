@@ -44,7 +44,10 @@ def mistake(directory: Path, flags: dict[str, object] | None = None, **environ: 
         ("workers: {mode: docker}", "workers.mode is one of process, inline, thread, not 'docker'"),
         ("workers: {mode: proces}", "did you mean process?"),
         ("workers: {mode: }", "workers.mode is one of process, inline, thread, not empty"),
-        ("workers: {limits: {memoryMb: 512MB}}", "workers.limits.memoryMb is a number above 0 or none, not '512MB'"),
+        (
+            "workers: {limits: {memoryMb: 512MB}}",
+            "workers.limits.memoryMb is a number above 0 and at most 1000000000 or none, not '512MB'",
+        ),
         ("workers: 4", "workers is a table of settings, not 4"),
         ("workers: [4]", "workers is a table of settings"),
         (
@@ -165,7 +168,10 @@ def test_a_variable_that_is_nothing_like_a_setting_is_told_and_no_more(tmp_path:
         ({"workers.count": True}, "flag: --count is a whole number"),
         ({"workers.cuont": 3}, "no setting workers.cuont; did you mean workers.count?"),
         ({"workers": "3"}, "did you mean workers.count?"),
-        ({"workers.limits.memory_mb": "0"}, "--set workers.limits.memory_mb is a number above 0 or none, not '0'"),
+        (
+            {"workers.limits.memory_mb": "0"},
+            "--set workers.limits.memory_mb is a number above 0 and at most 1000000000 or none, not '0'",
+        ),
     ],
 )
 def test_a_wrong_flag_is_named(flags: dict[str, object], words: str, tmp_path: Path) -> None:

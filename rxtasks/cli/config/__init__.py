@@ -1,0 +1,1 @@
+"""`rxtasks config`: which settings hold and where each comes from."""

@@ -1,0 +1,1 @@
+"""The manual: pages in Markdown, shown by `rxtasks manual`. Their blocks are run by the tests."""
