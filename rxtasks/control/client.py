@@ -76,28 +76,40 @@ class ControlClient:
         return self._call("DELETE", path)
 
     def stream(self, path: str, last_event_id: str | int | None = None, **query: Any) -> Iterator[ServerSentEvent]:
-        """Yield the events of a stream as they come, until it ends; closing the iterator closes the connection.
+        """Open a stream of events, and return an iterator of them as they come, until it ends.
+
+        When it returns the server has begun to follow: what happens from then on is missed by nobody. Closing the iterator
+        closes the connection.
 
         Args:
             last_event_id: where to go on: the id of the last event that was had.
 
         Raises:
-            ControlError: as get; also when the connection breaks. Call it again with the last id that came.
+            ControlError: as get; from the iterator when the connection breaks. Call it again with the last id that came.
         """
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-        connection, answer = self._open(
-            "GET", path, query, None, {"Accept": "text/event-stream", **headers}, self.timeout
-        )
+        sent = {"Accept": "text/event-stream", **headers}
+        connection, answer = self._open("GET", path, query, None, sent, self.timeout)
         try:
-            if answer.status != 200:
+            if answer.status not in (200, 204):
                 self._refused(answer, self._read(answer))
-            sock = connection.sock
-            if sock is not None:
-                sock.settimeout(_SILENCE)
-            yield from _events(answer)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError | http.client.HTTPException):
+                self._broken(error)
+            raise
+        return self._followed(connection, answer)
+
+    def _followed(
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+    ) -> Iterator[ServerSentEvent]:
+        try:
+            if answer.status == 200:  # 204: there is nothing left to tell
+                yield from _events(answer)
         except (OSError, http.client.HTTPException) as error:
             self._broken(error)
         finally:
+            answer.close()
             connection.close()
 
     # -- one call ------------------------------------------------------------------------------------------------------
@@ -149,8 +161,15 @@ class ControlClient:
             sent["Authorization"] = f"Bearer {self._token}"
         connection = self._connection(timeout)
         try:
-            connection.request(method, target, body=data, headers=sent)
-            return connection, connection.getresponse()
+            connection.connect()
+            sock = connection.sock  # the answer takes it over
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body=data, headers=sent)
+            # Where it was refused before all of it was taken, why is there to be read.
+            answer = connection.getresponse()
+            if answer.status == 200 and "Accept" in sent:
+                sock.settimeout(_SILENCE)
+            return connection, answer
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self._broken(error)

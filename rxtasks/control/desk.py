@@ -9,6 +9,9 @@ import attrs
 if TYPE_CHECKING:
     from rxtasks.control.host import Host
     from rxtasks.control.hub import Hub
+    from rxtasks.control.kept import Kept
+    from rxtasks.control.lane import Lane
+    from rxtasks.control.sse import Streams
     from rxtasks.service import TaskService
 
 __all__ = ["Desk"]
@@ -22,3 +25,9 @@ class Desk:
     host: Host
     #: Every event of all tasks, for any number of readers.
     hub: Hub
+    streams: Streams
+    kept: Kept
+    #: For calls that answer from memory ...
+    quick: Lane
+    #: ... and those that may wait for a disk, a worker or a drain.
+    work: Lane

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from rxtasks.control.desk import Desk
@@ -10,9 +12,13 @@ from rxtasks.control.named import ref, value
 from rxtasks.control.shown import show_status, show_worker
 from rxtasks.control.words import Call, Operation, Parameter, Refused, Reply
 from rxtasks.errors import RxTasksError
+from rxtasks.pool.info import PoolStatus
 
 __all__ = ["POOL"]
 
+#: Seconds that an answer waits for the core to have done what was asked, and between two looks.
+_MOMENT: Final = 0.5
+_LOOK: Final = 0.002
 _FORCE: Final = {"type": "boolean", "description": "Running tasks are not waited for."}
 _WORKER: Final = Parameter(
     "id", "path", {"type": "string", "minLength": 1, "maxLength": 200}, "The worker's id.", required=True
@@ -69,12 +75,21 @@ def _stop(desk: Desk, call: Call) -> Reply:
 
 def _pause(desk: Desk, call: Call) -> Reply:
     desk.service.pause()
-    return _pool(desk)
+    return _when(desk, lambda status: status.paused is not None)
 
 
 def _resume(desk: Desk, call: Call) -> Reply:
     desk.service.resume()
-    return _pool(desk)
+    # Where it is still not so, the machine is short of something, and the answer says what.
+    return _when(desk, lambda status: status.paused is None)
+
+
+def _when(desk: Desk, there: Callable[[PoolStatus], bool]) -> Reply:
+    """Answer when the core has done it: that comes in a moment, and nothing tells of it."""
+    until = time.monotonic() + _MOMENT
+    while (status := desk.service.status()).running and not there(status) and time.monotonic() < until:
+        time.sleep(_LOOK)
+    return Reply({"pool": show_status(status)})
 
 
 def _pool(desk: Desk) -> Reply:

@@ -31,11 +31,13 @@ from rxtasks.control.directory import reachable
 from rxtasks.control.door import Door
 from rxtasks.control.host import Host
 from rxtasks.control.hub import Hub
+from rxtasks.control.kept import Kept
 from rxtasks.control.lane import Lane
 from rxtasks.control.openapi import describe
 from rxtasks.control.place import Held
 from rxtasks.control.protocol import HEAD_BYTES, BoundedProtocol
 from rxtasks.control.shown import as_json
+from rxtasks.control.sse import Streams
 from rxtasks.control.table import OPERATIONS
 from rxtasks.errors import RxTasksError, SettingsError
 from rxtasks.forking import close_copies, no_longer, put_right
@@ -83,19 +85,15 @@ class ControlServer:
                 f"the control server is to listen on {listen}, where anybody can reach it, and has no token; give one by a"
                 " file or an environment variable"
             )
-        self._hub = Hub(service)
-        self._lanes = {
-            "quick": Lane("rxtasks-control-quick", 4, 64),
-            "work": Lane("rxtasks-control-work", 8, 32),
-        }
+        quick, work = Lane("rxtasks-control-quick", 4, 64), Lane("rxtasks-control-work", 8, 32)
+        self._desk = Desk(service, host, Hub(service), Streams(), Kept(), quick, work)
         from rxtasks import __version__
 
         description = as_json(describe(OPERATIONS, __version__))
         door = Door(None if listen is None or token is None else token.strip())
-        desk = Desk(service, host, self._hub)
         self._server = _Server(
             uvicorn.Config(
-                make_application(desk, OPERATIONS, self._lanes, door, description),
+                make_application(self._desk, OPERATIONS, door, description),
                 loop="asyncio",
                 http=functools.partial(BoundedProtocol),  # type: ignore[arg-type]
                 ws="none",
@@ -108,7 +106,8 @@ class ControlServer:
                 backlog=_BACKLOG,
                 timeout_keep_alive=5,
                 h11_max_incomplete_event_size=HEAD_BYTES,
-            )
+            ),
+            self._desk,
         )
         self._sockets: list[socket.socket] = []
         self._thread: threading.Thread | None = None
@@ -151,9 +150,9 @@ class ControlServer:
         thread.join(_STOP)
         if thread.is_alive():
             _log.warning("the control server has not ended within %g s", _STOP)
-        self._hub.close()
-        for lane in self._lanes.values():
-            lane.close()
+        self._desk.kept.clear()
+        self._desk.quick.close()
+        self._desk.work.close()
 
     def after_fork(self) -> None:
         """Nobody answers in a forked child: what connected there would wait for ever."""
@@ -202,8 +201,9 @@ class ControlServer:
 class _Server(uvicorn.Server):
     """uvicorn without its ticking, and with an end that waits for nobody."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
         super().__init__(config)
+        self._desk = desk
         #: Set when it answers, or never will.
         self.answers = threading.Event()
         self.failed: BaseException | None = None
@@ -228,6 +228,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
+        self._desk.streams.end()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -242,6 +243,7 @@ class _Server(uvicorn.Server):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_GRACE)
+        self._desk.hub.close()
 
 
 def _address(listen: str) -> tuple[str, int]:

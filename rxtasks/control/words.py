@@ -77,6 +77,8 @@ class Stream:
     """An answer that goes on: frames of server-sent events."""
 
     frames: AsyncIterator[bytes]
+    #: Called at its end, also where no frame was ever asked for.
+    close: Callable[[], None]
 
 
 #: Done in a thread, so it may wait; a stream is opened in the loop.
