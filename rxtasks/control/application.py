@@ -21,6 +21,7 @@ from starlette.types import ASGIApp
 
 from rxtasks.control.desk import Desk
 from rxtasks.control.door import Door
+from rxtasks.control.protocol import HEAD_BYTES
 from rxtasks.control.reading import read_call
 from rxtasks.control.refusals import refusal_of
 from rxtasks.control.shown import as_json
@@ -71,6 +72,7 @@ class _Path(_Answering):
         self._door = door
 
     async def answer(self, request: Request) -> ASGIApp:
+        _check_head(request)
         self._door.check(request)
         operation = _operation(self._methods, request)
         call = await read_call(request, operation)
@@ -84,10 +86,18 @@ class _Path(_Answering):
         return Response(reply.body, reply.status, _ALWAYS, reply.media_type)
 
 
+def _check_head(request: Request) -> None:
+    """The protocol bounds what has come in part; what came at once is bounded here."""
+    scope = request.scope
+    size = sum([len(name) + len(value) + 4 for name, value in scope["headers"]])
+    if size + len(scope["raw_path"]) + len(scope["query_string"]) > HEAD_BYTES:
+        raise Refused(431, "TOO_LARGE", f"the headers of a request have at most {HEAD_BYTES >> 10} KiB", close=True)
+
+
 def _operation(methods: Mapping[str, Operation], request: Request) -> Operation:
     found = methods.get(request.method)
     if found is None:
-        what = f"{request.url.path[:200]} takes {', '.join(methods)}, not {request.method[:20]}"
+        what = f"{request.scope['path'][:200]} takes {', '.join(methods)}, not {request.method[:20]}"
         raise Refused(405, "METHOD", what, allow=tuple(methods))
     return found
 
@@ -117,11 +127,12 @@ class _Described(_Answering):
 
 async def _not_found(door: Door, request: Request, error: Exception) -> Response:
     try:
+        _check_head(request)
         door.check(request)
     except Refused as refused:
         return _refuse(refused)
     return _refuse(
-        Refused(404, "NO_PATH", f"there is no {request.url.path[:200]}", "GET /openapi.json lists what there is")
+        Refused(404, "NO_PATH", f"there is no {request.scope['path'][:200]}", "GET /openapi.json lists what there is")
     )
 
 

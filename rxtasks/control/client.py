@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlencode
@@ -21,6 +22,14 @@ _MOST: Final = 64 * 2**20
 _LONGEST: Final = 4 * 2**20
 #: Seconds in which a stream that lives says something; the server sends a comment every 15.
 _SILENCE: Final = 60.0
+#: Seconds between two tries to connect to a server that is crowded.
+_AGAIN: Final = 0.01
+_CUT: Final = (
+    0,
+    "BROKEN",
+    "the stream of events was cut off",
+    "see whether the pool runs, and follow it from the last id",
+)
 
 
 class ServerSentEvent:
@@ -239,11 +248,23 @@ class _UnixConnection(http.client.HTTPConnection):
         try:
             sock.settimeout(self.timeout)
             with reachable(self._path) as path:
-                sock.connect(path)
+                self._connect(sock, path)
         except BaseException:
             sock.close()
             raise
         self.sock = sock
+
+    def _connect(self, sock: socket.socket, path: str) -> None:
+        """Connect. While as many wait to be taken in as may, the kernel says so at once: tried again until the time is over."""
+        until = time.monotonic() + (self.timeout or 0.0)
+        while True:
+            try:
+                sock.connect(path)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError("too many others wait to be taken in") from None
+                time.sleep(_AGAIN)
 
 
 def _query(query: Mapping[str, Any] | None) -> str:
@@ -262,7 +283,7 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
     while raw := answer.readline(_LONGEST):
         if not raw.endswith(b"\n"):
             # What has no end was cut off: the next stream begins with it.
-            raise ControlError(0, "BROKEN", "the stream of events was cut off", "follow it again from the last id")
+            raise ControlError(*_CUT)
         line = raw.rstrip(b"\r\n").decode("utf-8", "replace")
         if not line:
             if lines:
@@ -277,6 +298,9 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
             kind = value
         elif name == "id" and "\0" not in value:
             last = value or None
+    # A stream that ends has said so; http.client takes the end of a connection for that of a stream.
+    if answer.chunked and getattr(answer, "chunk_left", None) is not None:
+        raise ControlError(*_CUT)
 
 
 def _data(text: str) -> Any:

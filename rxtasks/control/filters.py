@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
-__all__ = ["log_filter"]
+__all__ = ["FILTERS", "log_filter"]
+
+#: The parameters that make it.
+FILTERS = ("worker", "task", "level", "since", "until", "text")
 
 
 def log_filter(given: Mapping[str, Any]) -> Any:
-    """Return the LogFilter that these parameters describe."""
+    """Return the LogFilter that these parameters describe.
+
+    Raises:
+        SettingsError: one of them is wrong; names it.
+    """
     from rxtasks.logs import LogFilter
 
-    words = {name: given.get(name) for name in ("worker", "task", "level", "text")}
-    times = {name: datetime.fromisoformat(given[name]) for name in ("since", "until") if name in given}
-    return LogFilter(**words, **times)
+    return LogFilter.from_query({name: given[name] for name in FILTERS if name in given})

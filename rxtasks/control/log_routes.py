@@ -14,18 +14,20 @@ from rxtasks.control.words import Call, Operation, Parameter, Reply
 __all__ = ["LOGS"]
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 1000}
-_TIME: Final = {"type": "string", "format": "date-time", "maxLength": 40}
-_LEVELS: Final = ["TRACE", "DEBUG", "INFO", "SUCCESS", "WARNING", "ERROR", "CRITICAL"]
+_TIME: Final = {"type": "string", "minLength": 1, "maxLength": 60}
+_LEVEL: Final = {"type": "string", "minLength": 1, "maxLength": 20}
 
 _FILTERS: Final = (
-    Parameter("worker", "query", _TEXT, "Lines of this worker."),
-    Parameter("task", "query", _TEXT, "Lines of this task."),
-    Parameter("level", "query", {"type": "string", "enum": _LEVELS}, "Of this level and above."),
+    Parameter(
+        "worker", "query", _TEXT, 'Lines of this worker, by its id or a part; "pool": what the pool says itself.'
+    ),
+    Parameter("task", "query", _TEXT, "Lines of this task, by its id, a part of that, or its name."),
+    Parameter(
+        "level", "query", _LEVEL, "Of this level and above: trace, debug, info, success, warning, error, critical."
+    ),
     Parameter("text", "query", _TEXT, "Lines that contain this."),
-)
-_TIMES: Final = (
-    Parameter("since", "query", _TIME, "From this time on."),
-    Parameter("until", "query", _TIME, "Before this time."),
+    Parameter("since", "query", _TIME, 'From this time on: ISO 8601, or how long ago as "10m".'),
+    Parameter("until", "query", _TIME, "Up to this time."),
 )
 
 
@@ -48,7 +50,6 @@ LOGS: Final = (
         _logs,
         parameters=(
             *_FILTERS,
-            *_TIMES,
             Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "Lines at most; 1000."),
         ),
         answers={200: value("lines", {"type": "array", "items": {"type": "object"}})},

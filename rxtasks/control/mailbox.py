@@ -18,9 +18,9 @@ from reactivex import Observable
 __all__ = ["Mailbox"]
 
 T = TypeVar("T")
-#: Values and bytes that may wait in one.
-_MOST: Final = 10_000
-_MOST_BYTES: Final = 2 * 2**20
+#: Bytes that may wait in one, with some for each value that they are in.
+_MOST: Final = 8 * 2**20
+_EACH: Final = 200
 
 
 class Mailbox(Generic[T]):
@@ -28,12 +28,10 @@ class Mailbox(Generic[T]):
 
     Args:
         pack: makes of a value what the reader gets, and its size in bytes; called where the value comes from.
-        most: values that may wait.
     """
 
-    def __init__(self, pack: Callable[[Any], tuple[T, int]], most: int = _MOST) -> None:
+    def __init__(self, pack: Callable[[Any], tuple[T, int]]) -> None:
         self._pack = pack
-        self._most = most
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._waiting: deque[T] = deque()
@@ -86,11 +84,11 @@ class Mailbox(Generic[T]):
         with self._lock:
             if self._over:
                 return
-            if len(self._waiting) >= self._most or self._size + size > _MOST_BYTES:
+            self._size += size + _EACH
+            if self._size > _MOST:
                 self.overflowed = self._over = True
             else:
                 self._waiting.append(item)
-                self._size += size
             self._tell()
 
     def _on_error(self, error: Exception) -> None:

@@ -133,9 +133,12 @@ class BoundedProtocol(H11Protocol):
             self._head_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        if not self.idle:  # the answer to the request before it is under way
-            self.transport.abort()
-            return
+        if not self.idle:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True  # nobody waits for what is being done
+            self.cycle.message_event.set()
         self._refuse(400, "BAD_REQUEST", "that is no request of HTTP/1.1, or its headers are too large", "")
 
     def _refuse(self, status: int, code: str, message: str, hint: str) -> None:

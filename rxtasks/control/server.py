@@ -176,19 +176,16 @@ class ControlServer:
             sock.close()
 
     def _unix(self) -> socket.socket:
-        """Return the listening socket; it gets its name when it listens."""
         path = self._held.socket
-        unseen = f"{path}.new"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             os.fchmod(sock.fileno(), 0o600)  # before it has a name: bind takes the mode from here
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(unseen)
-            with reachable(unseen) as name:
+                os.unlink(path)
+            with reachable(path) as name:
                 sock.bind(name)
-            os.chmod(unseen, 0o600)
+            os.chmod(path, 0o600)
             sock.listen(_BACKLOG)
-            os.rename(unseen, path)
         except OSError as error:
             sock.close()
             raise SettingsError(

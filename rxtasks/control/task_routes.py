@@ -23,6 +23,11 @@ _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 1000}
 _ID: Final = Parameter("id", "path", TASK_ID, "The task's id.", required=True)
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": 1000}
 _GONE: Final = {404: "There is no such task."}
+_REASON: Final = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {"reason": {"type": ["string", "null"], "maxLength": 1000, "description": "For the task's history."}},
+}
 _LAST: Final = "The id of the last event that was had; goes before from_seq."
 
 
@@ -89,20 +94,18 @@ def _delete(desk: Desk, call: Call) -> Reply:
 
 def _cancel(desk: Desk, call: Call) -> Reply:
     task_id = call.given["id"]
-    if not desk.service.cancel(task_id, call.body.get("reason")):
+    if not desk.service.cancel(task_id, call.body.get("reason"), actor="operator"):
         status = desk.service.get(task_id).status
         raise Refused(409, "WRONG_STATE", f"task {task_id} has ended already, as {status}")
     return Reply(show_record(desk.service.get(task_id)), 202)
 
 
 def _retry(desk: Desk, call: Call) -> Reply:
-    retry: Any = getattr(desk.service, "retry", None)
-    if retry is None:
-        raise Refused(409, "WRONG_STATE", "this service cannot retry a task")
     try:
-        made = retry(call.given["id"])
+        made = desk.service.retry(call.given["id"], reason=call.body.get("reason"))
     except SettingsError as error:
         raise Refused(409, "WRONG_STATE", str(error)) from error
+    desk.kept.add(made)
     return Reply(show_record(desk.service.get(made.task_id)), 201)
 
 
@@ -209,11 +212,7 @@ TASKS: Final = (
         "Ask for a task to be cancelled; it ends when its attempt has.",
         _cancel,
         parameters=(_ID,),
-        body={
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {"reason": {"type": ["string", "null"], "maxLength": 1000}},
-        },
+        body=_REASON,
         answers={202: ref("Task")},
         lane="work",
         refusals={**_GONE, 409: "It has ended already."},
@@ -225,9 +224,14 @@ TASKS: Final = (
         "Queue a task that has ended anew, as a task of its own.",
         _retry,
         parameters=(_ID,),
+        body=_REASON,
         answers={201: ref("Task")},
         lane="work",
-        refusals={**_GONE, 409: "It has not ended.", 429: "As many tasks wait as may (max_queue)."},
+        refusals={
+            **_GONE,
+            409: "It has not ended, or its arguments are no longer held.",
+            429: "As many tasks wait as may (max_queue).",
+        },
     ),
     Operation(
         "GET",

@@ -190,6 +190,18 @@ def test_a_name_that_nothing_is_registered_under_is_refused_and_nothing_is_impor
     assert "antigravity" not in sys.modules
 
 
+def test_a_task_that_failed_is_retried(tmp_path: Path) -> None:
+    """C-09, E-02: as a task of its own; who wanted it is in the history."""
+    with pool(tmp_path, store=f"sqlite:///{tmp_path}/tasks.db") as made:
+        pushed = made.client.post("/v1/tasks", {"task": "control.fail", "args": [SECRET]})
+        assert "failed" == made.wait_for(pushed["task_id"])["status"]
+        again = made.client.post(f"/v1/tasks/{pushed['task_id']}/retry", {"reason": "repaired"})
+        assert pushed["task_id"] == again["retry_of"]
+        assert "failed" == made.wait_for(again["task_id"])["status"]
+        steps = made.client.get(f"/v1/tasks/{pushed['task_id']}/history")["history"]
+        assert ("operator", True) == (steps[-1]["actor"], "repaired" in steps[-1]["reason"])
+
+
 def test_an_id_that_is_known_answers_with_the_task_that_has_it(client: ControlClient) -> None:
     body = {"task": "control.add", "args": [1], "task_id": "my-own.id"}
     first = client.post("/v1/tasks", body)
@@ -210,6 +222,8 @@ def test_options_go_with_the_task(client: ControlClient) -> None:
     assert ("scheduled", 7, "mail") == (pushed["status"], pushed["priority"], pushed["queue"])
     cancelled = client.post(f"/v1/tasks/{pushed['task_id']}/cancel", {"reason": "not needed"})
     assert "cancelled" == cancelled["status"]
+    steps = client.get(f"/v1/tasks/{pushed['task_id']}/history")["history"]
+    assert "not needed" in str(steps[-1]["reason"])
     error = refused(client.post, f"/v1/tasks/{pushed['task_id']}/cancel")
     assert (409, "WRONG_STATE") == (error.status, error.code)
     assert 409 == refused(client.get, f"/v1/tasks/{pushed['task_id']}/stack").status
