@@ -279,8 +279,9 @@ def _word(value: Any) -> str:
 def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
     """Read a stream of events (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream)."""
     last: str | None = None
-    kind, lines = "", list[str]()
+    kind, lines, begun = "", list[str](), False
     while raw := answer.readline(_LONGEST):
+        begun = True
         if not raw.endswith(b"\n"):
             # What has no end was cut off: the next stream begins with it.
             raise ControlError(*_CUT)
@@ -298,8 +299,8 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
             kind = value
         elif name == "id" and "\0" not in value:
             last = value or None
-    # A stream that ends has said so; http.client takes the end of a connection for that of a stream.
-    if answer.chunked and getattr(answer, "chunk_left", None) is not None:
+    # A stream that ends has begun, and has said so; http.client takes the end of a connection for that of a stream.
+    if answer.chunked and not (begun and getattr(answer, "chunk_left", None) is None):
         raise ControlError(*_CUT)
 
 

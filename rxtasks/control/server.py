@@ -156,7 +156,7 @@ class ControlServer:
 
     def after_fork(self) -> None:
         """Nobody answers in a forked child: what connected there would wait for ever."""
-        close_copies([sock.detach() for sock in self._sockets])
+        close_copies([sock.detach() for sock in self._sockets] + self._server.descriptors())
         self._sockets = []
         self._thread = None
 
@@ -213,6 +213,11 @@ class _Server(uvicorn.Server):
         if loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended
                 loop.call_soon_threadsafe(self._ended.set)
+
+    def descriptors(self) -> list[int]:
+        """Return those of the connections."""
+        socks = [one.transport.get_extra_info("socket") for one in list(self.server_state.connections)]
+        return [sock.fileno() for sock in socks if sock is not None]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -421,3 +421,65 @@ def test_another_user_is_not_let_in(tmp_path: Path) -> None:
         import shutil
 
         shutil.rmtree(open_to_all)
+
+
+FORKS = """
+import os, sys
+from tests.chaos import control_pool
+from rxtasks.control.server import ControlServer
+
+start = ControlServer.start
+
+def start_and_fork(self):
+    start(self)
+    from rxtasks.control.client import ControlClient
+    stream = ControlClient(self._held.socket).stream("/v1/events")
+    child = os.fork()
+    if child == 0:
+        import time
+        time.sleep(600)
+        os._exit(0)
+    print("child", child, flush=True)
+
+ControlServer.start = start_and_fork
+control_pool.main(*sys.argv[1:])
+"""
+
+
+def test_a_forked_child_that_outlives_the_pool_keeps_no_client_waiting(tmp_path: Path) -> None:
+    """Rule 4: neither the lock, nor the socket, nor a connection is the child's."""
+    command = [sys.executable, "-c", FORKS, str(tmp_path), "sqlite:////" + str(tmp_path) + "/tasks.db"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    child = 0
+    try:
+        assert process.stdout is not None
+        child = int(process.stdout.readline().split()[1])
+        path = process.stdout.readline().split()[1]
+        client = ControlClient(path, timeout=LONG)
+        assert client.get("/health")["ok"] is True
+        process.kill()
+        process.wait(LONG)
+        os.kill(child, 0)  # it lives
+        with pytest.raises(ControlError) as caught:
+            client.get("/health")
+        assert (0, "NO_POOL") == (caught.value.status, caught.value.code)
+        found = Place.of(f"sqlite:////{tmp_path}/tasks.db", {"XDG_RUNTIME_DIR": str(tmp_path)}).find()
+        assert isinstance(found, Dead)
+        # No descriptor of the child leads to a socket that is named like the pool's, or connected to it.
+        inodes = {line.split()[6] for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(path)}
+        links = [
+            os.readlink(entry) for entry in Path(f"/proc/{child}/fd").iterdir() if entry.exists() or entry.is_symlink()
+        ]
+        assert not [link for link in links if any(f"[{inode}]" in link for inode in inodes)]
+    finally:
+        process.kill()
+        if child:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
