@@ -81,8 +81,7 @@ class _Path(_Answering):
             return _stream(await operation.follow(desk, call))
         run = operation.run
         assert run is not None
-        lane = desk.quick if operation.lane == "quick" else desk.work
-        reply = await lane.run(lambda: _made(run(desk, call)))
+        reply = await desk.lane(operation.lane).run(lambda: _made(run(desk, call)))
         return Response(reply.body, reply.status, _ALWAYS, reply.media_type)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import attrs
 
@@ -27,7 +27,13 @@ class Desk:
     hub: Hub
     streams: Streams
     kept: Kept
-    #: For calls that answer from memory ...
+    #: Threads for whether all is well, whatever else is asked ...
+    health: Lane
+    #: ... for calls that answer from memory ...
     quick: Lane
     #: ... and those that may wait for a disk, a worker or a drain.
     work: Lane
+
+    def lane(self, name: Literal["health", "quick", "work"]) -> Lane:
+        """Return the threads of this name."""
+        return {"health": self.health, "quick": self.quick, "work": self.work}[name]

@@ -49,9 +49,9 @@ class Mailbox(Generic[T]):
         """Take in what the stream emits. Any thread."""
         subscription = stream.subscribe(self._on_next, self._on_error, self._on_completed)
         with self._lock:
-            gone = self._over and self._subscription is None
             self._subscription = subscription
-        if gone:
+            over = self._over
+        if over:
             subscription.dispose()
 
     def close(self) -> None:
@@ -80,6 +80,8 @@ class Mailbox(Generic[T]):
         return taken or None
 
     def _on_next(self, value: Any) -> None:
+        if self._over:
+            return
         item, size = self._pack(value)
         with self._lock:
             if self._over:
@@ -90,6 +92,9 @@ class Mailbox(Generic[T]):
             else:
                 self._waiting.append(item)
             self._tell()
+            subscription = self._subscription if self.overflowed else None
+        if subscription is not None:
+            subscription.dispose()
 
     def _on_error(self, error: Exception) -> None:
         with self._lock:

@@ -70,6 +70,7 @@ def _start(desk: Desk, call: Call) -> Reply:
 
 def _stop(desk: Desk, call: Call) -> Reply:
     desk.host.stop_processing(bool(call.body.get("force", False)))
+    desk.kept.clear()  # they are of an engine that is no more
     return _pool(desk)
 
 
@@ -153,6 +154,7 @@ POOL: Final = (
         "Whether the pool runs and its store can keep tasks; 503 where not.",
         _health,
         answers={200: ref("Health"), 503: {"type": "object"}},
+        lane="health",
     ),
     Operation(
         "GET",
@@ -162,6 +164,7 @@ POOL: Final = (
         _metrics,
         answers={200: None},
         media_type="text/plain",
+        lane="work",
         refusals={404: "The library of the metrics is not installed."},
     ),
     Operation(
@@ -198,6 +201,7 @@ POOL: Final = (
         "Begin no new attempts; those that run go on.",
         _pause,
         answers=_POOL_ANSWER,
+        lane="work",
     ),
     Operation(
         "POST",
@@ -206,6 +210,7 @@ POOL: Final = (
         "Begin attempts again.",
         _resume,
         answers=_POOL_ANSWER,
+        lane="work",
     ),
     Operation(
         "POST",

@@ -28,8 +28,10 @@ CONNECTIONS: Final = 100
 HEAD_BYTES: Final = 16 * 1024
 #: Seconds in which a peer has sent them, and those that a connection may idle.
 _HEAD: Final = 10.0
-#: Seconds for which a peer may take nothing of what is sent to it.
+#: Seconds for which a peer may take next to nothing of what is sent to it.
 _STALL: Final = 30.0
+#: Bytes that it has to take in that time.
+_LEAST: Final = 1024
 
 #: uvicorn tells of each bad request; whoever can make some could fill a disk with them.
 _SILENT: Final = logging.Logger("rxtasks.control.protocol", logging.CRITICAL + 1)
@@ -102,7 +104,18 @@ class BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(_STALL, self.transport.abort)
+            self._watch(self.transport.get_write_buffer_size())
+
+    def _watch(self, before: int) -> None:
+        self._stall_timer = self.loop.call_later(_STALL, self._look, before)
+
+    def _look(self, before: int) -> None:
+        """See whether the peer has taken something meanwhile."""
+        now = self.transport.get_write_buffer_size()
+        if now <= before - _LEAST:
+            self._watch(now)
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()

@@ -5,7 +5,7 @@
     the pool's process
     ├── core, delivery, ...                    never wait for any of this
     ├── rxtasks-control                        uvicorn: Unix socket (0600), and TCP where it is configured
-    └── rxtasks-control-quick-1 ... -work-8    the service's calls, so that the loop always answers
+    └── rxtasks-control-health-1 ... -work-8   the service's calls, so that the loop always answers
 
 uvicorn's own loop wakes ten times a second and waits at its end for clients that go away by themselves. Here it sleeps until it
 is stopped, and then cuts off whoever is still there. No signal handler is installed: that is the process's business.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import socket
@@ -48,6 +47,8 @@ __all__ = ["ControlServer"]
 _log: Final = logging.getLogger("rxtasks")
 #: Connections that may wait to be taken in.
 _BACKLOG: Final = 64
+#: Threads for calls, and how many calls may wait for them.
+_LANES: Final = (("health", 2, 64), ("quick", 4, 64), ("work", 8, 32))
 #: Seconds that a start may take, and a stop.
 _START: Final = 30.0
 _STOP: Final = 5.0
@@ -85,8 +86,8 @@ class ControlServer:
                 f"the control server is to listen on {listen}, where anybody can reach it, and has no token; give one by a"
                 " file or an environment variable"
             )
-        quick, work = Lane("rxtasks-control-quick", 4, 64), Lane("rxtasks-control-work", 8, 32)
-        self._desk = Desk(service, host, Hub(service), Streams(), Kept(), quick, work)
+        lanes = [Lane(f"rxtasks-control-{name}", *bounds) for name, *bounds in _LANES]
+        self._desk = Desk(service, host, Hub(service), Streams(), Kept(), *lanes)
         from rxtasks import __version__
 
         description = as_json(describe(OPERATIONS, __version__))
@@ -95,7 +96,7 @@ class ControlServer:
             uvicorn.Config(
                 make_application(self._desk, OPERATIONS, door, description),
                 loop="asyncio",
-                http=functools.partial(BoundedProtocol),  # type: ignore[arg-type]
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -151,8 +152,8 @@ class ControlServer:
         if thread.is_alive():
             _log.warning("the control server has not ended within %g s", _STOP)
         self._desk.kept.clear()
-        self._desk.quick.close()
-        self._desk.work.close()
+        for lane in (self._desk.health, self._desk.quick, self._desk.work):
+            lane.close()
 
     def after_fork(self) -> None:
         """Nobody answers in a forked child: what connected there would wait for ever."""

@@ -123,7 +123,7 @@ async def follow_all(desk: Desk, call: Call) -> Stream:
     """Open the stream of all tasks' events from now on, or behind the event whose id the client had last."""
     desk.streams.check_room()
     kinds = call.given.get("kind")
-    cursor = call.given.get("last-event-id")
+    cursor = call.given.get("last-event-id") or None
     reader, misses = desk.hub.enter(cursor)
     wanted = None if kinds is None else {*kinds.split(","), "stopped"}
     return Stream(_all_frames(desk, reader, wanted, misses), lambda: desk.hub.leave(reader))

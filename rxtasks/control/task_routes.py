@@ -171,8 +171,8 @@ TASKS: Final = (
             "additionalProperties": False,
             "properties": {
                 "task": {**_TEXT, "description": "The handler's name; nothing is imported for it."},
-                "args": {"type": "array"},
-                "kwargs": {"type": "object"},
+                "args": {"type": "array", "x-secret": True},
+                "kwargs": {"type": "object", "x-secret": True},
                 "options": ref("TaskOptions"),
                 "task_id": TASK_ID,
             },

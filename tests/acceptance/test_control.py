@@ -263,8 +263,9 @@ def test_an_option_that_is_wrong_is_named(client: ControlClient, options: dict[s
         ({}, "the body lacks task"),
         ({"task": 1}, "task is text, not 1"),
         ({"task": ""}, "task has 1 to 1000 characters"),
-        ({"task": "control.add", "args": "x"}, "args is a list, not 'x'"),
-        ({"task": "control.add", "kwargs": []}, "kwargs is an object, not a list"),
+        ({"task": "control.add", "args": SECRET}, "args is a list, not text"),
+        ({"task": "control.add", "kwargs": [SECRET]}, "kwargs is an object, not a list"),
+        ({"task": "control.add", "args": [SECRET], "kwargs": 1}, "kwargs is an object, not a whole number"),
         ({"task": "control.add", "module": "os"}, "has no 'module'"),
         ({"task": "control.add", "task_id": "../../x"}, "task_id begins with a letter or digit"),
         ({"task": "control.add", "task_id": ""}, "task_id has 1 to 200 characters"),
@@ -274,6 +275,7 @@ def test_a_body_that_is_wrong_is_named(client: ControlClient, body: dict[str, An
     error = refused(client.post, "/v1/tasks", body)
     assert 422 == error.status
     assert said in error.message
+    assert SECRET not in str(error)  # rule 3
 
 
 @pytest.mark.parametrize(
@@ -529,6 +531,20 @@ def test_the_stream_of_all_tasks_outlives_a_stop_and_a_start(tmp_path: Path) -> 
                 break
         stream.close()
         assert "stopped" in kinds
+
+
+def test_a_stream_without_events_shows_that_it_lives(shared: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rxtasks.control.streaming.SILENCE", 0.01)
+    pushed = shared.client.post("/v1/tasks", {"task": "control.add", "args": [1], "options": {"delay": 3600}})
+    for path in ("/v1/events", f"/v1/tasks/{pushed['task_id']}/events"):
+        with shared.connect() as sock:
+            sock.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            found = b""
+            while found.count(b": beat\n\n") < 2:
+                part = sock.recv(65536)
+                assert part
+                found += part
+    shared.client.post(f"/v1/tasks/{pushed['task_id']}/cancel")
 
 
 # -- by TCP ------------------------------------------------------------------------------------------------------------
