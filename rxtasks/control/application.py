@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -30,10 +31,11 @@ from rxtasks.control.words import Operation, Refused, Reply, Stream
 
 __all__ = ["make_application"]
 
+_log: Final = logging.getLogger("rxtasks")
 _ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
-def make_application(desk: Desk, operations: Sequence[Operation], door: Door, description: bytes) -> Starlette:
+def make_application(desk: Desk, operations: Sequence[Operation], door: Door, description: bytes) -> ASGIApp:
     """Return the application that answers these operations, and /openapi.json with the description."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
@@ -42,12 +44,22 @@ def make_application(desk: Desk, operations: Sequence[Operation], door: Door, de
     routes.append(_route("/openapi.json", _Described(door, description)))
     made = Starlette(routes=routes, exception_handlers={HTTPException: partial(_not_found, door)})
     made.router.redirect_slashes = False
-    return made
+    return _ByRawPath(made)
 
 
 def _route(path: str, endpoint: Any) -> Route:
     # An endpoint that is no function gets every method.
     return Route(path, endpoint)
+
+
+class _ByRawPath:
+    """Routes by the path as it was sent: an id may have a slash, which is %2F there."""
+
+    def __init__(self, inner: ASGIApp) -> None:
+        self._inner = inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._inner({**scope, "path": scope["raw_path"].decode("ascii", "replace")}, receive, send)
 
 
 class _Answering:
@@ -59,7 +71,11 @@ class _Answering:
             response: ASGIApp = await self.answer(request)
         except Exception as error:
             response = _refuse(refusal_of(error))
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        except Exception as error:
+            _log.error("an answer of the control server broke off; this is a bug of rxtasks", exc_info=error)
+            raise
 
     async def answer(self, request: Request) -> ASGIApp:
         raise NotImplementedError

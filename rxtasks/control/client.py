@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from rxtasks.control.directory import reachable
 from rxtasks.control.errors import ControlError
 
-__all__ = ["ControlClient", "ControlError", "ServerSentEvent"]
+__all__ = ["ControlClient", "ControlError", "ServerSentEvent", "quoted"]
 
 #: Bytes of an answer at most; a page of tasks takes some 100 KiB.
 _MOST: Final = 64 * 2**20
@@ -30,6 +30,11 @@ _CUT: Final = (
     "the stream of events was cut off",
     "see whether the pool runs, and follow it from the last id",
 )
+
+
+def quoted(id: str) -> str:
+    """Return an id as a part of a path: f"/v1/tasks/{quoted(task_id)}/cancel"."""
+    return quote(id, safe=":~")
 
 
 class ServerSentEvent:

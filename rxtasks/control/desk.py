@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rxtasks.control.hub import Hub
     from rxtasks.control.kept import Kept
     from rxtasks.control.lane import Lane
+    from rxtasks.control.mailbox import Budget
     from rxtasks.control.sse import Streams
     from rxtasks.service import TaskService
 
@@ -27,6 +28,7 @@ class Desk:
     hub: Hub
     streams: Streams
     kept: Kept
+    budget: Budget
     #: Threads for whether all is well, whatever else is asked ...
     health: Lane
     #: ... for calls that answer from memory ...

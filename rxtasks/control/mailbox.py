@@ -15,12 +15,34 @@ from typing import Any, Final, Generic, TypeVar
 
 from reactivex import Observable
 
-__all__ = ["Mailbox"]
+__all__ = ["Budget", "Mailbox"]
 
 T = TypeVar("T")
-#: Bytes that may wait in one, with some for each value that they are in.
+#: Bytes that may wait in one, with some for each value that they are in: so many always ...
+_LEAST: Final = 2**20
+#: ... and so many while there is room in the budget that all share.
 _MOST: Final = 8 * 2**20
 _EACH: Final = 200
+#: Bytes of that budget.
+_ALL: Final = 64 * 2**20
+
+
+class Budget:
+    """What all mailboxes of a server hold together. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used = 0
+
+    @property
+    def spent(self) -> bool:
+        """Nobody may have more than its least."""
+        return self._used > _ALL
+
+    def change(self, by: int) -> None:
+        """Some more is held, or less."""
+        with self._lock:
+            self._used += by
 
 
 class Mailbox(Generic[T]):
@@ -28,10 +50,12 @@ class Mailbox(Generic[T]):
 
     Args:
         pack: makes of a value what the reader gets, and its size in bytes; called where the value comes from.
+        budget: of all of them.
     """
 
-    def __init__(self, pack: Callable[[Any], tuple[T, int]]) -> None:
+    def __init__(self, pack: Callable[[Any], tuple[T, int]], budget: Budget) -> None:
         self._pack = pack
+        self._budget = budget
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._waiting: deque[T] = deque()
@@ -59,9 +83,15 @@ class Mailbox(Generic[T]):
         with self._lock:
             self._over = True
             subscription = self._subscription
+            self._empty()
             self._tell()
         if subscription is not None:
             subscription.dispose()
+
+    def _empty(self) -> None:
+        self._waiting.clear()
+        self._budget.change(-self._size)
+        self._size = 0
 
     async def take(self, seconds: float) -> list[T] | None:
         """Return all that waits, once something does; [] = the end, None = nothing came in so many seconds."""
@@ -72,8 +102,7 @@ class Mailbox(Generic[T]):
             self._told = False
             self._there.clear()
             taken = list(self._waiting)
-            self._waiting.clear()
-            self._size = 0
+            self._empty()
             if self._over:
                 self._there.set()
                 return taken
@@ -86,11 +115,14 @@ class Mailbox(Generic[T]):
         with self._lock:
             if self._over:
                 return
-            self._size += size + _EACH
-            if self._size > _MOST:
+            size += _EACH
+            held = self._size + size
+            if held > _MOST or (held > _LEAST and self._budget.spent):
                 self.overflowed = self._over = True
             else:
                 self._waiting.append(item)
+                self._size = held
+                self._budget.change(size)
             self._tell()
             subscription = self._subscription if self.overflowed else None
         if subscription is not None:

@@ -23,7 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 __all__ = ["CONNECTIONS", "HEAD_BYTES", "BoundedProtocol"]
 
 #: Connections at most, of both kinds together.
-CONNECTIONS: Final = 100
+CONNECTIONS: Final = 200
 #: Bytes that a request's line and headers may have.
 HEAD_BYTES: Final = 16 * 1024
 #: Seconds in which a peer has sent them, and those that a connection may idle.
@@ -58,6 +58,8 @@ class BoundedProtocol(H11Protocol):
                 transport.abort()
                 return
             self.app_state["local"] = True
+        elif hasattr(socket, "TCP_USER_TIMEOUT"):  # a machine that is gone takes nothing, and says nothing
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_STALL * 2000))
         if len(self.connections) > CONNECTIONS and not self._make_room():
             self._refuse(503, "BUSY", f"{CONNECTIONS} connections are open", "try again in a moment")
             return

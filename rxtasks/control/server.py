@@ -32,6 +32,7 @@ from rxtasks.control.host import Host
 from rxtasks.control.hub import Hub
 from rxtasks.control.kept import Kept
 from rxtasks.control.lane import Lane
+from rxtasks.control.mailbox import Budget
 from rxtasks.control.openapi import describe
 from rxtasks.control.place import Held
 from rxtasks.control.protocol import HEAD_BYTES, BoundedProtocol
@@ -87,7 +88,7 @@ class ControlServer:
                 " file or an environment variable"
             )
         lanes = [Lane(f"rxtasks-control-{name}", *bounds) for name, *bounds in _LANES]
-        self._desk = Desk(service, host, Hub(service), Streams(), Kept(), *lanes)
+        self._desk = Desk(service, host, Hub(service), Streams(), Kept(), Budget(), *lanes)
         from rxtasks import __version__
 
         description = as_json(describe(OPERATIONS, __version__))

@@ -19,7 +19,7 @@ BEAT: Final = b": beat\n\n"
 #: What a stream begins with: a comment, and after how many milliseconds a browser comes again.
 OPENING: Final = b": rxtasks\nretry: 1000\n\n"
 #: Streams that may be open at once.
-_MOST: Final = 32
+_MOST: Final = 128
 
 
 def frame(event: str, data: bytes, id: str | int | None = None) -> bytes:

@@ -76,7 +76,7 @@ async def _task_frames(desk: Desk, tracker: TaskTracker, first: int, forgotten: 
     if forgotten:
         yield notice("truncated", "the task ended, and of its events only how it ended is still known")
     while True:
-        box: Mailbox[_Packed] = Mailbox(_pack)
+        box: Mailbox[_Packed] = Mailbox(_pack, desk.budget)
         with desk.streams.entered(box.close):
             try:
                 await desk.work.run(lambda box=box, first=first: box.follow(tracker.resumed(first)))  # type: ignore[misc]
@@ -154,7 +154,7 @@ async def follow_logs(desk: Desk, call: Call) -> Stream:
     """Open the stream of log lines to come."""
     desk.streams.check_room()
     wanted = log_filter(call.given)
-    box: Mailbox[bytes] = Mailbox(_pack_line)
+    box: Mailbox[bytes] = Mailbox(_pack_line, desk.budget)
     try:
         await desk.work.run(lambda: box.follow(desk.host.follow_logs(wanted)))
     except BaseException:

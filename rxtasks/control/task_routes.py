@@ -20,7 +20,9 @@ from rxtasks.lifecycle.task import TaskRequest, new_id
 __all__ = ["TASKS"]
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 1000}
-_ID: Final = Parameter("id", "path", TASK_ID, "The task's id.", required=True)
+#: Of a task that there is: one that was pushed in Python may have any.
+_ANY_ID: Final = {"type": "string", "minLength": 1, "maxLength": 500}
+_ID: Final = Parameter("id", "path", _ANY_ID, "The task's id; a slash in it is sent as %2F.", required=True)
 _LIMIT: Final = {"type": "integer", "minimum": 1, "maximum": 1000}
 _GONE: Final = {404: "There is no such task."}
 _REASON: Final = {
@@ -145,7 +147,7 @@ TASKS: Final = (
                 "older_than", "query", {"type": "number", "minimum": 0, "maximum": 1e9}, "Created so many seconds ago."
             ),
             Parameter("limit", "query", _LIMIT, "Tasks at most; 100."),
-            Parameter("after", "query", TASK_ID, "From behind this task."),
+            Parameter("after", "query", _ANY_ID, "From behind this task."),
         ),
         answers={
             200: {

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from rxtasks import SettingsError
-from rxtasks.control.client import ControlClient, ControlError, ServerSentEvent
+from rxtasks import SettingsError, TaskRequest
+from rxtasks.control.client import ControlClient, ControlError, ServerSentEvent, quoted
 from rxtasks.control.directory import reachable
 from rxtasks.control.place import Place
 from rxtasks.control.server import ControlServer
@@ -310,6 +310,21 @@ def test_tasks_are_listed_a_page_at_a_time(tmp_path: Path) -> None:
         assert pushed == found
         assert 3 == pages
         assert 404 == refused(made.client.get, "/v1/tasks", after="nobody").status
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_a_task_with_any_id_can_be_reached(tmp_path: Path, store: str) -> None:
+    """Ids that were chosen in Python: they need not be fit for a path."""
+    with pool(tmp_path, store="memory" if store == "memory" else f"sqlite:///{tmp_path}/tasks.db") as made:
+        for task_id in ("order/42", "../..", "a b", "ü%2Fß", "?x=1#y", ".", "%", "a/cancel", "日本"):
+            made.service.push(TaskRequest("control.add", (1,), task_id=task_id)).result(LONG)
+            path = f"/v1/tasks/{quoted(task_id)}"
+            assert task_id == made.client.get(path)["task_id"]
+            assert made.client.get(f"{path}/history")["history"]
+            assert 409 == refused(made.client.post, f"{path}/cancel").status
+            assert "succeeded" == [event for event in made.client.stream(f"{path}/events")][-1].data["status"]
+            assert {"deleted": task_id} == made.client.delete(path)
+        assert 404 == refused(made.client.get, "/v1/tasks/%00").status
 
 
 def test_a_full_queue_says_when_to_come_again(tmp_path: Path) -> None:

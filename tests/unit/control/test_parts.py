@@ -19,7 +19,7 @@ from rxtasks.control import mailbox
 from rxtasks.control.client import ServerSentEvent, _events
 from rxtasks.control.hub import Hub, Overtaken
 from rxtasks.control.lane import Lane, Occupied
-from rxtasks.control.mailbox import Mailbox
+from rxtasks.control.mailbox import Budget, Mailbox
 from rxtasks.control.named import NAMED, OPTIONS
 from rxtasks.control.schema import Invalid, check
 from rxtasks.control.sse import frame
@@ -100,7 +100,7 @@ def test_a_mailbox_takes_what_fits_and_then_nothing(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mailbox, "_MOST", 1000)
 
     async def scene() -> None:
-        box: Mailbox[int] = Mailbox(lambda value: (value, 50))
+        box: Mailbox[int] = Mailbox(lambda value: (value, 50), Budget())
         stream: Subject[int] = Subject()
         box.follow(stream)
         for number in range(10):
@@ -114,9 +114,36 @@ def test_a_mailbox_takes_what_fits_and_then_nothing(monkeypatch: pytest.MonkeyPa
     asyncio.run(scene())
 
 
+def test_what_all_mailboxes_hold_is_bounded_and_each_has_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "_LEAST", 1000)
+    monkeypatch.setattr(mailbox, "_MOST", 100_000)
+    monkeypatch.setattr(mailbox, "_ALL", 5000)
+
+    async def scene() -> None:
+        budget = Budget()
+        greedy: Mailbox[int] = Mailbox(lambda value: (value, 50), budget)
+        modest: Mailbox[int] = Mailbox(lambda value: (value, 50), budget)
+        one: Subject[int] = Subject()
+        other: Subject[int] = Subject()
+        greedy.follow(one)
+        modest.follow(other)
+        for number in range(1000):
+            one.on_next(number)
+        for number in range(3):
+            other.on_next(number)
+        assert greedy.overflowed
+        assert 21 == len(await greedy.take(LONG) or ())
+        assert not modest.overflowed
+        modest.close()
+        greedy.close()
+        assert 0 == budget._used
+
+    asyncio.run(scene())
+
+
 def test_a_mailbox_tells_of_silence_and_of_the_end() -> None:
     async def scene() -> None:
-        box: Mailbox[int] = Mailbox(lambda value: (value, 1))
+        box: Mailbox[int] = Mailbox(lambda value: (value, 1), Budget())
         stream: Subject[int] = Subject()
         box.follow(stream)
         assert await box.take(0.01) is None
@@ -133,7 +160,7 @@ def test_a_mailbox_tells_of_silence_and_of_the_end() -> None:
 
 def test_a_mailbox_that_was_closed_before_it_followed_lets_go() -> None:
     async def scene() -> None:
-        box: Mailbox[int] = Mailbox(lambda value: (value, 1))
+        box: Mailbox[int] = Mailbox(lambda value: (value, 1), Budget())
         box.close()
         stream: Subject[int] = Subject()
         box.follow(stream)
