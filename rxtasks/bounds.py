@@ -28,6 +28,10 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | items of a map in flight | `buffersize` |
 | stacks that a worker tells of | _MOST_PARTS, each of _MOST_FRAMES frames |
 | callers that wait for the stacks of a task | _MOST_ASKING |
+| control server: events that wait for the client of a stream | _LEAST, and up to _MOST while all have less than _ALL bytes |
+| control server: events of all tasks, for all clients together | EVENTS and BYTES |
+| control server: connections, and bytes of a body | CONNECTIONS, BODY_BYTES |
+| control server: requests that wait for a thread | of each lane its own |
 """
 
 from __future__ import annotations
@@ -66,4 +70,11 @@ BOUNDS = (
     Bound("rxtasks.wire.passing:MOST_EARLY", 1000),
     Bound("rxtasks.wire.framing:MAX_FRAME", 16 * 2**20),
     Bound("rxtasks.wire.framing:MAX_PART", 2**20),
+    Bound("rxtasks.control.mailbox:_LEAST", 2**20),
+    Bound("rxtasks.control.mailbox:_MOST", 8 * 2**20),
+    Bound("rxtasks.control.mailbox:_ALL", 64 * 2**20),
+    Bound("rxtasks.control.hub:EVENTS", 10_000),
+    Bound("rxtasks.control.hub:BYTES", 8 * 2**20),
+    Bound("rxtasks.control.reading:BODY_BYTES", 2**20),
+    Bound("rxtasks.control.protocol:CONNECTIONS", 200),
 )

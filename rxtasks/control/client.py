@@ -38,7 +38,10 @@ def quoted(id: str) -> str:
 
 
 class ServerSentEvent:
-    """One event of a stream: its `id` (None: it has none), its kind (`event`), and its `data`, read from JSON."""
+    """One event of a stream: its `id`, its kind (`event`), and its `data`, read from JSON.
+
+    An event about the stream itself has no id (None): a client goes on from that of the event before.
+    """
 
     __slots__ = ("data", "event", "id")
 
@@ -283,7 +286,7 @@ def _word(value: Any) -> str:
 
 def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
     """Read a stream of events (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream)."""
-    last: str | None = None
+    id: str | None = None
     kind, lines, begun = "", list[str](), False
     while raw := answer.readline(_LONGEST):
         begun = True
@@ -293,8 +296,8 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
         line = raw.rstrip(b"\r\n").decode("utf-8", "replace")
         if not line:
             if lines:
-                yield ServerSentEvent(last, kind or "message", _data("\n".join(lines)))
-            kind, lines = "", []
+                yield ServerSentEvent(id, kind or "message", _data("\n".join(lines)))
+            id, kind, lines = None, "", []
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -303,7 +306,7 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
         elif name == "event":
             kind = value
         elif name == "id" and "\0" not in value:
-            last = value or None
+            id = value or None
     # A stream that ends has begun, and has said so; http.client takes the end of a connection for that of a stream.
     if answer.chunked and not (begun and getattr(answer, "chunk_left", None) is None):
         raise ControlError(*_CUT)

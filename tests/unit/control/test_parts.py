@@ -247,7 +247,6 @@ def test_what_is_framed_is_read_again(events: list[tuple[int | None, str, Any]])
     )
     answer: Any = Lines(data)
     found: list[ServerSentEvent] = list(_events(answer))
-    last: str | None = None
-    for (number, kind, value), read in zip(events, found, strict=True):
-        last = str(number) if number is not None else last
-        assert (last, kind, value) == (read.id, read.event, read.data)
+    assert [(None if number is None else str(number), kind, value) for number, kind, value in events] == [
+        (read.id, read.event, read.data) for read in found
+    ]
