@@ -43,6 +43,7 @@ NAMES = (
     "responsive",
     "flow",
     "durable",
+    "health",
 )
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Log",
+    "burn_for",
     "die_once",
     "emit_rows",
     "heed",
@@ -127,3 +128,11 @@ async def heed_async(ctx: TaskContext) -> None:
 
     ctx.emit("here")
     await asyncio.sleep(600)
+
+
+def burn_for(seconds: float) -> int:
+    """Compute for so many seconds, and return how many rounds that made."""
+    until, rounds = time.perf_counter() + seconds, 0
+    while time.perf_counter() < until:
+        rounds += sum(range(1000)) > 0
+    return rounds

@@ -34,6 +34,10 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | the merged log: lines that cannot be written to a file | HELD_LINES and HELD_BYTES, then as above |
 | metrics: names of tasks that are labels; names that are not | MOST_NAMES; _MOST_OTHERS |
 | the merged log: names of tasks; sources whose last line is known | NAMES; _SOURCES |
+| control server: events that wait for the client of a stream | _LEAST, and up to _MOST while all have less than _ALL bytes |
+| control server: events of all tasks, for all clients together | EVENTS and BYTES |
+| control server: connections, and bytes of a body | CONNECTIONS, BODY_BYTES |
+| control server: requests that wait for a thread | of each lane its own |
 """
 
 from __future__ import annotations
@@ -83,4 +87,11 @@ BOUNDS = (
     Bound("rxtasks.wire.passing:MOST_EARLY", 1000),
     Bound("rxtasks.wire.framing:MAX_FRAME", 16 * 2**20),
     Bound("rxtasks.wire.framing:MAX_PART", 2**20),
+    Bound("rxtasks.control.mailbox:_LEAST", 2**20),
+    Bound("rxtasks.control.mailbox:_MOST", 8 * 2**20),
+    Bound("rxtasks.control.mailbox:_ALL", 64 * 2**20),
+    Bound("rxtasks.control.hub:EVENTS", 10_000),
+    Bound("rxtasks.control.hub:BYTES", 8 * 2**20),
+    Bound("rxtasks.control.reading:BODY_BYTES", 2**20),
+    Bound("rxtasks.control.protocol:CONNECTIONS", 200),
 )

@@ -23,7 +23,8 @@ def canonical(store: str, pid: int | None = None) -> str:
     if store == MEMORY:
         return f"{MEMORY}:{os.getpid() if pid is None else pid}"
     if store.startswith(_SQLITE):
-        return _SQLITE + os.path.realpath(store.removeprefix(_SQLITE))
+        path = store.removeprefix(_SQLITE)
+        return _SQLITE + (path if "\0" in path else os.path.realpath(path))
     parts = _split(store)
     if parts is None:
         return store
@@ -58,5 +59,5 @@ def redacted(store: str) -> str:
 def short_name(store: str, pid: int | None = None) -> str:
     """Return the name of the store's files: letters and digits, the same length for every store."""
     found = canonical(store, pid)
-    digest = hashlib.blake2b(found.encode("utf-8", "surrogateescape"), digest_size=10).hexdigest()
+    digest = hashlib.blake2b(found.encode("utf-8", "backslashreplace"), digest_size=10).hexdigest()
     return f"{'memory' if store == MEMORY else 'pool'}-{digest}"

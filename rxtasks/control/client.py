@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlencode
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlencode
 from rxtasks.control.directory import reachable
 from rxtasks.control.errors import ControlError
 
-__all__ = ["ControlClient", "ControlError", "ServerSentEvent"]
+__all__ = ["ControlClient", "ControlError", "ServerSentEvent", "quoted"]
 
 #: Bytes of an answer at most; a page of tasks takes some 100 KiB.
 _MOST: Final = 64 * 2**20
@@ -21,10 +22,26 @@ _MOST: Final = 64 * 2**20
 _LONGEST: Final = 4 * 2**20
 #: Seconds in which a stream that lives says something; the server sends a comment every 15.
 _SILENCE: Final = 60.0
+#: Seconds between two tries to connect to a server that is crowded.
+_AGAIN: Final = 0.01
+_CUT: Final = (
+    0,
+    "BROKEN",
+    "the stream of events was cut off",
+    "see whether the pool runs, and follow it from the last id",
+)
+
+
+def quoted(id: str) -> str:
+    """Return an id as a part of a path: f"/v1/tasks/{quoted(task_id)}/cancel"."""
+    return quote(id, safe=":~")
 
 
 class ServerSentEvent:
-    """One event of a stream: its `id` (None: it has none), its kind (`event`), and its `data`, read from JSON."""
+    """One event of a stream: its `id`, its kind (`event`), and its `data`, read from JSON.
+
+    An event about the stream itself has no id (None): a client goes on from that of the event before.
+    """
 
     __slots__ = ("data", "event", "id")
 
@@ -76,28 +93,40 @@ class ControlClient:
         return self._call("DELETE", path)
 
     def stream(self, path: str, last_event_id: str | int | None = None, **query: Any) -> Iterator[ServerSentEvent]:
-        """Yield the events of a stream as they come, until it ends; closing the iterator closes the connection.
+        """Open a stream of events, and return an iterator of them as they come, until it ends.
+
+        When it returns the server has begun to follow: what happens from then on is missed by nobody. Closing the iterator
+        closes the connection.
 
         Args:
             last_event_id: where to go on: the id of the last event that was had.
 
         Raises:
-            ControlError: as get; also when the connection breaks. Call it again with the last id that came.
+            ControlError: as get; from the iterator when the connection breaks. Call it again with the last id that came.
         """
         headers = {} if last_event_id is None else {"Last-Event-ID": str(last_event_id)}
-        connection, answer = self._open(
-            "GET", path, query, None, {"Accept": "text/event-stream", **headers}, self.timeout
-        )
+        sent = {"Accept": "text/event-stream", **headers}
+        connection, answer = self._open("GET", path, query, None, sent, self.timeout)
         try:
-            if answer.status != 200:
+            if answer.status not in (200, 204):
                 self._refused(answer, self._read(answer))
-            sock = connection.sock
-            if sock is not None:
-                sock.settimeout(_SILENCE)
-            yield from _events(answer)
+        except BaseException as error:
+            connection.close()
+            if isinstance(error, OSError | http.client.HTTPException):
+                self._broken(error)
+            raise
+        return self._followed(connection, answer)
+
+    def _followed(
+        self, connection: http.client.HTTPConnection, answer: http.client.HTTPResponse
+    ) -> Iterator[ServerSentEvent]:
+        try:
+            if answer.status == 200:  # 204: there is nothing left to tell
+                yield from _events(answer)
         except (OSError, http.client.HTTPException) as error:
             self._broken(error)
         finally:
+            answer.close()
             connection.close()
 
     # -- one call ------------------------------------------------------------------------------------------------------
@@ -149,8 +178,15 @@ class ControlClient:
             sent["Authorization"] = f"Bearer {self._token}"
         connection = self._connection(timeout)
         try:
-            connection.request(method, target, body=data, headers=sent)
-            return connection, connection.getresponse()
+            connection.connect()
+            sock = connection.sock  # the answer takes it over
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, target, body=data, headers=sent)
+            # Where it was refused before all of it was taken, why is there to be read.
+            answer = connection.getresponse()
+            if answer.status == 200 and "Accept" in sent:
+                sock.settimeout(_SILENCE)
+            return connection, answer
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             self._broken(error)
@@ -220,11 +256,23 @@ class _UnixConnection(http.client.HTTPConnection):
         try:
             sock.settimeout(self.timeout)
             with reachable(self._path) as path:
-                sock.connect(path)
+                self._connect(sock, path)
         except BaseException:
             sock.close()
             raise
         self.sock = sock
+
+    def _connect(self, sock: socket.socket, path: str) -> None:
+        """Connect. While as many wait to be taken in as may, the kernel says so at once: tried again until the time is over."""
+        until = time.monotonic() + (self.timeout or 0.0)
+        while True:
+            try:
+                sock.connect(path)
+                return
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    raise TimeoutError("too many others wait to be taken in") from None
+                time.sleep(_AGAIN)
 
 
 def _query(query: Mapping[str, Any] | None) -> str:
@@ -238,17 +286,18 @@ def _word(value: Any) -> str:
 
 def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
     """Read a stream of events (https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream)."""
-    last: str | None = None
-    kind, lines = "", list[str]()
+    id: str | None = None
+    kind, lines, begun = "", list[str](), False
     while raw := answer.readline(_LONGEST):
+        begun = True
         if not raw.endswith(b"\n"):
             # What has no end was cut off: the next stream begins with it.
-            raise ControlError(0, "BROKEN", "the stream of events was cut off", "follow it again from the last id")
+            raise ControlError(*_CUT)
         line = raw.rstrip(b"\r\n").decode("utf-8", "replace")
         if not line:
             if lines:
-                yield ServerSentEvent(last, kind or "message", _data("\n".join(lines)))
-            kind, lines = "", []
+                yield ServerSentEvent(id, kind or "message", _data("\n".join(lines)))
+            id, kind, lines = None, "", []
             continue
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
@@ -257,7 +306,10 @@ def _events(answer: http.client.HTTPResponse) -> Iterator[ServerSentEvent]:
         elif name == "event":
             kind = value
         elif name == "id" and "\0" not in value:
-            last = value or None
+            id = value or None
+    # A stream that ends has begun, and has said so; http.client takes the end of a connection for that of a stream.
+    if answer.chunked and not (begun and getattr(answer, "chunk_left", None) is None):
+        raise ControlError(*_CUT)
 
 
 def _data(text: str) -> Any:

@@ -21,6 +21,7 @@ _ANY: Final = {
     415: "The body is not JSON.",
     421: "By TCP: the server is not called so.",
     422: "A parameter or the body is not as described.",
+    431: "The headers are too large.",
     500: "A bug.",
     503: "The pool or its store cannot now, or too many requests wait; see Retry-After.",
     504: "The pool has not answered in time.",

@@ -114,6 +114,8 @@ class Held:
         self.place = place
         self.info = info
         self._fd = fd
+        #: The directory, locked too: what tidies up temporary files (systemd-tmpfiles) leaves it alone then.
+        self._folder = _keep(place.directory)
         put_right(self)
 
     @property
@@ -137,11 +139,13 @@ class Held:
         with contextlib.suppress(OSError, SettingsError), opened(self.place.directory) as folder:
             self.place._remove(folder)
         os.close(fd)
+        if self._folder >= 0:
+            os.close(self._folder)
 
     def after_fork(self) -> None:
         """A forked child does not hold it."""
         fd, self._fd = self._fd, -1
-        close_copies((fd,))
+        close_copies((fd, self._folder))
 
     def __enter__(self) -> Held:
         return self
@@ -338,6 +342,17 @@ class Place:
         for name in os.listdir(self.directory):
             if name.startswith(f"{MEMORY}-") and name.endswith(_INFO) and name != self.name + _INFO:
                 yield Place(self.directory, name.removesuffix(_INFO), MEMORY)
+
+
+def _keep(directory: str) -> int:
+    """Return the descriptor of the directory, locked as others may lock it too; -1 where that cannot be had."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return fd
 
 
 def _since(found: Running | Dead) -> datetime:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from rxtasks.control.desk import Desk
@@ -10,9 +12,13 @@ from rxtasks.control.named import ref, value
 from rxtasks.control.shown import show_status, show_worker
 from rxtasks.control.words import Call, Operation, Parameter, Refused, Reply
 from rxtasks.errors import RxTasksError
+from rxtasks.pool.info import PoolStatus
 
 __all__ = ["POOL"]
 
+#: Seconds that an answer waits for the core to have done what was asked, and between two looks.
+_MOMENT: Final = 0.5
+_LOOK: Final = 0.002
 _FORCE: Final = {"type": "boolean", "description": "Running tasks are not waited for."}
 _WORKER: Final = Parameter(
     "id", "path", {"type": "string", "minLength": 1, "maxLength": 200}, "The worker's id.", required=True
@@ -64,17 +70,27 @@ def _start(desk: Desk, call: Call) -> Reply:
 
 def _stop(desk: Desk, call: Call) -> Reply:
     desk.host.stop_processing(bool(call.body.get("force", False)))
+    desk.kept.clear()  # they are of an engine that is no more
     return _pool(desk)
 
 
 def _pause(desk: Desk, call: Call) -> Reply:
     desk.service.pause()
-    return _pool(desk)
+    return _when(desk, lambda status: status.paused is not None)
 
 
 def _resume(desk: Desk, call: Call) -> Reply:
     desk.service.resume()
-    return _pool(desk)
+    # Where it is still not so, the machine is short of something, and the answer says what.
+    return _when(desk, lambda status: status.paused is None)
+
+
+def _when(desk: Desk, there: Callable[[PoolStatus], bool]) -> Reply:
+    """Answer when the core has done it: that comes in a moment, and nothing tells of it."""
+    until = time.monotonic() + _MOMENT
+    while (status := desk.service.status()).running and not there(status) and time.monotonic() < until:
+        time.sleep(_LOOK)
+    return Reply({"pool": show_status(status)})
 
 
 def _pool(desk: Desk) -> Reply:
@@ -138,6 +154,7 @@ POOL: Final = (
         "Whether the pool runs and its store can keep tasks; 503 where not.",
         _health,
         answers={200: ref("Health"), 503: {"type": "object"}},
+        lane="health",
     ),
     Operation(
         "GET",
@@ -147,6 +164,7 @@ POOL: Final = (
         _metrics,
         answers={200: None},
         media_type="text/plain",
+        lane="work",
         refusals={404: "The library of the metrics is not installed."},
     ),
     Operation(
@@ -183,6 +201,7 @@ POOL: Final = (
         "Begin no new attempts; those that run go on.",
         _pause,
         answers=_POOL_ANSWER,
+        lane="work",
     ),
     Operation(
         "POST",
@@ -191,6 +210,7 @@ POOL: Final = (
         "Begin attempts again.",
         _resume,
         answers=_POOL_ANSWER,
+        lane="work",
     ),
     Operation(
         "POST",

@@ -23,13 +23,15 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 __all__ = ["CONNECTIONS", "HEAD_BYTES", "BoundedProtocol"]
 
 #: Connections at most, of both kinds together.
-CONNECTIONS: Final = 100
+CONNECTIONS: Final = 200
 #: Bytes that a request's line and headers may have.
 HEAD_BYTES: Final = 16 * 1024
 #: Seconds in which a peer has sent them, and those that a connection may idle.
 _HEAD: Final = 10.0
-#: Seconds for which a peer may take nothing of what is sent to it.
+#: Seconds for which a peer may take next to nothing of what is sent to it.
 _STALL: Final = 30.0
+#: Bytes that it has to take in that time.
+_LEAST: Final = 1024
 
 #: uvicorn tells of each bad request; whoever can make some could fill a disk with them.
 _SILENT: Final = logging.Logger("rxtasks.control.protocol", logging.CRITICAL + 1)
@@ -56,6 +58,8 @@ class BoundedProtocol(H11Protocol):
                 transport.abort()
                 return
             self.app_state["local"] = True
+        elif hasattr(socket, "TCP_USER_TIMEOUT"):  # a machine that is gone takes nothing, and says nothing
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_STALL * 2000))
         if len(self.connections) > CONNECTIONS and not self._make_room():
             self._refuse(503, "BUSY", f"{CONNECTIONS} connections are open", "try again in a moment")
             return
@@ -102,7 +106,18 @@ class BoundedProtocol(H11Protocol):
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._stall_timer is None:
-            self._stall_timer = self.loop.call_later(_STALL, self.transport.abort)
+            self._watch(self.transport.get_write_buffer_size())
+
+    def _watch(self, before: int) -> None:
+        self._stall_timer = self.loop.call_later(_STALL, self._look, before)
+
+    def _look(self, before: int) -> None:
+        """See whether the peer has taken something meanwhile."""
+        now = self.transport.get_write_buffer_size()
+        if now <= before - _LEAST:
+            self._watch(now)
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -133,9 +148,12 @@ class BoundedProtocol(H11Protocol):
             self._head_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        if not self.idle:  # the answer to the request before it is under way
-            self.transport.abort()
-            return
+        if not self.idle:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True  # nobody waits for what is being done
+            self.cycle.message_event.set()
         self._refuse(400, "BAD_REQUEST", "that is no request of HTTP/1.1, or its headers are too large", "")
 
     def _refuse(self, status: int, code: str, message: str, hint: str) -> None:

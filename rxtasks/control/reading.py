@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import unquote
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -43,10 +44,12 @@ def _path(request: Request, operation: Operation) -> dict[str, Any]:
     found = {}
     for parameter in operation.parameters:
         if parameter.where == "path":
-            text = request.path_params[parameter.name]
             try:
+                text = unquote(request.path_params[parameter.name], errors="strict")
                 found[parameter.name] = from_text(parameter.schema, text, parameter.name, NAMED)
-            except Invalid as error:  # nothing has such a name
+            except UnicodeDecodeError:
+                raise Refused(404, "UNKNOWN", "nothing has such an id: it is no UTF-8") from None
+            except Invalid as error:
                 raise Refused(404, "UNKNOWN", f"nothing has such an id: {error}") from None
     return found
 

@@ -2,7 +2,7 @@
 
 Known words: type (also a list of them), enum, minimum, maximum, exclusiveMinimum, minLength, maxLength, pattern, items,
 maxItems, properties, required, additionalProperties (False or a schema), $ref to a named schema, format date-time. Others
-describe only.
+describe only. x-secret: a value is never told in a message.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def check(schema: Schema, value: Any, where: str, named: Schemas) -> None:
     if "type" in schema:
         kinds = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
         if not any(_is(kind, value) for kind in kinds):
-            raise Invalid(f"{where} is {' or '.join(_WORDS[kind] for kind in kinds)}, not {_shown(value)}")
+            wanted = " or ".join(_WORDS[kind] for kind in kinds)
+            raise Invalid(f"{where} is {wanted}, not {_kind(value) if schema.get('x-secret') else _shown(value)}")
     if value is None:
         return
     if "enum" in schema and value not in schema["enum"]:
@@ -138,6 +139,11 @@ def from_text(schema: Schema, text: str, where: str, named: Schemas) -> Any:
             value = {"true": True, "false": False}.get(text, text)
     check(schema, value, where, named)
     return value
+
+
+def _kind(value: Any) -> str:
+    """Return what a value is, where it must not be told itself."""
+    return next(word for kind, word in _WORDS.items() if _is(kind, value))
 
 
 def _shown(value: Any) -> str:

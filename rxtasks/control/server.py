@@ -5,7 +5,7 @@
     the pool's process
     ├── core, delivery, ...                    never wait for any of this
     ├── rxtasks-control                        uvicorn: Unix socket (0600), and TCP where it is configured
-    └── rxtasks-control-quick-1 ... -work-8    the service's calls, so that the loop always answers
+    └── rxtasks-control-health-1 ... -work-8   the service's calls, so that the loop always answers
 
 uvicorn's own loop wakes ten times a second and waits at its end for clients that go away by themselves. Here it sleeps until it
 is stopped, and then cuts off whoever is still there. No signal handler is installed: that is the process's business.
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 import os
 import socket
@@ -31,11 +30,14 @@ from rxtasks.control.directory import reachable
 from rxtasks.control.door import Door
 from rxtasks.control.host import Host
 from rxtasks.control.hub import Hub
+from rxtasks.control.kept import Kept
 from rxtasks.control.lane import Lane
+from rxtasks.control.mailbox import Budget
 from rxtasks.control.openapi import describe
 from rxtasks.control.place import Held
 from rxtasks.control.protocol import HEAD_BYTES, BoundedProtocol
 from rxtasks.control.shown import as_json
+from rxtasks.control.sse import Streams
 from rxtasks.control.table import OPERATIONS
 from rxtasks.errors import RxTasksError, SettingsError
 from rxtasks.forking import close_copies, no_longer, put_right
@@ -46,6 +48,8 @@ __all__ = ["ControlServer"]
 _log: Final = logging.getLogger("rxtasks")
 #: Connections that may wait to be taken in.
 _BACKLOG: Final = 64
+#: Threads for calls, and how many calls may wait for them.
+_LANES: Final = (("health", 2, 64), ("quick", 4, 64), ("work", 8, 32))
 #: Seconds that a start may take, and a stop.
 _START: Final = 30.0
 _STOP: Final = 5.0
@@ -83,21 +87,17 @@ class ControlServer:
                 f"the control server is to listen on {listen}, where anybody can reach it, and has no token; give one by a"
                 " file or an environment variable"
             )
-        self._hub = Hub(service)
-        self._lanes = {
-            "quick": Lane("rxtasks-control-quick", 4, 64),
-            "work": Lane("rxtasks-control-work", 8, 32),
-        }
+        lanes = [Lane(f"rxtasks-control-{name}", *bounds) for name, *bounds in _LANES]
+        self._desk = Desk(service, host, Hub(service), Streams(), Kept(), Budget(), *lanes)
         from rxtasks import __version__
 
         description = as_json(describe(OPERATIONS, __version__))
         door = Door(None if listen is None or token is None else token.strip())
-        desk = Desk(service, host, self._hub)
         self._server = _Server(
             uvicorn.Config(
-                make_application(desk, OPERATIONS, self._lanes, door, description),
+                make_application(self._desk, OPERATIONS, door, description),
                 loop="asyncio",
-                http=functools.partial(BoundedProtocol),  # type: ignore[arg-type]
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,
@@ -108,7 +108,8 @@ class ControlServer:
                 backlog=_BACKLOG,
                 timeout_keep_alive=5,
                 h11_max_incomplete_event_size=HEAD_BYTES,
-            )
+            ),
+            self._desk,
         )
         self._sockets: list[socket.socket] = []
         self._thread: threading.Thread | None = None
@@ -151,13 +152,13 @@ class ControlServer:
         thread.join(_STOP)
         if thread.is_alive():
             _log.warning("the control server has not ended within %g s", _STOP)
-        self._hub.close()
-        for lane in self._lanes.values():
+        self._desk.kept.clear()
+        for lane in (self._desk.health, self._desk.quick, self._desk.work):
             lane.close()
 
     def after_fork(self) -> None:
         """Nobody answers in a forked child: what connected there would wait for ever."""
-        close_copies([sock.detach() for sock in self._sockets])
+        close_copies([sock.detach() for sock in self._sockets] + self._server.descriptors())
         self._sockets = []
         self._thread = None
 
@@ -177,19 +178,16 @@ class ControlServer:
             sock.close()
 
     def _unix(self) -> socket.socket:
-        """Return the listening socket; it gets its name when it listens."""
         path = self._held.socket
-        unseen = f"{path}.new"
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             os.fchmod(sock.fileno(), 0o600)  # before it has a name: bind takes the mode from here
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(unseen)
-            with reachable(unseen) as name:
+                os.unlink(path)
+            with reachable(path) as name:
                 sock.bind(name)
-            os.chmod(unseen, 0o600)
+            os.chmod(path, 0o600)
             sock.listen(_BACKLOG)
-            os.rename(unseen, path)
         except OSError as error:
             sock.close()
             raise SettingsError(
@@ -202,8 +200,9 @@ class ControlServer:
 class _Server(uvicorn.Server):
     """uvicorn without its ticking, and with an end that waits for nobody."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk) -> None:
         super().__init__(config)
+        self._desk = desk
         #: Set when it answers, or never will.
         self.answers = threading.Event()
         self.failed: BaseException | None = None
@@ -217,6 +216,11 @@ class _Server(uvicorn.Server):
             with contextlib.suppress(RuntimeError):  # it has ended
                 loop.call_soon_threadsafe(self._ended.set)
 
+    def descriptors(self) -> list[int]:
+        """Return those of the connections."""
+        socks = [one.transport.get_extra_info("socket") for one in list(self.server_state.connections)]
+        return [sock.fileno() for sock in socks if sock is not None]
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
@@ -228,6 +232,7 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:
             server.close()
+        self._desk.streams.end()
         state = self.server_state
         for connection in list(state.connections):
             connection.shutdown()
@@ -242,6 +247,7 @@ class _Server(uvicorn.Server):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_GRACE)
+        self._desk.hub.close()
 
 
 def _address(listen: str) -> tuple[str, int]:

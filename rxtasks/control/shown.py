@@ -101,7 +101,7 @@ def show_record(record: TaskRecord, *, whole: bool = True) -> dict[str, Any]:
         "queue": record.options.queue,
         "tags": list(record.tags),
         "schedule_id": record.schedule_id,
-        "retry_of": getattr(record, "retry_of", None),
+        "retry_of": record.retry_of,
         "error": _error(record.error, whole),
     }
     if whole:

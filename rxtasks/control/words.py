@@ -77,6 +77,8 @@ class Stream:
     """An answer that goes on: frames of server-sent events."""
 
     frames: AsyncIterator[bytes]
+    #: Called at its end, also where no frame was ever asked for.
+    close: Callable[[], None]
 
 
 #: Done in a thread, so it may wait; a stream is opened in the loop.
@@ -102,7 +104,7 @@ class Operation:
     #: Status -> schema of the answer (None: no JSON). Refusals that any operation may answer with are added.
     answers: Mapping[int, Schema | None] = attrs.field(factory=dict)
     media_type: str = "application/json"
-    #: "quick": answers from memory. "work": may wait for a disk, a worker or a drain.
-    lane: Literal["quick", "work"] = "quick"
+    #: "health": has threads of its own. "quick": answers from memory. "work": may wait for a disk, a worker or a drain.
+    lane: Literal["health", "quick", "work"] = "quick"
     #: Statuses of refusals of its own, each with what it says.
     refusals: Mapping[int, str] = attrs.field(factory=dict)

@@ -1,0 +1,68 @@
+"""Operations on the merged logs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+from rxtasks.control.desk import Desk
+from rxtasks.control.filters import log_filter
+from rxtasks.control.named import value
+from rxtasks.control.streaming import follow_logs
+from rxtasks.control.words import Call, Operation, Parameter, Reply
+
+__all__ = ["LOGS"]
+
+_TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 1000}
+_TIME: Final = {"type": "string", "minLength": 1, "maxLength": 60}
+_LEVEL: Final = {"type": "string", "minLength": 1, "maxLength": 20}
+
+_FILTERS: Final = (
+    Parameter(
+        "worker", "query", _TEXT, 'Lines of this worker, by its id or a part; "pool": what the pool says itself.'
+    ),
+    Parameter("task", "query", _TEXT, "Lines of this task, by its id, a part of that, or its name."),
+    Parameter(
+        "level", "query", _LEVEL, "Of this level and above: trace, debug, info, success, warning, error, critical."
+    ),
+    Parameter("text", "query", _TEXT, "Lines that contain this."),
+    Parameter("since", "query", _TIME, 'From this time on: ISO 8601, or how long ago as "10m".'),
+    Parameter("until", "query", _TIME, "Up to this time."),
+)
+
+
+def _logs(desk: Desk, call: Call) -> Reply:
+    limit = call.given.get("limit", 1000)
+    lines = list(desk.host.query_logs(log_filter(call.given)))[-limit:]
+    return Reply({"lines": [_shown(line) for line in lines]})
+
+
+def _shown(line: Any) -> Any:
+    return json.loads(line.to_json())
+
+
+LOGS: Final = (
+    Operation(
+        "GET",
+        "/v1/logs",
+        "query_logs",
+        "The last lines of the merged logs that fit, in order.",
+        _logs,
+        parameters=(
+            *_FILTERS,
+            Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 10_000}, "Lines at most; 1000."),
+        ),
+        answers={200: value("lines", {"type": "array", "items": {"type": "object"}})},
+        lane="work",
+    ),
+    Operation(
+        "GET",
+        "/v1/logs/follow",
+        "follow_logs",
+        "The lines to come, as server-sent events; `overflow` tells a slow client that it has missed some, and ends.",
+        follow=follow_logs,
+        parameters=_FILTERS,
+        answers={200: None},
+        media_type="text/event-stream",
+    ),
+)
