@@ -11,6 +11,8 @@ __all__ = ["COMMANDS", "root"]
 
 COMMANDS = {
     "run": Lazy("rxtasks.cli.run_command:run", "Call TARGET once for each INPUT, in parallel, and say how it went."),
+    "task": Lazy("rxtasks.cli.task.commands:task", "Put tasks into a store, look at them, cancel and retry them."),
+    "store": Lazy("rxtasks.cli.store.commands:store", "Look after a durable store: check, backup, prune, migrate."),
     "completion": Lazy("rxtasks.cli.completion:completion", "Print the script that lets a shell complete commands."),
 }
 
