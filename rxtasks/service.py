@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from rxtasks.engine.corethread import CoreThread
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
+    from rxtasks.isolation.base import Setup
     from rxtasks.lifecycle.events import TaskEvent
     from rxtasks.lifecycle.history import Transition
     from rxtasks.observe.bus import TaskEventBus
@@ -99,7 +100,11 @@ class TaskService(ManyTasks, ServiceView):
         self._clock = SystemClock()
         self._specs, self._fell_back = make_specs(workers, isolation, concurrency, fallback)
         self._modules = make_modules(modules)
-        self._setup = make_setup(self._modules, initializer, initargs, self._specs, resources)
+        plain = initializer is None and initargs == () and resources is None
+        #: None: there is nothing in it that could be wrong, so it is made with the engine.
+        self._setup: Setup | None = (
+            None if plain else make_setup(self._modules, initializer, initargs, self._specs, resources)
+        )
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
@@ -174,7 +179,7 @@ class TaskService(ManyTasks, ServiceView):
             self._specs,
             self._store,
             settings=self._settings,
-            setup=self._setup,
+            setup=self._setup or make_setup(self._modules, None, (), self._specs),
             intake=(StoredIntake if self._store.durable else Intake)(
                 self._specs,
                 self._modules,

@@ -51,8 +51,14 @@ def served(configuration: Configuration, *, make: bool = False) -> Iterator[Task
             NOT_FOUND,
         )
     arguments = configuration.service_arguments() | {"workers": 0, "echo": None, "on_exit": "drain"}
-    with TaskService(**arguments) as service:
-        yield service
+    service = TaskService(**arguments)
+    try:
+        with service:
+            yield service
+    finally:
+        durable = service._durable
+        if durable is not None and not durable.joined:
+            durable.release()
 
 
 def path_of(configuration: Configuration) -> str:

@@ -17,6 +17,8 @@ __all__ = ["coloured", "painted", "print_table", "status_colour", "width_of"]
 
 #: Characters of a cell of a table that goes to no terminal.
 _WIDEST: Final = 200
+#: Columns of a terminal below which no cell is cut.
+_NARROWEST: Final = 9
 _COLOURS: Final = {
     "running": "cyan",
     "succeeded": "green",
@@ -55,22 +57,18 @@ def print_table(
     heads: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    flexible: int = -1,
     colours: Sequence[str | None] = (),
     colour_column: int = 0,
 ) -> None:
     """Print rows under their heads. What is in a cell is escaped.
 
     Args:
-        flexible: the column that is cut where the terminal is too narrow.
         colours: for each row the colour of its cell in `colour_column`.
     """
     cells = [[cut(shown(cell), _WIDEST) for cell in row] for row in rows]
     widths = [max([width_of(row[at]) for row in cells] + [len(head)]) for at, head in enumerate(heads)]
     if sys.stdout.isatty():
-        room = shutil.get_terminal_size().columns - sum(widths) - 2 * (len(widths) - 1)
-        if room < 0:
-            widths[flexible] = max(len(heads[flexible]), 8, widths[flexible] + room)
+        _fit(widths, shutil.get_terminal_size().columns - 2 * (len(widths) - 1))
     print(_line(heads, widths))
     for at, row in enumerate(cells):
         line = [
@@ -78,6 +76,15 @@ def print_table(
         ]
         paint = colours[at] if at < len(colours) else None
         print(_line(line, widths, colour_column, paint))
+
+
+def _fit(widths: list[int], room: int) -> None:
+    """Make the widest columns narrower until all fit into the room; the first one, which holds ids, is left alone."""
+    while len(widths) > 1 and sum(widths) > room:
+        at = max(range(1, len(widths)), key=lambda number: widths[number])
+        if widths[at] <= _NARROWEST:
+            return
+        widths[at] -= 1
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], column: int = 0, colour: str | None = None) -> str:

@@ -89,7 +89,6 @@ def print_records(records: list[TaskRecord]) -> None:
     print_table(
         _HEADS,
         rows,
-        flexible=5,
         colours=[status_colour(record.status) for record in records],
         colour_column=1,
     )
