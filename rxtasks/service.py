@@ -7,7 +7,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from rxtasks.engine.corethread import CoreThread
     from rxtasks.engine.engine import TaskEngine
     from rxtasks.engine.report import StopReport
+    from rxtasks.isolation.base import Setup
+    from rxtasks.lifecycle.events import TaskEvent
     from rxtasks.lifecycle.history import Transition
     from rxtasks.observe.bus import TaskEventBus
     from rxtasks.observe.ledger import LedgerReport
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     from rxtasks.pool.info import PoolStatus, WorkerInfo, WorkerSpec
     from rxtasks.pool.pool import WorkerPool
     from rxtasks.stores.base import Damaged, DurableStore, Store
+    from rxtasks.stores.waits import Service
     from rxtasks.wire.handle import Handle
 
 __all__ = ["ServiceView", "TaskService"]
@@ -97,7 +100,11 @@ class TaskService(ManyTasks, ServiceView):
         self._clock = SystemClock()
         self._specs, self._fell_back = make_specs(workers, isolation, concurrency, fallback)
         self._modules = make_modules(modules)
-        self._setup = make_setup(self._modules, initializer, initargs, self._specs, resources)
+        plain = initializer is None and initargs == () and resources is None
+        #: None: there is nothing in it that could be wrong, so it is made with the engine.
+        self._setup: Setup | None = (
+            None if plain else make_setup(self._modules, initializer, initargs, self._specs, resources)
+        )
         levels_from(echo)
         self._echo_level = echo
         self._retain = retain
@@ -172,7 +179,7 @@ class TaskService(ManyTasks, ServiceView):
             self._specs,
             self._store,
             settings=self._settings,
-            setup=self._setup,
+            setup=self._setup or make_setup(self._modules, None, (), self._specs),
             intake=(StoredIntake if self._store.durable else Intake)(
                 self._specs,
                 self._modules,
@@ -385,8 +392,11 @@ class TaskService(ManyTasks, ServiceView):
         older_than: float | timedelta | None = None,
         limit: int = 100,
         after: str | None = None,
+        *,
+        newest: bool = False,
     ) -> builtins.list[TaskRecord]:
-        """Return records in the order of arrival, at most `limit`, from behind the task `after`.
+        """Return records in the order of arrival, or with `newest` in the opposite one, at most `limit`, from behind the task
+        `after`.
 
         `older_than`: created at least so many seconds ago.
 
@@ -403,8 +413,60 @@ class TaskService(ManyTasks, ServiceView):
         if older_than is not None:
             before = self._clock.wall_us() - int(seconds_of("list: older_than", older_than) * 1e6)
         return self._store.list(
-            status=wanted, name=name, tag=tag, worker=worker, created_before_us=before, limit=limit, after=after
+            status=wanted,
+            name=name,
+            tag=tag,
+            worker=worker,
+            created_before_us=before,
+            limit=limit,
+            after=after,
+            **({"newest": True} if newest else {}),  # a store of one's own may know one order only
         )
+
+    def find(self, part: str, limit: int = 10) -> builtins.list[str]:
+        """Return the ids of tasks in a durable store that `part` may stand for: the one that it is, or else those that begin or
+        end with it, at most `limit`. Of a ULID the end tells more: those of one second begin alike.
+        """
+        if self._store.get(_checked(part)) is not None or self._occurrence(part) is not None:
+            return [part]
+        durable = self._durable
+        found = [] if durable is None or not part else durable.like(part, limit)
+        if not found and durable is not None and part and part != part.upper():
+            found = durable.like(part.upper(), limit)
+        return found
+
+    def tally(self) -> dict[TaskStatus, int]:
+        """Return how many tasks a durable store has of each status. Reads all of them."""
+        durable = self._durable
+        return {} if durable is None else durable.tally()
+
+    def stored(self, task_id: str, from_seq: int = 1) -> Iterator[TaskEvent]:
+        """Yield the events of a task from `from_seq` on that a durable store has by now, in order. Starts nothing and does not
+        follow the task: track() does.
+
+        Raises:
+            UnknownTask: there is no such task.
+            SettingsError: the store is in memory.
+            StoreError: it cannot be read.
+        """
+        task_id = self.get(task_id).task_id
+        durable = self._durable
+        if durable is None:
+            raise SettingsError("stored: the memory store keeps no events; use track(), or store='sqlite:///path'")
+        while page := durable.events(task_id, from_seq):
+            yield from page
+            from_seq = page[-1].seq + 1
+
+    def services(self) -> builtins.list[Service]:
+        """Return the services that share a durable store."""
+        durable = self._durable
+        return [] if durable is None else [*durable.services()]
+
+    def retried_as(self, task_id: str) -> str | None:
+        """Return the id of the newest retry of a task; None: nobody has retried it."""
+        find = getattr(self._store, "retries", None)  # a store of one's own may know of none
+        found: dict[str, str] = {} if find is None else find([_checked(task_id)])
+        return found.get(task_id)
 
     def update(self, task_id: str, *, priority: int | None = None, run_at: datetime | None = None) -> TaskRecord:
         """Change a task that has not started.
@@ -521,6 +583,19 @@ class TaskService(ManyTasks, ServiceView):
         if durable is None:
             raise SettingsError("vacuum: the memory store has no file; use store='sqlite:///path'")
         return durable.vacuum()
+
+    def migrate(self) -> tuple[int, int]:
+        """Bring a durable store to the newest schema that is known here, and return the versions of before and now. Whatever
+        opens a store does that; this one says so.
+
+        Raises:
+            SettingsError: the store is in memory.
+            StoreError: it belongs to another program or a newer rxtasks, or cannot be written; nothing has changed.
+        """
+        durable = self._durable
+        if durable is None:
+            raise SettingsError("migrate: the memory store has no schema; use store='sqlite:///path'")
+        return durable.migrate()
 
     def check(self) -> builtins.list[str]:
         """Return what is wrong with the file of a durable store, one sentence each; [] = nothing was found. Reads all of it."""

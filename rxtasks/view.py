@@ -76,6 +76,15 @@ class ServiceView(Displayed):
         """Run the request as a task and return its tracker; pushing an id again returns the task that has it."""
         return self._service._engine_now().push(request, self._changes)
 
+    def leave(self, request: TaskRequest) -> str:
+        """Put the request into a durable store and leave it there, for whoever runs it; return the id of the task that does
+        (one that has its id or dedup_key, if there is one). Starts nothing and follows nothing: `track` does, at any time.
+
+        Raises:
+            SettingsError: the store is in memory; else as push.
+        """
+        return self._service._engine_now().leave(request, self._changes)
+
     def push_all(self, requests: Iterable[TaskRequest]) -> list[TaskTracker]:
         """Run all the requests as tasks, or none if one is refused, and return their trackers in order.
 

@@ -286,6 +286,33 @@ class Admission(Tracking):
             self.driver.arrived()
         return others
 
+    def leave(self, request: TaskRequest, changes: Mapping[str, Any] | None = None) -> str:
+        """Put the request into a durable store, for whoever runs it; return the id of the task that does. No tracker is made,
+        and the engine is not started.
+
+        Raises:
+            ServiceStopped, QueueFull, SettingsError, UnknownHandler, PayloadError: it is not taken.
+        """
+        if self.durable is None:
+            raise SettingsError("leave: a store in memory is nobody else's; push() it")
+        watched = self.hooks is not None and self.hooks.watches_pushes
+        if watched:
+            request, envelope = self.before_push(request, changes)
+        else:
+            envelope = self._intake.envelope(
+                request.task,
+                request.args,
+                request.kwargs,
+                request.options,
+                changes,
+                task_id=request.task_id,
+                trace=request.trace,
+            )
+        (other,) = self.put([envelope])
+        if watched:
+            self.after_push(request, None)
+        return other or envelope.task_id
+
     def sink(self, envelopes: Sequence[Envelope], sink: Sink) -> None:
         """Put the envelopes, at least one, into the store; `sink` gets their outcomes. No trackers are made.
 

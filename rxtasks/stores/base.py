@@ -362,8 +362,9 @@ class Store(Protocol):
         created_before_us: int | None = None,
         limit: int = 100,
         after: str | None = None,
+        newest: bool = False,
     ) -> list[TaskRecord]:
-        """Return records in the order of arrival, from behind the task `after`."""
+        """Return records in the order of arrival (`newest`: in the opposite order), from behind the task `after`."""
         ...
 
     def update(self, task_id: str, *, priority: int | None = None, due_us: int | None = None) -> bool:
@@ -513,6 +514,22 @@ class DurableStore(Store, Protocol):
 
     def check(self) -> Sequence[str]:
         """Return what is wrong with the store, one sentence each."""
+        ...
+
+    def like(self, part: str, limit: int) -> builtins.list[str]:
+        """Return the ids that begin or end with `part`, at most `limit`."""
+        ...
+
+    def tally(self) -> dict[TaskStatus, int]:
+        """Return how many tasks there are of each status; those of which there is none are left out. Reads all of them."""
+        ...
+
+    def migrate(self) -> tuple[int, int]:
+        """Bring the store to the newest schema that is known here; return the versions of before and now (0 = there was none).
+
+        Raises:
+            StoreError: it belongs to another program or a newer rxtasks, or could not be written; nothing has changed.
+        """
         ...
 
     def count_damaged(self) -> int:

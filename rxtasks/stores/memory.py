@@ -552,15 +552,17 @@ class MemoryStore:
         created_before_us: int | None = None,
         limit: int = 100,
         after: str | None = None,
+        newest: bool = False,
     ) -> list[TaskRecord]:
-        """Return records in the order of arrival, from behind the task `after`."""
+        """Return records in the order of arrival (`newest`: in the opposite order), from behind the task `after`."""
         with self._lock:
             start = self._tasks.get(after) if after is not None else None
-            first = 0 if start is None else row_of(start).number
+            first = (2**63 if newest else 0) if start is None else row_of(start).number
             found: list[TaskRecord] = []
-            for _, row in self.rows() if limit > 0 else ():
+            rows = self.rows() if not newest else reversed([*self.rows()])
+            for _, row in rows if limit > 0 else ():
                 if (
-                    row.number > first
+                    (row.number < first if newest else row.number > first)
                     and (status is None or row.status == status)
                     and (name is None or row.name == name)
                     and (tag is None or tag in row.options.tags)

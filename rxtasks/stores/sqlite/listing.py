@@ -15,6 +15,8 @@ __all__ = ["listing", "record_of"]
 
 #: Records of one read.
 _PAGE = 500
+#: Behind every task.
+_LAST = 2**63 - 1
 
 _COLUMNS = (
     "number, id, name, status, attempt, crashes, interruptions, priority, worker, progress, created_us, started_us,"
@@ -55,12 +57,13 @@ def listing(
     created_before_us: int | None,
     limit: int,
     after: str | None,
+    newest: bool = False,
 ) -> list[TaskRecord]:
     """Return at most `limit` records from behind the task `after`."""
-    start = 0
+    start = none = _LAST if newest else 0
     if after is not None:
         start = reader.read(
-            lambda db: _number(db.db.execute("select number from tasks where id = ?", (after,)).fetchall())
+            lambda db: _number(db.db.execute("select number from tasks where id = ?", (after,)).fetchall(), none)
         )
     wanted: list[tuple[str, Any]] = [
         (_STATUS.get(status, "status = ?"), None if status is None else str(status)),
@@ -71,7 +74,8 @@ def listing(
     ]
     conditions = [condition for condition, value in wanted if value is not None]
     values = [value for _, value in wanted if value is not None]
-    condition = f"{' and '.join(['number > ?', *conditions])} order by number limit ?"
+    behind, order = ("number < ?", "number desc") if newest else ("number > ?", "number")
+    condition = f"{' and '.join([behind, *conditions])} order by {order} limit ?"
     found: list[TaskRecord] = []
     while len(found) < limit:
         page = min(_PAGE, limit - len(found))
@@ -83,5 +87,5 @@ def listing(
     return found
 
 
-def _number(rows: list[Any]) -> int:
-    return rows[0][0] if rows else 0
+def _number(rows: list[Any], none: int) -> int:
+    return rows[0][0] if rows else none

@@ -5,15 +5,17 @@ The version is SQLite's `user_version`; `application_id` tells a file of ours fr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import apsw
 
 from rxtasks.errors import StoreError
+from rxtasks.stores.sqlite.faults import store_error
 from rxtasks.stores.sqlite.queries import load_schema
 
-__all__ = ["APPLICATION_ID", "check_owner", "migrate"]
+__all__ = ["APPLICATION_ID", "check_owner", "migrate", "version_at"]
 
 #: "rxts" in ASCII.
 APPLICATION_ID = 0x72787473
@@ -69,3 +71,21 @@ def migrate(db: apsw.Connection, path: str, steps: Sequence[str] | None = None) 
         if db.in_transaction:  # a full disk, for one, has ended it already
             db.execute("rollback")
         raise
+
+
+def version_at(path: str) -> int:
+    """Return the version of the schema of the file at `path`; 0: there is none, or nothing in it. Changes nothing.
+
+    Raises:
+        StoreError: the file cannot be read, or belongs to another program or to a newer rxtasks.
+    """
+    if not os.path.exists(path):
+        return 0
+    try:
+        db = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            return check_owner(db, path)
+        finally:
+            db.close()
+    except apsw.Error as error:
+        raise store_error(path, error) from error

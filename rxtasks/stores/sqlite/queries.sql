@@ -151,6 +151,15 @@ select json_group_array(json_array(retry_of, id)) from (
     where retry_of in (select value from json_each(?1)) and retry_of is not null order by number
 )
 
+-- name: begin_with
+select id from tasks where id >= ?1 and id < ?2 order by id limit ?3
+
+-- name: end_with
+select id from tasks where substr(id, -length(?1)) = ?1 limit ?2
+
+-- name: tally
+select status, count(*) from tasks group by status
+
 -- name: ended_ones
 select number, id from tasks where id in (select value from json_each(?1)) and (finished_us is not null or token = -1)
 

@@ -39,13 +39,13 @@ from rxtasks.stores.sqlite.keeping import KeptResults
 from rxtasks.stores.sqlite.listing import listing, record_of
 from rxtasks.stores.sqlite.lockfile import folder_of, ring_by_name
 from rxtasks.stores.sqlite.membership import SqliteMembership, boot_id
-from rxtasks.stores.sqlite.migrations import migrate
+from rxtasks.stores.sqlite.migrations import migrate, version_at
 from rxtasks.stores.sqlite.pruning import Pruner, forget, prune
 from rxtasks.stores.sqlite.queries import load_queries
 from rxtasks.stores.sqlite.readable import last_event, readable_ending, readable_events, readable_request
 from rxtasks.stores.sqlite.reader import Reader
 from rxtasks.stores.sqlite.relations import Relations
-from rxtasks.stores.sqlite.rows import OptionTexts, check_text
+from rxtasks.stores.sqlite.rows import OptionTexts, check_text, status_from
 from rxtasks.stores.sqlite.unheld import put_back, read_held
 from rxtasks.stores.sqlite.vacuuming import vacuum
 from rxtasks.stores.sqlite.waits import heads_of, services_of, waits_of
@@ -457,8 +457,9 @@ class SqliteStore:
         created_before_us: int | None = None,
         limit: int = 100,
         after: str | None = None,
+        newest: bool = False,
     ) -> list[TaskRecord]:
-        """Return records in the order of arrival, from behind the task `after`."""
+        """Return records in the order of arrival (`newest`: in the opposite order), from behind the task `after`."""
         return listing(
             self._reader,
             self._seen_texts,
@@ -469,7 +470,30 @@ class SqliteStore:
             created_before_us=created_before_us,
             limit=limit,
             after=after,
+            newest=newest,
         )
+
+    def like(self, part: str, limit: int) -> builtins.list[str]:
+        """Return the ids that begin or end with `part`, at most `limit`."""
+        found = [row[0] for row in self._reader.rows("begin_with", part, part + "\U0010ffff", limit)]
+        if len(found) < limit:
+            found += [row[0] for row in self._reader.rows("end_with", part, limit)]
+        return [*dict.fromkeys(found)][:limit]
+
+    def tally(self) -> dict[TaskStatus, int]:
+        """Return how many tasks there are of each status."""
+        counts: dict[TaskStatus, int] = {}
+        for word, count in self._reader.rows("tally"):
+            with contextlib.suppress(ValueError):  # a damaged row
+                status = status_from(word)
+                counts[status] = counts.get(status, 0) + count
+        return counts
+
+    def migrate(self) -> tuple[int, int]:
+        """Bring the file to the newest schema that is known here; return the versions of before and now."""
+        before = version_at(self.path)
+        self._reader.one("newest")
+        return before, version_at(self.path)
 
     def events(self, task_id: str, from_seq: int = 1) -> builtins.list[TaskEvent]:
         """Return the task's events from `from_seq` on, at least one if there is any, and at most _PAGE rows of the log."""

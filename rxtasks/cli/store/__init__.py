@@ -1,0 +1,1 @@
+"""`rxtasks store ...`: the upkeep of a durable store."""
