@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from rxtasks.cli.codes import FAILED, INTERRUPTED, UNREAD, USAGE
+from rxtasks.cli.codes import FAILED, INTERRUPTED, NOT_FOUND, RUNS_ALREADY, UNREAD, USAGE
 from rxtasks.cli.streams import close_quietly, complete
 
 __all__ = ["main"]
@@ -77,11 +77,22 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _code_of(error: Exception) -> int | None:
     """Return the exit code of an error of ours that no command has told, or None: it is not one."""
-    from rxtasks.errors import RxTasksError, SettingsError
+    from rxtasks.errors import RxTasksError, SettingsError, UnknownTask
 
     if not isinstance(error, RxTasksError):
         return None
-    return USAGE if isinstance(error, SettingsError) else FAILED
+    if isinstance(error, UnknownTask):
+        return NOT_FOUND
+    if isinstance(error, SettingsError):
+        return USAGE
+    from rxtasks.control.errors import ControlError, PoolRuns
+
+    if isinstance(error, PoolRuns):
+        return RUNS_ALREADY
+    if isinstance(error, ControlError):
+        # 404: nothing of that id; NO_POOL: it has gone since it was found. 422: an argument that only the pool could judge.
+        return NOT_FOUND if error.status == 404 or error.code == "NO_POOL" else USAGE if error.status == 422 else FAILED
+    return FAILED
 
 
 def _tell(error: Exception, code: int) -> int:
