@@ -17,7 +17,7 @@ from rxtasks.cli.usage import CommandFailed
 if TYPE_CHECKING:
     from rxtasks.configuration import Configuration
     from rxtasks.control.client import ControlClient
-    from rxtasks.control.place import Dead, Place, PoolInfo, Running
+    from rxtasks.control.place import Dead, PoolInfo, Running
 
 __all__ = ["configured", "json_option", "no_pool", "reach", "running_pool", "store_options"]
 
@@ -95,7 +95,7 @@ def running_pool(configuration: Configuration) -> Running:
     found = Place.of(store).find()
     if isinstance(found, Running):
         return found
-    raise no_pool(configuration, Place.of(store), found)
+    raise no_pool(configuration, found)
 
 
 def _in_memory() -> Running:
@@ -117,16 +117,15 @@ def _in_memory() -> Running:
     return found[0]
 
 
-def no_pool(configuration: Configuration, place: Place, found: Dead | None) -> CommandFailed:
+def no_pool(configuration: Configuration, found: Dead | None) -> CommandFailed:
     """Return the error that says that no pool runs on the store, what is known of the last one, and how to start one."""
-    from rxtasks.host.directories import logs_directory
     from rxtasks.text import shown
 
     flag = _flag(configuration)
     store = _redacted(configuration.values.store)
     start = f"start one with: rxtasks worker start{flag}"
     if found is None:
-        last = _last_stop(logs_directory(configuration), place)
+        last = _last_stop(configuration)
         return CommandFailed(f"no pool runs on the store {store}; {last}{start}{_others(store)}", NOT_FOUND)
     info = found.info
     logs = "" if info.logs is None else f"; its log is in {info.logs}"
@@ -162,12 +161,13 @@ def _others(store: str) -> str:
     return f", or use the pool that runs on {shown(' or '.join(dict.fromkeys(stores)))} with --store"
 
 
-def _last_stop(logs: str | None, place: Place) -> str:
-    """Say how the last pool of the place ended, if that is known."""
+def _last_stop(configuration: Configuration) -> str:
+    """Say how the last pool of the store ended, if that is known."""
+    from rxtasks.host.directories import log_name, logs_directory
     from rxtasks.host.ending import Ending
     from rxtasks.text import shown
 
-    ended = Ending.read(logs, place.name)
+    ended = Ending.read(logs_directory(configuration), log_name(configuration))
     if ended is None:
         return ""
     return f"the last one (pid {ended.pid}) ended at {_when(ended.ended_at)} ({shown(ended.why)}); "

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from rxtasks.host.directories import logs_directory, make_logs_directory
+from rxtasks.host.directories import log_name, logs_directory, make_logs_directory
 from rxtasks.host.notify import Notifier
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Failed", "Order", "Ready", "start_detached"]
 
-#: Name of the file, beside the logs, for what the process writes to stdout and stderr.
-OUTPUT: Final = "pool.out"
+#: End of the name of the file, beside the logs, for what the process writes to stdout and stderr.
+_OUTPUT: Final = ".out"
 #: Bytes above which that file is put aside at the next start.
 _LARGE: Final = 2**20
 _TAIL: Final = 2000
@@ -127,7 +127,7 @@ def _output(configuration: Configuration) -> Any:
     directory = make_logs_directory(configuration)
     if directory is None:
         return open(os.devnull, "ab")
-    path = os.path.join(directory, OUTPUT)
+    path = os.path.join(directory, log_name(configuration) + _OUTPUT)
     with contextlib.suppress(OSError):
         if os.stat(path).st_size > _LARGE:
             os.replace(path, f"{path}.1")
@@ -147,7 +147,7 @@ def _last_words(configuration: Configuration) -> str:
     directory = logs_directory(configuration)
     if directory is None:
         return "it has said nothing"
-    path = os.path.join(directory, OUTPUT)
+    path = os.path.join(directory, log_name(configuration) + _OUTPUT)
     with contextlib.suppress(OSError), open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
         lines = file.read().decode("utf-8", "replace").splitlines()

@@ -1,30 +1,27 @@
-"""Where a pool's log files are."""
+"""Where a pool's log files are, and how they are called."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rxtasks.configuration import Configuration
 
-__all__ = ["logs_directory", "make_logs_directory"]
+__all__ = ["log_name", "logs_directory", "make_logs_directory"]
+
+
+def log_name(configuration: Configuration) -> str:
+    """Return what the names of the pool's files begin with: pools of several stores share a directory."""
+    from rxtasks.control.place import Place
+
+    store = configuration.values.store
+    return "memory" if store == "memory" else Place.of(store).name
 
 
 def logs_directory(configuration: Configuration) -> str | None:
-    """Return the directory of the pool's log files, None: it keeps none.
-
-    The one that is the default is shared by the pools of a user: each store has a directory of its own in it. One that is
-    named in the settings is used as it is.
-    """
-    from rxtasks.control.place import Place
-
-    directory = configuration.values.logs.directory
-    if directory is None or not configuration.sources["logs.directory"].startswith(("state directory", "default")):
-        return directory
-    store = configuration.values.store
-    return os.path.join(directory, "memory" if store == "memory" else Place.of(store).name)
+    """Return the directory of the pool's log files, None: it keeps none."""
+    return configuration.values.logs.directory
 
 
 def make_logs_directory(configuration: Configuration) -> str | None:
@@ -37,10 +34,7 @@ def make_logs_directory(configuration: Configuration) -> str | None:
 
     directory = logs_directory(configuration)
     if directory is not None:
-        made = [Path(directory)]
-        if directory != configuration.values.logs.directory:
-            # Below the user's state directory, which is private too: state/logs/NAME.
-            made = [made[0].parent.parent, made[0].parent, made[0]]
-        for one in made:
-            make_private(one)
+        if configuration.sources["logs.directory"] == "state directory":
+            make_private(Path(directory).parent)
+        make_private(Path(directory))
     return directory

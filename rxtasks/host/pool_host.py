@@ -21,6 +21,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from reactivex import Observable
 
 from rxtasks.control.place import Held, Place
 from rxtasks.errors import RxTasksError, ServiceStopped
-from rxtasks.host.directories import logs_directory, make_logs_directory
+from rxtasks.host.directories import log_name, logs_directory, make_logs_directory
 from rxtasks.host.ending import Ending
 from rxtasks.logs import LogFilter, LogLine, LogMerger, RotatedFiles
 from rxtasks.service import TaskService
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from rxtasks.configuration import Configuration
     from rxtasks.control.server import ControlServer
     from rxtasks.engine.report import StopReport
-    from rxtasks.observe.metrics import Metrics
 
 __all__ = ["PoolHost"]
 
@@ -77,7 +77,7 @@ class PoolHost:
         self._service: TaskService | None = None
         self._logs: LogMerger | None = None
         self._files: RotatedFiles | None = None
-        self._metrics: Metrics | None = None
+        self._metrics: Any = None
         self._server: ControlServer | None = None
         self._started_at = datetime.now(UTC)
 
@@ -121,8 +121,8 @@ class PoolHost:
 
     @property
     def name(self) -> str:
-        """Name of its place; the files that it writes begin with it."""
-        return self._place.name
+        """What the names of its files begin with."""
+        return log_name(self._configuration)
 
     @property
     def queues(self) -> tuple[str, ...] | None:
@@ -175,6 +175,7 @@ class PoolHost:
             max_bytes=settings.max_bytes,
             backups=settings.backups,
             days=36_500 if settings.days is None else settings.days,
+            name=self.name,
             report=self._on_problem,
         )
         self._parts.append(("the log files", self._files.close))
@@ -192,9 +193,7 @@ class PoolHost:
     def _count(self, service: TaskService) -> None:
         if find_spec("rxtasks.observe.metrics") is None:
             return
-        from rxtasks.observe.metrics import Metrics
-
-        self._metrics = Metrics(service)
+        self._metrics = import_module("rxtasks.observe.metrics").Metrics(service)
         self._parts.append(("the metrics", self._metrics.close))
 
     def _open_control(self, service: TaskService) -> None:
@@ -216,6 +215,21 @@ class PoolHost:
         report = self.service.stop(force=force, timeout=timeout)
         self._parts = [part for part in self._parts if part[0] != "the workers"]
         return report
+
+    def running(self) -> set[str]:
+        """Return the ids of the tasks that run now."""
+        return {task.task_id for worker in self.service.workers() for task in worker.running}
+
+    def unfinished(self, task_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return those of the tasks that have not ended; what cannot be read counts as not ended."""
+
+        def ended(task_id: str) -> bool:
+            try:
+                return self.service.get(task_id).status.terminal
+            except RxTasksError:
+                return False
+
+        return tuple(task_id for task_id in sorted(task_ids) if not ended(task_id))
 
     def close(self, ending: Callable[[], Ending] | None = None) -> None:
         """Stop everything else, in reverse order; `ending` says how it ended, for whoever asks later."""

@@ -27,13 +27,12 @@ class Outcome:
     kept: bool
 
 
-def outcome_of(report: StopReport | None, asks: list[Ask], *, durable: bool) -> Outcome:
+def outcome_of(report: StopReport | None, unfinished: tuple[str, ...], asks: list[Ask], *, durable: bool) -> Outcome:
     """Return the end of a process that was asked for it by `asks`, in this order.
 
     0: what ran has finished, or went back into the store, which keeps it. 1: something is lost, or the pool could not go
     on. 128 + the signal: a second signal cut off what was still running, as a shell tells of a program that a signal ended.
     """
-    unfinished = () if report is None else report.unfinished
     failed = [ask for ask in asks if ask.failed]
     signals = [ask.signal for ask in asks if ask.signal]
     forced = len(signals) > 1 or any(ask.force for ask in asks)

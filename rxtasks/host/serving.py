@@ -37,6 +37,8 @@ __all__ = ["serve"]
 
 #: Seconds beyond the drain that a stop may take in all, as systemd is told.
 _BEYOND = 30.0
+#: Seconds between two looks at what runs while it drains.
+_LOOK = 0.25
 
 
 def serve(
@@ -71,6 +73,8 @@ class _Serving:
         self._burst = burst
         self._narrate = narrate
         self._asks: list[Ask] = []
+        #: Tasks that ran since it was asked to end.
+        self._ran: set[str] = set()
         self._render: Callable[[LogLine], str] = _renderer()
         self._host = PoolHost(
             configuration, on_line=self._line if narrate else None, on_shutdown=self._asked, on_problem=self._say
@@ -87,13 +91,15 @@ class _Serving:
         keeper = Keeper(host, self._notifier, self._wake.ask, burst=self._burst)
         keeper.start()
         report: StopReport | None = None
+        left: tuple[str, ...] = ()
         try:
             while not self._asks:
                 self._take(self._wake.wait())
             report = self._drain()
+            left = host.unfinished(self._ran.union(() if report is None else report.unfinished))
         finally:
             keeper.stop()
-            outcome = outcome_of(report, self._asks, durable=self._configuration.values.store != "memory")
+            outcome = outcome_of(report, left, self._asks, durable=self._configuration.values.store != "memory")
             self._say(outcome.sentence)
             host.close(lambda: self._ending(outcome))
         return outcome.exit_code
@@ -160,6 +166,7 @@ class _Serving:
             running = self._host.service.status().running_tasks
             waits = f"{counted(running, 'running task')} may finish within {limit:g} s" if running else "nothing runs"
             self._say(f"{first.why}: {'ends at once' if forced else f'drains, {waits}'}")
+        self._ran |= self._host.running()
         self._notifier.stopping(f"{first.why}: {'ends at once' if forced else 'drains'}")
 
         def stop(force: bool) -> Callable[[], None]:
@@ -168,7 +175,9 @@ class _Serving:
         done = self._aside(stop(forced), failures)
         seen = 1
         while not done.is_set():
-            self._take(self._wake.wait())
+            # Once more, when certainly nothing begins any more: tasks of other processes have no tracker here.
+            self._ran |= self._host.running()
+            self._take(self._wake.wait(_LOOK))
             for ask in self._asks[seen:]:
                 seen += 1
                 if not forced and (ask.signal or ask.force):

@@ -73,6 +73,7 @@ def show_logs(
     configuration: Configuration, wanted: LogFilter, *, follow: bool, lines: int | None, as_json: bool
 ) -> int:
     """Write the lines of the log files that pass, then with `follow` those to come; return the exit code."""
+    from rxtasks.host.directories import log_name
     from rxtasks.logs import LogFiles
 
     limit = _LINES if lines is None and wanted.since is None else lines
@@ -86,7 +87,7 @@ def show_logs(
     directory = _directory(configuration)
     count, seam = 0, dict[bytes, None]()
     if directory is not None:
-        with LogFiles(directory).query(wanted, limit) as found:
+        with LogFiles(directory, name=log_name(configuration)).query(wanted, limit) as found:
             for line in found:
                 write(line)
                 count += 1

@@ -60,7 +60,9 @@ def _state(found: dict[str, Any]) -> str:
     if not found["processing"]:
         return "processing is stopped"
     paused = found["pool"].get("paused")
-    return f"paused: {shown(str(paused))}" if paused else ""
+    if not paused:
+        return ""
+    return "paused; go on with: rxtasks worker resume" if paused == "pause()" else f"paused: {shown(str(paused))}"
 
 
 def worker_line(worker: dict[str, Any], now: datetime) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import sys
@@ -100,16 +99,13 @@ def _watch(found: Running) -> Callable[[float], bool]:
 
 def _ending(configuration: Configuration, found: Running) -> Ending | None:
     """Return how that pool has ended; None: it has left no word of it."""
+    from rxtasks.host.directories import log_name
     from rxtasks.host.ending import Ending
 
     if found.info is None:
         return None
-    name = os.path.basename(found.socket).rpartition(".")[0]
-    with contextlib.suppress(OSError):
-        ending = Ending.read(found.info.logs, name)
-        if ending is not None and ending.pid == found.pid:
-            return ending
-    return None
+    ending = Ending.read(found.info.logs, log_name(configuration))
+    return ending if ending is not None and ending.pid == found.pid else None
 
 
 def _told(ending: Ending | None) -> list[str]:
