@@ -50,6 +50,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from rxtasks.cli.commands import root
     from rxtasks.cli.usage import CommandFailed
 
+    out, err = sys.stdout, sys.stderr
     try:
         code = root().main(
             args=None if arguments is None else list(arguments), prog_name="rxtasks", standalone_mode=False
@@ -68,6 +69,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _tell(error, error.code)
     except click.Abort:
         return INTERRUPTED
+    except SystemExit:
+        if sys.stdout is out:
+            raise
+        # The reader of the output left: click makes exit code 1 of it, and puts something else in the place of the streams.
+        sys.stdout, sys.stderr = out, err
+        raise BrokenPipeError from None
     except Exception as error:
         code = _code_of(error)
         if code is None:

@@ -52,7 +52,23 @@ def run(
     here = os.getcwd()
     if here not in sys.path[:1]:
         sys.path.insert(0, here)  # modules= of the pool are found there, as with `python -m`
-    return serve(configuration, burst=burst, announce=announce, narrate=narrate)
+    from rxtasks.errors import RxTasksError, WorkerStartError
+
+    try:
+        return serve(configuration, burst=burst, announce=announce, narrate=narrate)
+    except WorkerStartError as error:
+        raise RxTasksError(_in_one_sentence(error)) from error
+
+
+def _in_one_sentence(error: Exception) -> str:
+    """Return why the workers could not be started: of a traceback its last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    if "No module named" in lines[-1]:
+        return (
+            f"the workers could not be started: {lines[-1]}; modules are looked for in the working directory"
+            f" ({os.getcwd()}) and where Python finds them"
+        )
+    return f"the workers could not be started: {lines[-1]}"
 
 
 def exit_code_of(error: Exception) -> int | None:

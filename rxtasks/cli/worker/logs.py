@@ -13,6 +13,7 @@ import click
 from rxtasks.cli.codes import DONE, FAILED
 from rxtasks.cli.group import CONTEXT
 from rxtasks.cli.place import configured, json_option, running_pool, store_options
+from rxtasks.cli.usage import CommandFailed
 from rxtasks.text import shown
 
 if TYPE_CHECKING:
@@ -135,9 +136,12 @@ def _live(client: ControlClient, wanted: LogFilter) -> Iterator[LogLine]:
         import json
 
         for event in events:
-            if event.event in ("message", "log", "line"):
-                data = event.data
-                yield LogLine.from_json(data if isinstance(data, str) else json.dumps(data))
+            if event.event == "line":
+                yield LogLine.from_json(json.dumps(event.data))
+            elif event.event == "overflow":
+                raise CommandFailed(
+                    "whoever reads this was too slow for the lines that came, and was let go; ask for fewer with --level"
+                )
 
     return read(stream)
 
