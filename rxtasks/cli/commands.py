@@ -12,6 +12,7 @@ __all__ = ["COMMANDS", "root"]
 COMMANDS = {
     "run": Lazy("rxtasks.cli.run_command:run", "Call TARGET once for each INPUT, in parallel, and say how it went."),
     "worker": Lazy("rxtasks.cli.worker.group:worker", "Start, watch and steer the pool of a store."),
+    "top": Lazy("rxtasks.cli.top.command:top", "Watch and steer the pool live, in this terminal."),
     "completion": Lazy("rxtasks.cli.completion:completion", "Print the script that lets a shell complete commands."),
 }
 

@@ -21,8 +21,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from reactivex import Observable
@@ -32,6 +30,7 @@ from rxtasks.errors import RxTasksError, ServiceStopped
 from rxtasks.host.directories import log_name, logs_directory, make_logs_directory
 from rxtasks.host.ending import Ending
 from rxtasks.logs import LogFilter, LogLine, LogMerger, RotatedFiles
+from rxtasks.observe.metrics import Metrics
 from rxtasks.service import TaskService
 
 if TYPE_CHECKING:
@@ -77,7 +76,7 @@ class PoolHost:
         self._service: TaskService | None = None
         self._logs: LogMerger | None = None
         self._files: RotatedFiles | None = None
-        self._metrics: Any = None
+        self._metrics: Metrics | None = None
         self._server: ControlServer | None = None
         self._started_at = datetime.now(UTC)
 
@@ -191,9 +190,7 @@ class PoolHost:
         self._parts.append(("the merging of logs", logs.close))
 
     def _count(self, service: TaskService) -> None:
-        if find_spec("rxtasks.observe.metrics") is None:
-            return
-        self._metrics = import_module("rxtasks.observe.metrics").Metrics(service)
+        self._metrics = Metrics(service, logs=self._logs)
         self._parts.append(("the metrics", self._metrics.close))
 
     def _open_control(self, service: TaskService) -> None:

@@ -20,7 +20,7 @@ from rxtasks.control.place import Place, Running
 
 ROOT = Path(__file__).parents[2]
 #: Seconds that anything may take at most.
-LONG = 60.0
+LONG = 40.0
 
 JOBS = '''
 import os, time
