@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-from rxtasks.cli.codes import FAILED, INTERRUPTED, UNREAD, USAGE
+from rxtasks.cli.codes import FAILED, INTERRUPTED, NOT_FOUND, RUNS_ALREADY, UNREAD, USAGE
 from rxtasks.cli.streams import close_quietly, complete
 
 __all__ = ["main"]
@@ -50,6 +50,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     from rxtasks.cli.commands import root
     from rxtasks.cli.usage import CommandFailed
 
+    out, err = sys.stdout, sys.stderr
     try:
         code = root().main(
             args=None if arguments is None else list(arguments), prog_name="rxtasks", standalone_mode=False
@@ -68,6 +69,12 @@ def _run(arguments: Sequence[str] | None) -> int:
         return _tell(error, error.code)
     except click.Abort:
         return INTERRUPTED
+    except SystemExit:
+        if sys.stdout is out:
+            raise
+        # The reader of the output left: click makes exit code 1 of it, and puts something else in the place of the streams.
+        sys.stdout, sys.stderr = out, err
+        raise BrokenPipeError from None
     except Exception as error:
         code = _code_of(error)
         if code is None:
@@ -77,11 +84,22 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _code_of(error: Exception) -> int | None:
     """Return the exit code of an error of ours that no command has told, or None: it is not one."""
-    from rxtasks.errors import RxTasksError, SettingsError
+    from rxtasks.errors import RxTasksError, SettingsError, UnknownTask
 
     if not isinstance(error, RxTasksError):
         return None
-    return USAGE if isinstance(error, SettingsError) else FAILED
+    if isinstance(error, UnknownTask):
+        return NOT_FOUND
+    if isinstance(error, SettingsError):
+        return USAGE
+    from rxtasks.control.errors import ControlError, PoolRuns
+
+    if isinstance(error, PoolRuns):
+        return RUNS_ALREADY
+    if isinstance(error, ControlError):
+        # 404: nothing of that id; NO_POOL: it has gone since it was found. 422: an argument that only the pool could judge.
+        return NOT_FOUND if error.status == 404 or error.code == "NO_POOL" else USAGE if error.status == 422 else FAILED
+    return FAILED
 
 
 def _tell(error: Exception, code: int) -> int:

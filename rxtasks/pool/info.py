@@ -62,6 +62,8 @@ class RunningTask:
     attempt: int
     #: The latest progress, None before the first.
     progress: ProgressEvent | None
+    #: When this attempt began, None: that has not been heard yet.
+    started_at: datetime | None = None
 
 
 @attrs.frozen

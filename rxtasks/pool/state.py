@@ -429,7 +429,13 @@ class PoolState:
                 cpu_percent=worker.cpu_percent,
                 memory_bytes=worker.used_memory,
                 running=tuple(
-                    RunningTask(claim.envelope.task_id, claim.envelope.name, max(1, claim.attempt), claim.progress)
+                    RunningTask(
+                        claim.envelope.task_id,
+                        claim.envelope.name,
+                        max(1, claim.attempt),
+                        claim.progress,
+                        None if claim.started_us is None else utc_from_us(claim.started_us),
+                    )
                     for claim in list(worker.assigned.values())[: worker.spec.concurrency]
                 ),
                 disk_bytes=None if worker.usage is None else worker.usage.disk_bytes,

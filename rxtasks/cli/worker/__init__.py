@@ -1,0 +1,1 @@
+"""`rxtasks worker ...`: start, watch and steer the pool of a store."""
