@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -55,8 +54,8 @@ def test_between_any_two_commands(pool: Home) -> None:
     # What is read from files needs no pool.
     assert "worker ready" in pool.run("worker", "logs").stdout
     for _ in range(2):
-        client = pool.start("--count", "1")
-        wait_for(lambda: any(worker["running"] for worker in client.get("/v1/workers")["workers"]), "the task at work")
+        pool.start("--count", "1")
+        wait_for(lambda: pool.client().get("/v1/status")["pool"]["running_tasks"], "the task at work")
         kill(pool)
     client = pool.start("--count", "1")
     with open(fifo, "w", encoding="utf-8"):
@@ -67,7 +66,7 @@ def test_between_any_two_commands(pool: Home) -> None:
 
 
 def test_in_the_middle_of_a_command(pool: Home) -> None:
-    """A pool that stands still, and is killed while a command waits for its answer: a sentence, and an exit code that says so."""
+    """A pool that stands still is killed while a command waits for its answer: a sentence, and an exit code that says so."""
     for words in (("status",), ("kill", "0000"), ("stop",), ("logs", "--follow")):
         client = pool.start("--count", "1")
         pid = client.get("/v1/status")["pid"]
