@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rxtasks.errors import SettingsError
+
 if TYPE_CHECKING:
     from rxtasks.configuration import Configuration
 
@@ -33,8 +35,15 @@ def make_logs_directory(configuration: Configuration) -> str | None:
     from rxtasks.configuration.places import make_private
 
     directory = logs_directory(configuration)
-    if directory is not None:
+    if directory is None:
+        return None
+    try:
         if configuration.sources["logs.directory"] == "state directory":
             make_private(Path(directory).parent)
         make_private(Path(directory))
+    except SettingsError as error:
+        reason, _, advice = str(error).partition("; ")
+        # What to try is about the store, where it says that the directory cannot be made.
+        advice = "name another one for the logs with --log-directory" if "--store" in advice else advice
+        raise SettingsError(f"{reason}; {advice}" if advice else reason) from error
     return directory

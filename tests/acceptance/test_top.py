@@ -57,7 +57,8 @@ def test_top_shows_and_steers_the_pool_and_outlives_it(own: Home, window: Termin
     window.wait(r"running \| 2 workers")
 
     window.type("k")
-    window.wait(r"worker \w+ is killed; what it ran is run again")
+    killed = window.wait(r"worker (\w+) is killed; what it ran is run again")[1]
+    wait_for(lambda: f" {killed[-8:]} " not in window.screen, "the workers without it")
     window.wait(r"worker lost: killed on request")
     window.type("r")
     window.wait(r"worker \w+ is replaced when it has ended what it runs")

@@ -139,14 +139,14 @@ class Feed:
             self._seen = attrs.evolve(self._seen, **changes)
 
     def _follow(self) -> None:
-        first = _FIRST
+        first, level = _FIRST, self._configuration.values.logs.level.upper()
         while not self._over.is_set():
             with contextlib.suppress(RxTasksError, ValueError):
                 client = self._client()
-                stream = client.stream("/v1/logs/follow")
+                stream = client.stream("/v1/logs/follow", level=level)
                 with contextlib.closing(stream):  # type: ignore[type-var]
                     if first:
-                        for line in client.get("/v1/logs", limit=first)["lines"]:
+                        for line in client.get("/v1/logs", limit=first, level=level)["lines"]:
                             self._lines.append(LogLine.from_json(json.dumps(line)))
                         first = 0
                     for event in stream:

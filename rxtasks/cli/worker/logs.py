@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import attrs
 import click
 
 from rxtasks.cli.codes import DONE, FAILED
@@ -67,7 +68,11 @@ def logs(
     from rxtasks.logs import LogFilter
 
     wanted = LogFilter(worker=worker, task=task, level=level, since=since, until=until, text=text)
-    return show_logs(configured(store, config), wanted, follow=follow, lines=lines, as_json=as_json)
+    configuration = configured(store, config)
+    if level is None and follow:
+        # The live ones are all that is said; the files have what is kept.
+        wanted = attrs.evolve(wanted, level=configuration.values.logs.level)
+    return show_logs(configuration, wanted, follow=follow, lines=lines, as_json=as_json)
 
 
 def show_logs(

@@ -12,6 +12,7 @@ from rxtasks.cli.codes import DONE
 from rxtasks.cli.group import CONTEXT
 from rxtasks.cli.output import write_json
 from rxtasks.cli.place import configured, json_option, reach, store_options
+from rxtasks.text import counted
 
 __all__ = ["kill", "pause", "restart", "resume", "scale"]
 
@@ -37,7 +38,7 @@ def scale(count: int, store: str | None, config: Path | None, as_json: bool) -> 
     answer = reach(configured(store, config)).post("/v1/scale", {"count": count})
     will = answer["count"]
     clamped = "" if will == count else f" (not {count}: that is what this pool can have)"
-    return _say(as_json, answer, f"the pool will have {will} workers{clamped}")
+    return _say(as_json, answer, f"the pool will have {counted(will, 'worker')}{clamped}")
 
 
 @click.command(
