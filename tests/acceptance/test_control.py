@@ -21,6 +21,7 @@ from rxtasks.control.directory import reachable
 from rxtasks.control.mailbox import Mailbox
 from rxtasks.control.place import Place
 from rxtasks.control.server import ControlServer
+from rxtasks.logs import LogMerger
 from tests.acceptance.controlled import LONG, Pool, ask, pool, threads_of_control
 
 SECRET = "kanarienvogel"
@@ -603,6 +604,29 @@ def test_a_stream_without_events_shows_that_it_lives(shared: Pool, monkeypatch: 
                 assert part
                 found += part
     shared.client.post(f"/v1/tasks/{pushed['task_id']}/cancel")
+
+
+def test_the_merged_logs_are_asked_for_and_followed(tmp_path: Path) -> None:
+    """C-06, C-09; the server follows before it answers."""
+    with pool(tmp_path) as made:
+        merger = LogMerger.of(made.service)
+        made.host.query_logs = lambda wanted: merger.query(wanted, 10_000)  # type: ignore[method-assign]
+        made.host.follow_logs = merger.follow  # type: ignore[method-assign,assignment]
+        stream = made.client.stream("/v1/logs/follow", level="info", text="line")
+        pushed = made.client.post("/v1/tasks", {"task": "control.count", "args": [20]})
+        lines = [next(stream) for _ in range(20)]
+        stream.close()
+        assert ["line"] * 20 == [event.event for event in lines]
+        assert [f"line {number}" for number in range(20)] == [event.data["message"] for event in lines]
+        made.wait_for(pushed["task_id"])
+        kept = made.client.get("/v1/logs", task=pushed["task_id"])["lines"]
+        assert [event.data for event in lines] == kept
+        assert kept[-3:] == made.client.get("/v1/logs", limit=3, since="10m")["lines"]
+        assert [] == made.client.get("/v1/logs", level="error")["lines"]
+        for query, said in (({"level": "loud"}, "level is one of"), ({"since": "soon"}, "since is a time")):
+            assert said in refused(made.client.get, "/v1/logs", **query).message
+            assert 422 == refused(made.client.stream, "/v1/logs/follow", **query).status
+        merger.close()
 
 
 # -- by TCP ------------------------------------------------------------------------------------------------------------
