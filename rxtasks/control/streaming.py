@@ -86,8 +86,6 @@ async def _task_frames(desk: Desk, tracker: TaskTracker, first: int, forgotten: 
                         continue
                     parts = []
                     for seq, ends, made in taken:
-                        if seq < first:
-                            continue
                         first = seq + 1
                         parts.append(made)
                         if ends:

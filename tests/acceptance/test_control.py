@@ -18,8 +18,10 @@ import pytest
 from rxtasks import SettingsError, TaskRequest
 from rxtasks.control.client import ControlClient, ControlError, ServerSentEvent, quoted
 from rxtasks.control.directory import reachable
+from rxtasks.control.mailbox import Mailbox
 from rxtasks.control.place import Place
 from rxtasks.control.server import ControlServer
+from rxtasks.logs import LogMerger
 from tests.acceptance.controlled import LONG, Pool, ask, pool, threads_of_control
 
 SECRET = "kanarienvogel"
@@ -412,6 +414,48 @@ def test_a_stream_that_was_cut_in_the_middle_goes_on_while_the_task_runs(tmp_pat
         assert [f"line {number}" for number in range(900)] == lines
 
 
+def test_a_stream_of_a_task_that_nobody_else_follows_goes_on_after_its_end(tmp_path: Path) -> None:
+    """In memory its events are held by who follows it: the server does, for a client whose connection broke."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    with pool(tmp_path) as made:
+        task_id = made.service.push(TaskRequest("control.wait", (str(gate),))).task_id
+        stream = made.client.stream(f"/v1/tasks/{task_id}/events")
+        last = next(stream).id
+        stream.close()
+        gate.write_text("done")
+        for _ in range(3):  # the delivery holds the last call that it has made, and a tracker with it
+            made.wait_for(made.client.post("/v1/tasks", {"task": "control.add", "args": [1]})["task_id"])
+        while made.client.get(f"/v1/tasks/{task_id}")["status"] == "running":
+            threading.Event().wait(0.01)
+        gc.collect()
+        rest = events_of(made.client.stream(f"/v1/tasks/{task_id}/events", last_event_id=last))
+        assert [("output", "waits"), ("status", "done")] == [
+            (event.event, event.data.get("value", event.data.get("result"))) for event in rest
+        ]
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_what_a_stream_was_too_slow_for_is_read_again(
+    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-09: what waits for a client is bounded, and nothing that is still held is missed."""
+    monkeypatch.setattr("rxtasks.control.mailbox._MOST", 5000)
+    opened = []
+    follow = Mailbox.follow
+    monkeypatch.setattr(Mailbox, "follow", lambda box, stream: (opened.append(box), follow(box, stream))[1])
+    with pool(tmp_path, store="memory" if store == "memory" else f"sqlite:///{tmp_path}/tasks.db") as made:
+        pushed = made.client.post("/v1/tasks", {"task": "control.count", "args": [800]})
+        path = f"/v1/tasks/{pushed['task_id']}/events"
+        made.service.track(pushed["task_id"]).result(LONG)
+        found = events_of(made.client.stream(path))
+        assert [f"line {number}" for number in range(800)] == [e.data["message"] for e in found if e.event == "log"]
+        assert "succeeded" == found[-1].data["status"]
+        assert len(opened) > 10
+        if store != "memory":
+            assert [str(seq) for seq in range(1, len(found) + 1)] == [event.id for event in found]
+
+
 def test_a_durable_tasks_stream_goes_on_after_the_pool_was_restarted(tmp_path: Path) -> None:
     """C-09: resume, also by another process's pool."""
     store = f"sqlite:///{tmp_path}/tasks.db"
@@ -560,6 +604,29 @@ def test_a_stream_without_events_shows_that_it_lives(shared: Pool, monkeypatch: 
                 assert part
                 found += part
     shared.client.post(f"/v1/tasks/{pushed['task_id']}/cancel")
+
+
+def test_the_merged_logs_are_asked_for_and_followed(tmp_path: Path) -> None:
+    """C-06, C-09; the server follows before it answers."""
+    with pool(tmp_path) as made:
+        merger = LogMerger.of(made.service)
+        made.host.query_logs = lambda wanted: merger.query(wanted, 10_000)  # type: ignore[method-assign]
+        made.host.follow_logs = merger.follow  # type: ignore[method-assign,assignment]
+        stream = made.client.stream("/v1/logs/follow", level="info", text="line")
+        pushed = made.client.post("/v1/tasks", {"task": "control.count", "args": [20]})
+        lines = [next(stream) for _ in range(20)]
+        stream.close()
+        assert ["line"] * 20 == [event.event for event in lines]
+        assert [f"line {number}" for number in range(20)] == [event.data["message"] for event in lines]
+        made.wait_for(pushed["task_id"])
+        kept = made.client.get("/v1/logs", task=pushed["task_id"])["lines"]
+        assert [event.data for event in lines] == kept
+        assert kept[-3:] == made.client.get("/v1/logs", limit=3, since="10m")["lines"]
+        assert [] == made.client.get("/v1/logs", level="error")["lines"]
+        for query, said in (({"level": "loud"}, "level is one of"), ({"since": "soon"}, "since is a time")):
+            assert said in refused(made.client.get, "/v1/logs", **query).message
+            assert 422 == refused(made.client.stream, "/v1/logs/follow", **query).status
+        merger.close()
 
 
 # -- by TCP ------------------------------------------------------------------------------------------------------------

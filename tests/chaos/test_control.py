@@ -267,6 +267,7 @@ def test_a_client_that_never_reads_its_stream_slows_nobody_down(pool: PoolProces
     """C-09: another one gets every event meanwhile; the first is cut off."""
     pushed = pool.client.post("/v1/tasks", {"task": "pool.lines", "args": [12_000, 100], "options": {"delay": 0.2}})
     path = f"/v1/tasks/{pushed['task_id']}/events"
+    before = pool.descriptors() + 3
     deaf = []
     for where in (path.encode(), b"/v1/events") * 3:
         sock = pool.connect()
@@ -281,7 +282,8 @@ def test_a_client_that_never_reads_its_stream_slows_nobody_down(pool: PoolProces
     assert list(range(1, 12_003)) == seqs
     assert took < LONG
     # The server gives them up by itself: its end of the connection is closed while they still hold theirs.
-    wait_until(lambda: pool.client.get("/health")["delivery_behind"] is False, "the delivery is free")
+    wait_until(lambda: pool.descriptors() <= before, "those who take nothing are cut off")
+    assert pool.client.get("/health")["delivery_behind"] is False
     for sock in deaf:
         found = rest_of(sock)
         assert b"event: " in found

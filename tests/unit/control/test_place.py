@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -164,6 +165,26 @@ def test_of_several_that_start_at_once_exactly_one_wins_while_others_look(
             watcher.join(LONG)
 
 
+def test_a_lock_file_that_was_removed_meanwhile_is_no_place(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening the file and locking it, who held it may have ended in order."""
+    place = Place.of("sqlite:////gone.db", environ)
+    first = place.hold()
+    real = fcntl.flock
+
+    def flock(fd: int, how: int) -> None:
+        first.release()
+        real(fd, how)
+
+    monkeypatch.setattr("rxtasks.control.place.fcntl.flock", flock)
+    with place.hold():
+        monkeypatch.undo()
+        assert isinstance(place.find(), Running)
+        with pytest.raises(PoolRuns):
+            place.hold()
+
+
 def test_of_threads_that_take_the_place_in_turns_no_two_have_it(environ: dict[str, str]) -> None:
     """An orderly end removes the lock file; who opened it before does not hold the place by it."""
     inside: list[int] = []
@@ -192,23 +213,22 @@ def test_of_threads_that_take_the_place_in_turns_no_two_have_it(environ: dict[st
 
 
 FORK = """
-import os, sys
+import os, signal, sys
 from rxtasks.control.place import Place
 held = Place.of(sys.argv[1]).hold()
-read, write = os.pipe()
 child = os.fork()
-if child == 0:
-    os.close(write)
-    os.read(read, 1)
-    os._exit(0)
+while child == 0:
+    signal.pause()
 print("held", flush=True)
+sys.stdin.readline()
+print(child, flush=True)
 sys.stdin.readline()
 """
 
 
 def test_a_forked_child_does_not_hold_the_place(tmp_path: Path, holders: list[Holder]) -> None:
     """Rule 4: a child that outlives the pool is no pool."""
-    holder = Holder("sqlite:////f.db", tmp_path, FORK + "print(child, flush=True)\nsys.stdin.readline()\n")
+    holder = Holder("sqlite:////f.db", tmp_path, FORK)
     holders.append(holder)
     assert "held" == holder.line()
     child = int(holder.go_on())
