@@ -59,7 +59,7 @@ def configured(
     from rxtasks.configuration import load
     from rxtasks.text import shown
 
-    configuration = load({**flags, "store": store}, file=config)
+    configuration = load(flags if store is None else {**flags, "store": store}, file=config)
     if tell:
         for warning in configuration.warnings:
             print(f"rxtasks: {shown(warning)}", file=sys.stderr)

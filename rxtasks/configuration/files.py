@@ -14,7 +14,6 @@ which modules are imported.
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import stat
 from collections.abc import Hashable, Iterator, Mapping
@@ -103,7 +102,7 @@ def _check_owner(path: Path) -> None:
     owner = path.stat().st_uid
     if owner not in (os.geteuid(), 0):
         try:
-            name = pwd.getpwuid(owner).pw_name
+            name = path.owner()
         except KeyError:
             name = str(owner)
         raise SettingsError(

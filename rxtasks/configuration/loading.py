@@ -139,19 +139,19 @@ def kinds_by_path(tree: type[Any] = Values, prefix: str = "") -> dict[str, Kind]
     return found
 
 
-def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """Return the flags that `--set KEY=VALUE` stands for.
+def assignments(pairs: Sequence[str], flags: Mapping[str, object] = _NO_FLAGS) -> dict[str, object]:
+    """Return the flags that `--set KEY=VALUE` stands for, with `flags`, which beat them; None in there: it was not given.
 
     Raises:
         SettingsError: there is no = in one of them.
     """
-    made: dict[str, str] = {}
+    made: dict[str, object] = {}
     for pair in pairs:
         path, sign, value = pair.partition("=")
         if not sign:
             raise SettingsError(f"--set takes KEY=VALUE, as workers.limits.memory_mb=512, not {pair!r}")
         made[path.strip()] = value
-    return made
+    return made | {path: value for path, value in flags.items() if value is not None}
 
 
 def load(

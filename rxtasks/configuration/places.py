@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,8 +27,8 @@ def _home(environ: Mapping[str, str]) -> Path:
     if os.path.isabs(given):
         return Path(given)
     try:
-        return Path(pwd.getpwuid(os.getuid()).pw_dir)
-    except KeyError:
+        return Path("~").expanduser()
+    except RuntimeError:  # neither HOME nor an entry of the user's
         return Path("/")
 
 

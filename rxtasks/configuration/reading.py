@@ -24,6 +24,7 @@ __all__ = ["OTHER_VARIABLES", "Read", "flag_of", "from_environment", "from_file"
 OTHER_VARIABLES: Final[Mapping[str, str]] = {
     "RXTASKS_CONFIG": "the configuration file",
     "RXTASKS_GUARDIAN": "of the processes of a pool",
+    "RXTASKS_READY_FD": "of a pool that is started with --detach",
     "RXTASKS_CONTROL_TOKEN": "the token of the control API",
     "RXTASKS_TASK_ID": "of a handler's environment",
     "RXTASKS_WORKER_ID": "of a handler's environment",

@@ -67,6 +67,21 @@ def test_show_prints_each_value_with_its_source(shell: Shell) -> None:
     assert not list((shell.folder / "home").iterdir()), "showing makes nothing"
 
 
+def test_set_reaches_a_command_that_has_a_flag_of_its_own_for_it(shell: Shell) -> None:
+    """C-05: a flag that was not given says nothing."""
+    done = shell("config", "show", "store", "workers.count", "--set", "store=memory", "--set", "workers.count=3")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[2] for line in done.stdout.splitlines()] == ["memory", "3"]
+    url = f"sqlite:///{shell.project}/tasks.db"
+    done = shell(
+        *("worker", "start", "--burst", "--mode", "thread"),
+        *("--set", "workers.count=3", "--set", f"store={url}", "--set", f"logs.directory={shell.folder}/logs"),
+        RXTASKS_WORKERS_COUNT="1",
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"ready: 3 thread workers on {url}" in done.stderr
+
+
 def test_check_tells_every_mistake_and_ends_with_2(shell: Shell) -> None:
     """C-05: on stderr, a line for each; --json on stdout."""
     done = shell("config", "check")

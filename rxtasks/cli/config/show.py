@@ -48,7 +48,7 @@ def show(
     from rxtasks.configuration.showing import rows
     from rxtasks.text import shown
 
-    configuration = load({**assignments(assigned), "store": store}, file=config)
+    configuration = load(assignments(assigned, {"store": store}), file=config)
     found = rows(configuration, keys, changed=changed)
     for warning in configuration.warnings:
         print(f"rxtasks: {shown(warning)}", file=sys.stderr)

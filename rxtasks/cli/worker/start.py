@@ -77,8 +77,8 @@ def start(
     """
     from rxtasks.configuration import assignments
 
-    flags: dict[str, object] = {
-        **assignments(assigned),
+    given: dict[str, object] = {
+        "store": store,
         "workers.count": count,
         "workers.mode": mode,
         "workers.concurrency": concurrency,
@@ -88,14 +88,14 @@ def start(
         "logs.level": log_level,
         "workers.drain_timeout_seconds": drain_timeout,
     }
-    flags = {path: value for path, value in flags.items() if value is not None}
+    flags = assignments(assigned, given)
     configuration = configured(store, config, flags=flags)
     if detach:
         from rxtasks.host.detached import Failed, Order, start_detached
 
         found = start_detached(
             configuration,
-            Order({**flags, "store": store}, None if config is None else str(config.absolute()), burst),
+            Order(flags, None if config is None else str(config.absolute()), burst),
         )
         if isinstance(found, Failed):
             raise CommandFailed(found.message, found.exit_code)

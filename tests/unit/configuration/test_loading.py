@@ -274,7 +274,11 @@ def test_text_of_the_environment_and_of_flags_becomes_a_value(
 
 def test_settings_given_one_by_one_are_flags(project: Path, home: Path) -> None:
     """C-05: --set KEY=VALUE; a value may hold a = itself."""
-    flags = assignments(["workers.limits.memory_mb=512", "service.max_running=mail=4"])
+    flags = assignments(
+        ["workers.limits.memory_mb=512", "service.max_running=mail=4", "workers.count=1", "store=memory"],
+        {"workers.count": 2, "store": None},
+    )
+    assert (flags["workers.count"], flags["store"]) == (2, "memory"), "a flag of its own wins, if it was given"
     configuration = loaded(project, home, dict(flags))
     assert configuration.value("workers.limits.memory_mb") == 512
     assert configuration.value("service.max_running") == {"mail": 4}
