@@ -44,6 +44,7 @@ NAMES = (
     "flow",
     "durable",
     "health",
+    "logs",
 )
 
 
