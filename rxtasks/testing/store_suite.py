@@ -271,6 +271,21 @@ class StoreConformance(RelationConformance):
         assert store.enqueue([envelope("a")]) == ["a"]
         assert _ids(store.claim(ANY, 9, NOW)) == ["a"]
 
+    @pytest.mark.parametrize("lock", [None, "l"])
+    def test_a_push_onto_a_created_task_by_its_dedup_key_queues_that(self, lock: str | None) -> None:
+        """E-12 E-15: what stands for a task that is to run does run; one that is created only again does not."""
+        store = self.make_store()
+        store.enqueue([envelope("a", hold=True, dedup_key="k", lock=lock)])
+        assert store.enqueue([envelope("b", hold=True, dedup_key="k", lock=lock)]) == ["a"]
+        assert self._record(store, "a").status is TaskStatus.CREATED
+        assert store.enqueue([envelope("c", dedup_key="k"), envelope("d", dedup_key="k", lock=lock)]) == ["a", "a"]
+        assert self._record(store, "a").status is TaskStatus.PENDING
+        assert [(note.source, note.target, note.reason) for note in store.notes("a")] == [
+            ("created", "pending", "pushed")
+        ]
+        assert _ids(store.claim(ANY, 9, NOW)) == ["a"]
+        assert store.enqueue([envelope("e", dedup_key="k")]) == ["a"]
+
     def test_a_full_queue_takes_none_of_the_batch(self) -> None:
         """E-06: QueueFull at max_queue, and nothing half done."""
         store = self.make_store(max_queue=2)

@@ -7,7 +7,7 @@ select json_group_array(json_array(c.key, t.number, t.status, t.token, t.related
 select coalesce(max(number), 0) from tasks
 
 -- name: known_keys
-select json_group_array(json_array(c.key, t.id)) from json_each(?1) c
+select json_group_array(json_array(c.key, t.id, t.status, t.token, t.related)) from json_each(?1) c
 join tasks t on t.dedup = c.value and t.finished_us is null where c.value is not null
 
 -- name: enqueue
