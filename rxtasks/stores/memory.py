@@ -579,6 +579,10 @@ class MemoryStore:
                         break
             return found
 
+    def first(self, status: TaskStatus, limit: int) -> builtins.list[str]:
+        """Return the ids of at most `limit` tasks that wait with this status."""
+        return [record.task_id for record in self.list(status=status, limit=limit)]
+
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yield each task's id and how it stands, in the order of arrival. To be looked at: most are made for this."""
         for task_id, kept in self._tasks.items():

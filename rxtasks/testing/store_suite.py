@@ -416,6 +416,22 @@ class StoreConformance(RelationConformance):
             after = pages[-1][-1]
         assert pages == [["a", "b", "c", "d"], ["e", "f"]]
 
+    def test_the_first_that_wait_are_found_by_their_status(self) -> None:
+        """Q-10: some of each status, no more than asked for, and none of another one."""
+        store = self.make_store()
+        store.enqueue([envelope(f"p{number}") for number in range(5)])
+        store.enqueue([envelope(f"l{number}", lock="l") for number in range(3)])
+        store.enqueue([envelope("later", due_us=NOW + 10**12), envelope("held", hold=True)])
+        store.enqueue([envelope("after", depends_on=("p0",))])
+        claims = store.claim(ANY, 2, NOW)
+        commit(store, change_of(claims[0], TaskStatus.RETRYING, release=True, due_us=NOW + 10**12))
+        commit(store, change_of(claims[1], TaskStatus.SUCCEEDED))
+        assert {"p2", "p3", "p4", "l0", "l1", "l2"} == set(store.first(TaskStatus.PENDING, 10))
+        assert 2 == len(store.first(TaskStatus.PENDING, 2))
+        assert ["later"] == store.first(TaskStatus.SCHEDULED, 10)
+        assert ["p0"] == store.first(TaskStatus.RETRYING, 10)
+        assert ["after"] == store.first(TaskStatus.BLOCKED, 10)
+
     # -- retries of an operator ----------------------------------------------------------------------------------------
 
     def test_a_retry_says_what_it_repeats_and_why(self) -> None:
