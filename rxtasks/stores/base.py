@@ -368,8 +368,8 @@ class Store(Protocol):
         ...
 
     def first(self, status: TaskStatus, limit: int) -> builtins.list[str]:
-        """Return the ids of at most `limit` tasks that wait with this status, as soon as so many are found: of all stores those that
-        go first, as far as that costs nothing. Never looks at all tasks.
+        """Return the ids of at most `limit` tasks that wait with this status: those that go first, as far as that costs
+        nothing. Never looks at all tasks.
         """
         ...
 

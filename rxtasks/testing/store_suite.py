@@ -427,10 +427,10 @@ class StoreConformance(RelationConformance):
         commit(store, change_of(claims[0], TaskStatus.RETRYING, release=True, due_us=NOW + 10**12))
         commit(store, change_of(claims[1], TaskStatus.SUCCEEDED))
         assert {"p2", "p3", "p4", "l0", "l1", "l2"} == set(store.first(TaskStatus.PENDING, 10))
-        assert 2 == len(store.first(TaskStatus.PENDING, 2))
-        assert ["later"] == store.first(TaskStatus.SCHEDULED, 10)
-        assert ["p0"] == store.first(TaskStatus.RETRYING, 10)
-        assert ["after"] == store.first(TaskStatus.BLOCKED, 10)
+        assert len(store.first(TaskStatus.PENDING, 2)) == 2
+        assert store.first(TaskStatus.SCHEDULED, 10) == ["later"]
+        assert store.first(TaskStatus.RETRYING, 10) == ["p0"]
+        assert store.first(TaskStatus.BLOCKED, 10) == ["after"]
 
     # -- retries of an operator ----------------------------------------------------------------------------------------
 
