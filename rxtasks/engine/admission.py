@@ -139,6 +139,8 @@ class Admission(Tracking):
                 self._forget_tracker(task_id)
             if not envelope.hold:
                 self._has_been_queued(other)
+                if not (self._started or self._has_ended(other)):
+                    self.start(wait=False)
             self.driver.arrived()
             return self._standing_for(envelope, other)
         if not self._started and not envelope.hold:

@@ -78,17 +78,25 @@ def _tasks(engine: TaskEngine) -> list[str]:
     for status in _WAITING:
         if not totals.get(status, counts.scheduled):
             continue
-        records = engine.store.list(status=status, limit=_SHOWN + 1)
-        for record in records[:_SHOWN]:
+        task_ids = _first(engine, status)
+        for task_id in task_ids[:_SHOWN]:
             try:
-                said += explain_task(engine, record.task_id)
+                said += explain_task(engine, task_id)
             except RxTasksError:  # forgotten meanwhile
                 continue
         total = totals.get(status, 0)
-        if len(records) > _SHOWN:
+        if len(task_ids) > _SHOWN:
             more = f"{total - _SHOWN:,}" if total > _SHOWN else "some"
             said.append(f"{more} more tasks are {status}: explain(task_id) tells of each")
     return list(dict.fromkeys(said))
+
+
+def _first(engine: TaskEngine, status: TaskStatus) -> list[str]:
+    find = getattr(engine.store, "first", None)  # a store of one's own may know how to list only
+    if find is None:
+        return [record.task_id for record in engine.store.list(status=status, limit=_SHOWN + 1)]
+    found: list[str] = find(status, _SHOWN + 1)
+    return found
 
 
 def _why_pending(engine: TaskEngine) -> str:

@@ -367,6 +367,12 @@ class Store(Protocol):
         """Return records in the order of arrival (`newest`: in the opposite order), from behind the task `after`."""
         ...
 
+    def first(self, status: TaskStatus, limit: int) -> builtins.list[str]:
+        """Return the ids of at most `limit` tasks that wait with this status: those that go first, as far as that costs
+        nothing. Never looks at all tasks.
+        """
+        ...
+
     def update(self, task_id: str, *, priority: int | None = None, due_us: int | None = None) -> bool:
         """Change a waiting task; False if it does not wait."""
         ...

@@ -111,19 +111,14 @@ class MemoryStore:
         task_id = task.task_id
         known = tasks.get(task_id)
         if known is not None:
-            if (
-                type(known) is Row
-                and known.status is TaskStatus.CREATED
-                and not (task.hold or known.token or task_id in self._created)
-            ):
-                self._queue(known, known.due_us or (known.envelope or task).due_us, TaskStatus.SCHEDULED)
-                self._note(task_id, 1, TaskStatus.CREATED, known.status, "client", "pushed")
+            self._push_created(known, task)
             return task_id
         options = task.options
         key = options.dedup_key
         if key is not None:
             other = self._dedup.get(key)
             if other is not None:
+                self._push_created(tasks[other], task)
                 return other
             self._dedup[key] = task_id
         self._number = task.number = self._number + 1
@@ -141,6 +136,16 @@ class MemoryStore:
         else:
             self._queue(row, task.due_us, TaskStatus.SCHEDULED)
         return None
+
+    def _push_created(self, known: Kept, task: Envelope) -> None:
+        """Queue a task that is created only, because `task` stands for it and is to run. Those with relations: `take`."""
+        if (
+            type(known) is Row
+            and known.status is TaskStatus.CREATED
+            and not (task.hold or known.token or known.task_id in self._created)
+        ):
+            self._queue(known, known.due_us or (known.envelope or task).due_us, TaskStatus.SCHEDULED)
+            self._note(known.task_id, 1, TaskStatus.CREATED, known.status, "client", "pushed")
 
     def _take_many(self, tasks: Sequence[Envelope]) -> list[str | None]:
         """Do as _take for each. Those that share their options and run at once all go to the end of one queue."""
@@ -573,6 +578,10 @@ class MemoryStore:
                     if len(found) >= limit:
                         break
             return found
+
+    def first(self, status: TaskStatus, limit: int) -> builtins.list[str]:
+        """Return the ids of at most `limit` tasks that wait with this status."""
+        return [record.task_id for record in self.list(status=status, limit=limit)]
 
     def rows(self) -> Iterator[tuple[str, Row]]:
         """Yield each task's id and how it stands, in the order of arrival. To be looked at: most are made for this."""

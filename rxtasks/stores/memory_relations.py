@@ -108,7 +108,14 @@ class MemoryRelations:
         created = self.created
         if any(map(_RELATED, tasks)):
             return True
-        return bool(created) and any([task.task_id in created for task in tasks])
+        return bool(created) and any([self._standing(task) in created for task in tasks])
+
+    def _standing(self, task: Envelope) -> str:
+        """Return the id of the task that stands for one that comes: its own, unless another one has its dedup_key."""
+        key = task.options.dedup_key
+        if key is None or task.task_id in self._store._tasks:
+            return task.task_id
+        return self._store._dedup.get(key, task.task_id)
 
     def link(self, row: Row, task: Envelope) -> None:
         """Give a new task its relations; it is queued by `take`."""
@@ -140,7 +147,7 @@ class MemoryRelations:
             key = task.options.dedup_key
             if task.task_id not in store._tasks and (key is None or key not in store._dedup):
                 fresh.setdefault(task.task_id, task)
-        wanted = dict.fromkeys([task.task_id for task in tasks if not task.hold])
+        wanted = dict.fromkeys([self._standing(task) for task in tasks if not task.hold])
         self._check(fresh, [task_id for task_id in wanted if task_id in fresh or task_id in self.created])
         answers = [store._take(task) for task in tasks]
         for task_id in wanted:

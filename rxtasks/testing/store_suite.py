@@ -271,6 +271,21 @@ class StoreConformance(RelationConformance):
         assert store.enqueue([envelope("a")]) == ["a"]
         assert _ids(store.claim(ANY, 9, NOW)) == ["a"]
 
+    @pytest.mark.parametrize("lock", [None, "l"])
+    def test_a_push_onto_a_created_task_by_its_dedup_key_queues_that(self, lock: str | None) -> None:
+        """E-12 E-15: what stands for a task that is to run does run; one that is created only again does not."""
+        store = self.make_store()
+        store.enqueue([envelope("a", hold=True, dedup_key="k", lock=lock)])
+        assert store.enqueue([envelope("b", hold=True, dedup_key="k", lock=lock)]) == ["a"]
+        assert self._record(store, "a").status is TaskStatus.CREATED
+        assert store.enqueue([envelope("c", dedup_key="k"), envelope("d", dedup_key="k", lock=lock)]) == ["a", "a"]
+        assert self._record(store, "a").status is TaskStatus.PENDING
+        assert [(note.source, note.target, note.reason) for note in store.notes("a")] == [
+            ("created", "pending", "pushed")
+        ]
+        assert _ids(store.claim(ANY, 9, NOW)) == ["a"]
+        assert store.enqueue([envelope("e", dedup_key="k")]) == ["a"]
+
     def test_a_full_queue_takes_none_of_the_batch(self) -> None:
         """E-06: QueueFull at max_queue, and nothing half done."""
         store = self.make_store(max_queue=2)
@@ -400,6 +415,22 @@ class StoreConformance(RelationConformance):
             pages.append([record.task_id for record in page])
             after = pages[-1][-1]
         assert pages == [["a", "b", "c", "d"], ["e", "f"]]
+
+    def test_the_first_that_wait_are_found_by_their_status(self) -> None:
+        """Q-10: some of each status, no more than asked for, and none of another one."""
+        store = self.make_store()
+        store.enqueue([envelope(f"p{number}") for number in range(5)])
+        store.enqueue([envelope(f"l{number}", lock="l") for number in range(3)])
+        store.enqueue([envelope("later", due_us=NOW + 10**12), envelope("held", hold=True)])
+        store.enqueue([envelope("after", depends_on=("p0",))])
+        claims = store.claim(ANY, 2, NOW)
+        commit(store, change_of(claims[0], TaskStatus.RETRYING, release=True, due_us=NOW + 10**12))
+        commit(store, change_of(claims[1], TaskStatus.SUCCEEDED))
+        assert {"p2", "p3", "p4", "l0", "l1", "l2"} == set(store.first(TaskStatus.PENDING, 10))
+        assert len(store.first(TaskStatus.PENDING, 2)) == 2
+        assert store.first(TaskStatus.SCHEDULED, 10) == ["later"]
+        assert store.first(TaskStatus.RETRYING, 10) == ["p0"]
+        assert store.first(TaskStatus.BLOCKED, 10) == ["after"]
 
     # -- retries of an operator ----------------------------------------------------------------------------------------
 

@@ -242,3 +242,20 @@ def test_after_a_stop_the_streams_of_what_is_kept_end_and_nobody_waits(tmp_path:
         assert [record.status for record in made.list()] == ["cancelled", "created", "cancelled"]
         with pytest.raises(TaskCancelled, match="after all"):
             made.track(waits.task_id).result(0)
+
+
+@pytest.mark.parametrize("place", ["memory", "sqlite"])
+def test_a_push_that_a_created_task_stands_for_runs_that_one(tmp_path: Path, place: str) -> None:
+    """E-12: whoever pushes gets a tracker that ends, also where one with the dedup_key was only created before."""
+    store = "memory" if place == "memory" else f"sqlite:///{tmp_path / 'tasks.db'}"
+    with service(store=store) as made:
+        view = made.with_options(dedup_key="k")
+        created = view.create(TaskRequest(jobs.double, (21,)))
+        assert view.create(TaskRequest(jobs.double, (1,))).task_id == created.task_id
+        assert "created" == made.get(created.task_id).status
+        pushed = view.submit(jobs.double, 5)
+        assert (created.task_id, 42) == (pushed.task_id, pushed.result(SOON))
+        assert 42 == created.result(SOON)
+        assert ("created", "pending", "pushed") in [
+            (step.source, step.target, step.reason) for step in made.history(created.task_id)
+        ]

@@ -18,6 +18,7 @@ from typing import Any
 
 from rxtasks import TaskService, task
 from rxtasks.errors import StoreError
+from rxtasks.stores.sqlite import vacuuming
 
 SOON = 30.0
 GATE = threading.Event()
@@ -116,6 +117,39 @@ def full_disk(directory: Path) -> dict[str, Any]:
     return saw
 
 
+def vacuumed(directory: Path) -> dict[str, Any]:
+    """A store of 60 MB of which a third was pruned is vacuumed without room: for the copy aside, on its own disk, and when that
+    fills up in the middle of it. Nothing is lost, and with room it gets smaller.
+    """
+    saw: dict[str, Any] = {"refused": []}
+    aside = Path(os.environ["TMPDIR"])
+    with made(directory) as service:
+        for tracker in [service.submit(size, "x" * 1_000_000) for _ in range(60)]:
+            tracker.result(timeout=SOON)
+        service.prune(0, limit=20)
+        kept = sorted(record.task_id for record in service.list())
+
+        def refuses() -> None:
+            try:
+                service.vacuum()
+            except StoreError as error:
+                saw["refused"].append(str(error))
+
+        looks = vacuuming._check_room
+        for look in (looks, lambda path, used: None):  # the second: as if the room had gone since it was looked at
+            vacuuming._check_room = look
+            for full in (aside, directory):
+                filler = fill(full)
+                refuses()
+                filler.unlink()
+        vacuuming._check_room = looks
+        saw["sound"] = service.check()
+        saw["kept"] = kept == sorted(record.task_id for record in service.list())
+        saw["smaller"] = service.vacuum()
+        saw["after"] = service.submit(double, 21).result(timeout=SOON), service.check()
+    return saw
+
+
 def eio(directory: Path) -> dict[str, Any]:
     """Fsyncs fail now and then (the caller injects that): what is acknowledged is there, and nothing is done twice."""
     acknowledged, refused, results = [], 0, 0
@@ -190,7 +224,7 @@ def foreign_lock(directory: Path, seconds: float = 15.0) -> dict[str, Any]:
     return saw
 
 
-SCENES = {"full_disk": full_disk, "eio": eio, "foreign_lock": foreign_lock}
+SCENES = {"full_disk": full_disk, "eio": eio, "foreign_lock": foreign_lock, "vacuumed": vacuumed}
 
 if __name__ == "__main__":
     print(json.dumps(SCENES[sys.argv[1]](Path(sys.argv[2]))))

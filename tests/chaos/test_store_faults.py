@@ -54,6 +54,25 @@ def test_on_a_full_disk_running_tasks_end_and_new_ones_are_refused_until_there_i
     assert 42 == saw["after"] and 16 * 2**20 == saw["reserve_back"]
 
 
+@pytest.mark.skipif(not namespaces(), reason="no user and mount namespaces here: no small disk can be mounted")
+def test_a_vacuum_that_finds_no_room_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    """Q-07: real ENOSPC, on the store's disk and on that of temporary files, before the vacuum and in the middle of it."""
+    aside = tmp_path / "aside"
+    script = (
+        'mount -t tmpfs -o size=200m none "$1" && mkdir "$1/store" "$1/aside" && mount -t tmpfs -o size=64m none "$1/aside"'
+        ' && TMPDIR="$1/aside" && export TMPDIR && shift && exec "$@"'
+    )
+    store = str(tmp_path / "store")
+    saw = played(["unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path), *SCENE, "vacuumed", store])
+    first, second, third, fourth = saw["refused"]
+    assert f"vacuum: the directory of temporary files, {aside}, has 0 MiB free" in first and "TMPDIR" in first
+    assert f"vacuum: the disk of {store}/tasks.db has 0 MiB free" in second
+    assert "full" in third and "full" in fourth
+    assert saw["kept"] and [] == saw["sound"]
+    assert saw["smaller"] > 15_000_000
+    assert [42, []] == saw["after"]
+
+
 def can_inject() -> bool:
     if shutil.which("strace") is None:
         return False

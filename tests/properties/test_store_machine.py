@@ -73,10 +73,11 @@ class MemoryMachine(RuleBasedStateMachine):
         other = next((r for r in self.rows if key and r["key"] == key and not TaskStatus(r["status"]).terminal), None)
         expected = name if known is not None else other["id"] if other is not None else None
         assert [expected] == self.store.enqueue([task])
-        if known is not None:
-            if known["status"] == "created" and not known["held"] and not hold:
-                known["status"] = "scheduled" if known["due"] else "pending"
-        elif other is None:
+        stands = known if known is not None else other
+        if stands is not None:
+            if stands["status"] == "created" and not stands["held"] and not hold:
+                stands["status"] = "scheduled" if stands["due"] else "pending"
+        else:
             status = "created" if hold else "scheduled" if due else "pending"
             self.rows.append(
                 {

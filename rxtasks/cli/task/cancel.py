@@ -45,7 +45,7 @@ def cancel(
     as_json: bool,
     **filters: Any,
 ) -> int:
-    """Cancel tasks. One that runs is asked to stop by its pool, and killed after its grace.
+    """Cancel tasks, by id or by the filters of list. One that runs is asked to stop by its pool, and killed after its grace.
 
     \b
     rxtasks task cancel 25AJN1 --reason "wrong day"

@@ -24,7 +24,7 @@ __all__ = ["delete"]
 @store_options
 @json_option
 def delete(task_ids: tuple[str, ...], store: str | None, config: Path | None, as_json: bool) -> int:
-    """Forget tasks that have ended, with their events and results.
+    """Forget tasks that have ended, by id, with their events and results.
 
     \b
     rxtasks task delete 01M82R837P0HF72TN2X325AJN1

@@ -36,7 +36,9 @@ def purge(
     as_json: bool,
     **filters: Any,
 ) -> int:
-    """Forget tasks that have ended, with their events and results; --older-than counts from their end.
+    """Forget tasks that have ended, by the filters of list, with their events and results.
+
+    --older-than counts from their end.
 
     \b
     rxtasks task purge --older-than 7d

@@ -45,7 +45,9 @@ def retry(
     as_json: bool,
     **filters: Any,
 ) -> int:
-    """Run tasks that have ended once more, each as a new task with the same function, arguments and options.
+    """Run tasks that have ended once more, by id or by the filters of list.
+
+    Each becomes a new task with the same function, arguments and options.
 
     \b
     rxtasks task retry 25AJN1 --reason "the disk is back"

@@ -37,7 +37,7 @@ _ELSEWHERE = frozenset({"name", "priority", "tags", "queue", "depends_on"})
 @store_options
 @json_option
 def show(task_id: str, store: str | None, config: Path | None, as_json: bool) -> int:
-    """Show what is known of a task; the arguments it was called with are never shown.
+    """Show what is known of a task. The arguments that it was called with are never shown.
 
     \b
     rxtasks task show 01M82R837P0HF72TN2X325AJN1

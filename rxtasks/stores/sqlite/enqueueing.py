@@ -173,7 +173,8 @@ class Enqueueing:
         fresh = [task for task, answer in zip(brought.tasks, brought.answers, strict=True) if answer is None]
         self._relations.link(db, [task for task in fresh if task.related is not None])
         self._relations.repeat(db, fresh)
-        wanted = dict.fromkeys([task.task_id for task in brought.tasks if not task.hold])
+        stands = zip(brought.tasks, brought.answers, strict=True)
+        wanted = dict.fromkeys([answer or task.task_id for task, answer in stands if not task.hold])
         new = {task.task_id for task in fresh}
         self._relations.pushed(db, [task_id for task_id in wanted if task_id not in new])
         self._relations.queue(db, list(wanted), following)
@@ -215,7 +216,8 @@ class Enqueueing:
         keys = orjson.loads(db.one("known_keys", orjson.dumps([row[12] for row in rows]).decode()))
         answers: list[str | None] = [None] * len(rows)
         fresh: set[str] = set()
-        pushed: set[str] = set()
+        #: The created tasks that are to be queued, by the place of who wants it.
+        pushed: dict[int, str] = {}
         for at, number, status, token, related in ids:
             task_id = rows[at][0]
             if number > before and task_id not in fresh:
@@ -223,36 +225,40 @@ class Enqueueing:
                 continue
             answers[at] = task_id
             if status == "created" and not token and not tasks[at].hold and not everything[0].related:
-                if related:
-                    pushed.add(task_id)
-                else:
-                    db.run("queue_created", task_id)
-                    db.run(
-                        "note",
-                        task_id,
-                        "created",
-                        db.one("status", task_id),
-                        "client",
-                        "pushed",
-                        us_from_utc(datetime.now(UTC)),
-                    )
-        for at, task_id in keys:
+                self._queue_created(db, at, task_id, related, pushed)
+        for at, task_id, status, token, related in keys:
             if answers[at] is None and task_id != rows[at][0]:  # its own id stands before its key
                 answers[at] = task_id
+                if status == "created" and not token and not tasks[at].hold and not everything[0].related:
+                    self._queue_created(db, at, task_id, related, pushed)
         self._insert_arguments(db, [row for row, answer in zip(rows, answers, strict=True) if answer is None])
         start = 0
         for brought in everything:
-            brought.answers = answers[start : start + len(brought.tasks)]
-            start += len(brought.tasks)
-            if pushed:
-                self._push(db, brought, [task for task in brought.tasks if task.task_id in pushed], following)
+            places = range(start, start + len(brought.tasks))
+            brought.answers = answers[start : places.stop]
+            start = places.stop
+            wanted = [at for at in places if at in pushed]
+            if wanted:
+                self._push(db, brought, [tasks[at] for at in wanted], [pushed[at] for at in wanted], following)
 
-    def _push(self, db: Database, brought: Brought, tasks: list[Envelope], following: Following) -> None:
+    @staticmethod
+    def _queue_created(db: Database, at: int, task_id: str, related: int, pushed: dict[int, str]) -> None:
+        if related:
+            pushed[at] = task_id
+            return
+        db.run("queue_created", task_id)
+        if db.changes:  # two of a batch may want the same
+            now_us = us_from_utc(datetime.now(UTC))
+            db.run("note", task_id, "created", db.one("status", task_id), "client", "pushed", now_us)
+
+    def _push(
+        self, db: Database, brought: Brought, tasks: list[Envelope], task_ids: list[str], following: Following
+    ) -> None:
         """Queue created tasks that relate to others, for a caller who does not say so."""
         try:
             self._relations.check(db, tasks)
-            self._relations.pushed(db, [task.task_id for task in tasks])
-            self._relations.queue(db, [task.task_id for task in tasks], following)
+            self._relations.pushed(db, task_ids)
+            self._relations.queue(db, task_ids, following)
         except SettingsError as error:
             brought.error = error
 

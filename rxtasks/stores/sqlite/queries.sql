@@ -7,7 +7,7 @@ select json_group_array(json_array(c.key, t.number, t.status, t.token, t.related
 select coalesce(max(number), 0) from tasks
 
 -- name: known_keys
-select json_group_array(json_array(c.key, t.id)) from json_each(?1) c
+select json_group_array(json_array(c.key, t.id, t.status, t.token, t.related)) from json_each(?1) c
 join tasks t on t.dedup = c.value and t.finished_us is null where c.value is not null
 
 -- name: enqueue
@@ -150,6 +150,23 @@ select json_group_array(json_array(retry_of, id)) from (
     select retry_of, id from tasks indexed by retried
     where retry_of in (select value from json_each(?1)) and retry_of is not null order by number
 )
+
+-- name: first_pending
+select id from tasks indexed by waiting where status = 'pending' and token = 0 limit ?1
+
+-- name: first_gated
+select t.id from gated g indexed by waiting_at_gate join tasks t on t.number = g.number where g.state = 1 limit ?1
+
+-- name: first_sent
+select id from tasks indexed by held where token > 0 and status = 'pending' limit ?1
+
+-- name: first_blocked
+select t.id from (select distinct target from edges limit ?1) e join tasks t on t.number = e.target
+
+-- name: first_timed
+select id from (
+    select id, status from tasks indexed by timed where due_us > 0 and token = 0 and finished_us is null order by due_us limit ?2
+) where status = ?1 limit ?3
 
 -- name: begin_with
 select id from tasks where id >= ?1 and id < ?2 order by id limit ?3

@@ -56,13 +56,17 @@ class Relations:
         starts: dict[str, None] = {}
         for task in tasks:
             key = task.options.dedup_key
-            known = db.rows("known", task.task_id)
-            if not known and (key is None or db.one("known_key", key) is None):
-                fresh.setdefault(task.task_id, task)
+            task_id = task.task_id
+            known = db.rows("known", task_id)
+            if not known and key is not None:
+                task_id = db.one("known_key", key) or task_id  # another one stands for it
+                known = db.rows("known", task_id)
+            if not known:
+                fresh.setdefault(task_id, task)
                 if not task.hold:
-                    starts[task.task_id] = None
-            elif known and known[0][1] == "created" and not task.hold:
-                starts[task.task_id] = None
+                    starts[task_id] = None
+            elif known[0][1] == "created" and not task.hold:
+                starts[task_id] = None
         self._check(db, fresh, starts)
 
     def _check(self, db: Database, fresh: dict[str, Envelope], starts: Iterable[str]) -> None:

@@ -11,7 +11,7 @@ select number, options from tasks where id in (select value from json_each(?1)) 
 select id, status, options, token, related from tasks where id = ?1
 
 -- name: known_key
-select 1 from tasks where dedup = ?1 and finished_us is null
+select id from tasks where dedup = ?1 and finished_us is null
 
 -- name: needs_of
 select s.id from edges e join tasks s on s.number = e.source where e.target = (select number from tasks where id = ?1)

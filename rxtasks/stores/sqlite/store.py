@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import apsw
 import orjson
@@ -63,6 +63,15 @@ _READ_WAIT = 15.0
 _PAGE = 16
 #: Tasks counted at most: whoever asks wants to know whether there are many.
 _COUNTED = 10_000_000
+#: Queries that find tasks of a status that wait, without a look at the others.
+_FIRST: Final = {
+    TaskStatus.PENDING: ("first_pending", "first_gated", "first_sent"),
+    TaskStatus.BLOCKED: ("first_blocked",),
+    TaskStatus.SCHEDULED: ("first_timed",),
+    TaskStatus.RETRYING: ("first_timed",),
+}
+#: Tasks that wait for their time and are looked at for those of one status.
+_LOOKED: Final = 10_000
 #: Seconds for which a count is good enough.
 _FRESH = 0.02
 
@@ -472,6 +481,14 @@ class SqliteStore:
             after=after,
             newest=newest,
         )
+
+    def first(self, status: TaskStatus, limit: int) -> builtins.list[str]:
+        """Return the ids of at most `limit` tasks that wait with this status; each query has an index or a bound."""
+        found: dict[str, None] = {}
+        for name in _FIRST.get(status, ()):
+            values = (str(status), _LOOKED, limit) if name == "first_timed" else (limit,)
+            found |= dict.fromkeys([row[0] for row in self._reader.rows(name, *values)])
+        return [*found][:limit]
 
     def like(self, part: str, limit: int) -> builtins.list[str]:
         """Return the ids that begin or end with `part`, at most `limit`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any
 
 import apsw
 
@@ -20,9 +20,6 @@ from rxtasks.stores.sqlite.faults import store_error
 from rxtasks.stores.sqlite.reserve import WANTED
 
 __all__ = ["vacuum"]
-
-#: The file is copied aside, then through its log into its place.
-_COPIES: Final = 2
 
 
 def vacuum(open_database: Callable[[], Database], path: str) -> int:
@@ -57,11 +54,30 @@ def _pages(db: apsw.Connection) -> tuple[int, int, int]:
 
 
 def _check_room(path: str, used: int) -> None:
-    needed = _COPIES * used + WANTED
-    found = os.statvfs(os.path.dirname(path))
-    room = found.f_bavail * found.f_frsize
-    if room < needed:
-        raise StoreError(
-            f"vacuum: the disk of {path} has {room / 2**20:,.0f} MiB free, and up to {needed / 2**20:,.0f} MiB are needed while"
-            " the file is written anew; free some space, or prune more first"
-        )
+    """Raise StoreError where there is no room: for the copy aside, and for the log through which it goes into its place."""
+    folder, aside = os.path.dirname(path), _aside()
+    if os.stat(folder).st_dev == os.stat(aside).st_dev:
+        wanted = [(folder, f"the disk of {path}", 2 * used + WANTED)]
+    else:
+        wanted = [
+            (aside, f"the directory of temporary files, {aside},", used),
+            (folder, f"the disk of {path}", used + WANTED),
+        ]
+    for directory, what, needed in wanted:
+        found = os.statvfs(directory)
+        room = found.f_bavail * found.f_frsize
+        if room < needed:
+            advice = "; or name another one in TMPDIR" if directory == aside != folder else ""
+            raise StoreError(
+                f"vacuum: {what} has {room / 2**20:,.0f} MiB free, and up to {needed / 2**20:,.0f} MiB are needed while the"
+                f" file is written anew; free some space, or prune more first{advice}"
+            )
+
+
+def _aside() -> str:
+    """Return the directory in which SQLite makes its copy (https://sqlite.org/tempfiles.html#temporary_file_storage_locations)."""
+    names = [os.environ.get("SQLITE_TMPDIR"), os.environ.get("TMPDIR"), "/var/tmp", "/usr/tmp", "/tmp"]
+    for name in names:
+        if name and os.path.isdir(name) and os.access(name, os.W_OK | os.X_OK):
+            return os.path.abspath(name)
+    return os.getcwd()
