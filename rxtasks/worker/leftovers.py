@@ -144,10 +144,18 @@ def _sweep_one(place: str, name: str) -> bool:
 
 
 def _remove(path: str) -> None:
+    """Remove the directory, its marker last: who is killed in the middle leaves one that is found again."""
     from pathlib import Path
 
     from rxtasks.worker import tempdirs
 
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                tempdirs.remove(Path(entry.path))
+            elif entry.name != _MARKER:
+                with contextlib.suppress(OSError):  # the directory's permissions: seen to below
+                    os.unlink(entry.path)
     tempdirs.remove(Path(path))
 
 

@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +39,30 @@ def test_a_dead_one_s_directory_is_removed(tmp_path: Path) -> None:
     assert [str(path)] == sweep([str(tmp_path), str(tmp_path)])
     assert not path.exists()
     assert (outside / "precious").exists()
+
+
+def test_the_marker_is_removed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Security rule 5, W-10: a sweep that is killed in the middle leaves what the next one finds."""
+    path = dead(tmp_path, "1")
+    for number in range(30):
+        (path / f"{number}").mkdir()
+        (path / f"{number}" / "file").touch()
+        (path / f"file-{number}").touch()
+    left: list[list[str]] = []
+
+    def told(call: Callable[..., None]) -> Callable[..., None]:
+        def first(*given: Any, **named: Any) -> None:
+            left.append(os.listdir(path))
+            call(*given, **named)
+
+        return first
+
+    monkeypatch.setattr(os, "unlink", told(os.unlink))
+    monkeypatch.setattr(os, "rmdir", told(os.rmdir))
+    assert [str(path)] == sweep([str(tmp_path)])
+    assert not path.exists()
+    assert len(left) > 90
+    assert all(".rxtasks" in names for names in left[:-1]) and [] == left[-1]
 
 
 def test_a_living_one_s_directory_stays(tmp_path: Path) -> None:
