@@ -73,8 +73,9 @@ class Keeper:
         host = self._host
         health = host.service.health()
         if host.processing and not (health["running"] and health["core_alive"]):
-            self._notifier.status("the engine failed")
-            self._ask(Ask("the engine failed; its log says of what", failed=True))
+            why = host.failure()
+            self._notifier.status(why)
+            self._ask(Ask(why, failed=True))
             return False
         if not host.stopping:
             self._notifier.status(_in_words(health))
