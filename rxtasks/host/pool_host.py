@@ -222,13 +222,14 @@ class PoolHost:
         return {task.task_id for worker in self.service.workers() for task in worker.running}
 
     def unfinished(self, task_ids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the tasks that have not ended; what cannot be read counts as not ended."""
+        """Return those of the tasks that have not ended, or only of the stop; what cannot be read counts as not ended."""
 
         def ended(task_id: str) -> bool:
             try:
-                return self.service.get(task_id).status.terminal
+                record = self.service.get(task_id)
             except RxTasksError:
                 return False
+            return record.status.terminal and (record.error is None or record.error.code != ServiceStopped.code)
 
         return tuple(task_id for task_id in sorted(task_ids) if not ended(task_id))
 
