@@ -62,7 +62,10 @@ class Keeper:
                     return
             if self._burst and not self._host.stopping:
                 # Twice: one that had just ended may have let another one run.
+                began = time.monotonic()
                 idle = 0 if left_to_run(self._host) else idle + 1
+                # To look, a store may have to go through all that has ended.
+                step = min(look, max(_BURST, 10 * (time.monotonic() - began)))
                 if idle > 1:
                     self._burst = False
                     self._ask(Ask("nothing is left to run"))
@@ -73,8 +76,9 @@ class Keeper:
         host = self._host
         health = host.service.health()
         if host.processing and not (health["running"] and health["core_alive"]):
-            self._notifier.status("the engine failed")
-            self._ask(Ask("the engine failed; its log says of what", failed=True))
+            why = host.failure()
+            self._notifier.status(why)
+            self._ask(Ask(why, failed=True))
             return False
         if not host.stopping:
             self._notifier.status(_in_words(health))

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from reactivex import Observable
 
 from rxtasks.control.place import Held, Place
-from rxtasks.errors import RxTasksError, ServiceStopped
+from rxtasks.errors import RxTasksError, ServiceStopped, SettingsError
 from rxtasks.host.directories import log_name, logs_directory, make_logs_directory
 from rxtasks.host.ending import Ending
 from rxtasks.logs import LogFilter, LogLine, LogMerger, RotatedFiles
@@ -77,7 +77,6 @@ class PoolHost:
         self._logs: LogMerger | None = None
         self._files: RotatedFiles | None = None
         self._metrics: Metrics | None = None
-        self._server: ControlServer | None = None
         self._started_at = datetime.now(UTC)
 
     # -- what it is ----------------------------------------------------------------------------------------------------
@@ -151,10 +150,12 @@ class PoolHost:
             service = self._service = TaskService(**{**self._configuration.service_arguments(), "echo": None})
             self._merge_logs(service)
             self._count(service)
+            server = self._make_control(service)
             self._parts.append(("the workers", lambda: service.stop(force=True)))
             service.start()
             self.processing = True
-            self._open_control(service)
+            server.start()
+            self._parts.append(("the control server", server.stop))
         except BaseException:
             self._unwind()
             raise
@@ -193,15 +194,18 @@ class PoolHost:
         self._metrics = Metrics(service, logs=self._logs)
         self._parts.append(("the metrics", self._metrics.close))
 
-    def _open_control(self, service: TaskService) -> None:
+    def _make_control(self, service: TaskService) -> ControlServer:
         from rxtasks.control.server import ControlServer
 
         assert self._held is not None
         settings = self._configuration.values.control
         token = None if settings.listen is None else self._configuration.control_token()
-        server = ControlServer(service, self._held, host=self, listen=settings.listen, token=token)
-        server.start()
-        self._parts.append(("the control server", server.stop))
+        if settings.listen is not None and token is None:
+            raise SettingsError(
+                f"control.listen is {settings.listen}, where others can reach the pool, and there is no token: name the file"
+                f" that holds it with --set control.token_file=FILE, or give it in the environment as {settings.token_env}"
+            )
+        return ControlServer(service, self._held, host=self, listen=settings.listen, token=token)
 
     def drain(self, *, force: bool = False, timeout: float | None = None) -> StopReport:
         """Stop the workers: what runs has `timeout` seconds (None: as it is set) to finish, with `force` none. The control
@@ -218,13 +222,14 @@ class PoolHost:
         return {task.task_id for worker in self.service.workers() for task in worker.running}
 
     def unfinished(self, task_ids: Iterable[str]) -> tuple[str, ...]:
-        """Return those of the tasks that have not ended; what cannot be read counts as not ended."""
+        """Return those of the tasks that have not ended, or only of the stop; what cannot be read counts as not ended."""
 
         def ended(task_id: str) -> bool:
             try:
-                return self.service.get(task_id).status.terminal
+                record = self.service.get(task_id)
             except RxTasksError:
                 return False
+            return record.status.terminal and (record.error is None or record.error.code != ServiceStopped.code)
 
         return tuple(task_id for task_id in sorted(task_ids) if not ended(task_id))
 
@@ -251,6 +256,15 @@ class PoolHost:
         with self._telling, contextlib.suppress(RxTasksError):
             if self._held is not None and not self._stopping:
                 self._held.tell(seen_at=datetime.now(UTC).isoformat())
+
+    def failure(self) -> str:
+        """Return why the engine could not go on, as far as that is known."""
+        engine = self.service.engine
+        error = engine.driver.failed or engine.core.ender.stop_error
+        if error is None:
+            return "the engine has ended; see the log"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return f"the engine could not go on: {lines[-1] if lines else type(error).__name__}; see the log"
 
     def start_processing(self) -> None:
         """Start the workers, and wait until they are ready; nothing if they run."""

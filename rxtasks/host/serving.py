@@ -120,7 +120,8 @@ class _Serving:
                 # Asked to end before it was ready: what was started so far is stopped, and the start fails of that.
                 with contextlib.suppress(Exception):
                     self._host.service.stop(force=True)
-        if failures and self._asks:
+        if self._asks:
+            self._host.close()  # a start that is hurried to its end may well succeed, with nothing in it
             self._say(f"{self._asks[0].why}: ended before it was ready")
             return 0 if len(self._asks) == 1 else 128 + self._asks[-1].signal
         if failures:

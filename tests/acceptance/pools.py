@@ -150,7 +150,9 @@ class Home:
             return service.get(task_id)
 
     def close(self) -> None:
-        self.found()
+        for found in Place.all(self.environ):
+            if isinstance(found, Running) and found.pid is not None:
+                self._pids.add(found.pid)
         for process in self._started:
             if process.poll() is None:
                 process.kill()

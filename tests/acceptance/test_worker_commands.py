@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from rxtasks.control.client import ControlClient
+from rxtasks.control.place import Place, Running
 from tests.acceptance.pools import LONG, ROOT, Home, home, wait_for
 
 
@@ -340,6 +341,37 @@ def test_sigterm_drains_and_exits_0_a_second_one_exits_143(own: Home) -> None:
         said = pool.stderr.read()
         assert ("drained: every task" if times == 1 else "1 task went back into the store") in said
         assert "Traceback" not in said
+
+
+def test_sigterm_before_it_is_ready_is_an_orderly_end_too(own: Home) -> None:
+    """Signals: while a module is imported; nothing says that it is ready, and nothing is left."""
+    fifo = own.directory / "fifo"
+    os.mkfifo(fifo)
+    (own.directory / "slow.py").write_text(f"open({str(fifo)!r}, 'w').close()\nimport time\ntime.sleep(600)\n")
+    pool = own.begin("worker", "start", "--count", "1", "--module", "slow")
+    with open(fifo, encoding="utf-8"):
+        pass  # its worker is at it
+    pool.send_signal(signal.SIGTERM)
+    _, said = pool.communicate(timeout=LONG)
+    assert 0 == pool.returncode and "SIGTERM: ended before it was ready" in said and "ready:" not in said
+    assert own.found() is None
+
+
+def test_what_a_store_in_memory_loses_is_told(own: Home) -> None:
+    """C-01: exit code 1 of the stop, with the ids."""
+    done = own.run("worker", "start", "--store", "memory", "--mode", "thread", "--module", "pooljobs", "--detach")
+    assert 0 == done.returncode, done.stderr
+    [running] = [one for one in Place.all(own.environ) if isinstance(one, Running)]
+    client = ControlClient(running.socket, 30.0)
+    fifo = own.directory / "fifo"
+    os.mkfifo(fifo)
+    task_id = client.post("/v1/tasks", {"task": "pooljobs:gate", "args": [str(fifo)]})["task_id"]
+    busy_with(client, task_id)
+    done = own.run("worker", "stop", "--store", "memory", "--timeout", "0.1")
+    assert 1 == done.returncode
+    assert ["stopped; 1 task not finished, lost with the store in memory:", f"  {task_id}"] == done.stderr.splitlines()[
+        -2:
+    ]
 
 
 def test_burst_ends_when_nothing_is_left_to_run(own: Home) -> None:

@@ -13,7 +13,7 @@ __all__ = ["QUEUE", "WORKERS", "headline", "queue_rows", "worker_rows"]
 
 #: Heads of the panes.
 WORKERS = ("WORKER", "STATUS", "TASK", "DONE", "TIME", "CPU", "MEMORY")
-QUEUE = ("TASK", "NAME", "STATUS", "DONE", "AGE")
+QUEUE = ("TASK", "NAME", "STATUS", "DONE", "SINCE")
 _NAME = 40
 
 

@@ -37,6 +37,9 @@ class Pool:
     def health(self) -> dict[str, Any]:
         return self.state
 
+    def failure(self) -> str:
+        return "it failed"
+
     def seen(self) -> None:
         """Leave no sign."""
 
