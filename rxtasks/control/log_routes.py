@@ -10,23 +10,32 @@ from rxtasks.control.filters import log_filter
 from rxtasks.control.named import value
 from rxtasks.control.streaming import follow_logs
 from rxtasks.control.words import Call, Operation, Parameter, Reply
+from rxtasks.reactive.filters import LEVELS
 
 __all__ = ["LOGS"]
 
 _TEXT: Final = {"type": "string", "minLength": 1, "maxLength": 1000}
-_TIME: Final = {"type": "string", "minLength": 1, "maxLength": 60}
-_LEVEL: Final = {"type": "string", "minLength": 1, "maxLength": 20}
+#: What says these says more than a schema can: any case, parts of a time.
+_CHECKED: Final = "rxtasks.logs.LogFilter"
+_TIME: Final = {
+    "anyOf": [
+        {"type": "string", "format": "date-time"},
+        {"type": "string", "pattern": "^[1-9][0-9]{0,4}[smhdw]$"},
+    ],
+    "x-checked-by": _CHECKED,
+}
+_LEVEL: Final = {"type": "string", "enum": [level.lower() for level in LEVELS], "x-checked-by": _CHECKED}
 
 _FILTERS: Final = (
     Parameter(
         "worker", "query", _TEXT, 'Lines of this worker, by its id or a part; "pool": what the pool says itself.'
     ),
     Parameter("task", "query", _TEXT, "Lines of this task, by its id, a part of that, or its name."),
-    Parameter(
-        "level", "query", _LEVEL, "Of this level and above: trace, debug, info, success, warning, error, critical."
-    ),
+    Parameter("level", "query", _LEVEL, "Of this level and above, in any case of letters."),
     Parameter("text", "query", _TEXT, "Lines that contain this."),
-    Parameter("since", "query", _TIME, 'From this time on: ISO 8601, or how long ago as "10m".'),
+    Parameter(
+        "since", "query", _TIME, 'From this time on: ISO 8601 (without a zone: local time), or how long ago as "10m".'
+    ),
     Parameter("until", "query", _TIME, "Up to this time."),
 )
 

@@ -249,7 +249,7 @@ def test_options_go_with_the_task(client: ControlClient) -> None:
         ({"isolation": "process"}, "no worker takes isolation='process'"),
         ({"cron": "never"}, "never"),
         ({"cron": "* * * * *", "tz": "Mars/Olympus"}, "Mars"),
-        ({"rate": "many"}, "many"),
+        ({"rate": "many"}, 'options.rate is a number of tasks a unit of time, as "100/s"'),
         ({"delay": 1, "run_at": "2030-01-01T00:00:00Z"}, "delay or run_at"),
     ],
 )
@@ -270,6 +270,7 @@ def test_an_option_that_is_wrong_is_named(client: ControlClient, options: dict[s
         ({"task": "control.add", "args": [SECRET], "kwargs": 1}, "kwargs is an object, not a whole number"),
         ({"task": "control.add", "module": "os"}, "has no 'module'"),
         ({"task": "control.add", "task_id": "../../x"}, "task_id begins with a letter or digit"),
+        ({"task": "control.add", "task_id": "x\n"}, "task_id begins with a letter or digit"),
         ({"task": "control.add", "task_id": ""}, "task_id has 1 to 200 characters"),
     ],
 )
@@ -290,6 +291,7 @@ def test_a_body_that_is_wrong_is_named(client: ControlClient, body: dict[str, An
         ({"stauts": "failed"}, "no parameter 'stauts' here; /v1/tasks takes status, name"),
         ({"older_than": "nan"}, "older_than is a number"),
         ({"older_than": "-1"}, "older_than is 0 or more"),
+        ({"older_than": "1e999"}, "older_than is 1000000000.0 or less"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named(client: ControlClient, query: dict[str, Any], said: str) -> None:
