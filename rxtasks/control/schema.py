@@ -133,6 +133,8 @@ def from_text(schema: Schema, text: str, where: str, named: Schemas) -> Any:
     """
     value: Any = text
     if "x-checked-by" in schema:
+        if not text:
+            raise Invalid(f"{where} is empty; leave it out")
         return value
     match schema.get("type"):
         case "integer":

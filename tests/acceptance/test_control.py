@@ -395,6 +395,7 @@ def test_a_stream_goes_on_from_any_event_without_gap_or_duplicate(tmp_path: Path
         assert whole[5][0] == next(made.client.stream(path, from_seq=seq)).id
         # What a browser asks when it had everything: it is told not to come again.
         assert [] == events_of(made.client.stream(path, last_event_id=whole[-1][0]))
+        assert [] == events_of(made.client.stream(path, from_seq=10**6))
 
 
 def test_a_stream_that_was_cut_in_the_middle_goes_on_while_the_task_runs(tmp_path: Path) -> None:
@@ -481,7 +482,7 @@ def test_events_that_are_no_longer_held_are_410(tmp_path: Path) -> None:
         assert (410, "LOG_TRUNCATED") == (caught.value.status, caught.value.code)
         first = int(caught.value.hint.rpartition("=")[2])
         rest = events_of(made.client.stream(path, from_seq=first))
-        assert first == int(rest[0].id or 0)
+        assert first <= int(rest[0].id or 0) <= first + 1  # of its progress only the latest is held
 
 
 def test_of_a_task_that_was_forgotten_its_end_is_told_and_that_the_rest_is_not(tmp_path: Path) -> None:
@@ -625,7 +626,11 @@ def test_the_merged_logs_are_asked_for_and_followed(tmp_path: Path) -> None:
         assert [event.data for event in lines] == kept
         assert kept[-3:] == made.client.get("/v1/logs", limit=3, since="10m")["lines"]
         assert [] == made.client.get("/v1/logs", level="error")["lines"]
-        for query, said in (({"level": "loud"}, "level is one of"), ({"since": "soon"}, "since is a time")):
+        for query, said in (
+            ({"level": "loud"}, "level is one of"),
+            ({"since": "soon"}, "since is a time"),
+            ({"until": ""}, "until is empty"),
+        ):
             assert said in refused(made.client.get, "/v1/logs", **query).message
             assert 422 == refused(made.client.stream, "/v1/logs/follow", **query).status
         merger.close()
