@@ -609,7 +609,7 @@ def test_a_stream_without_events_shows_that_it_lives(shared: Pool, monkeypatch: 
     shared.client.post(f"/v1/tasks/{pushed['task_id']}/cancel")
 
 
-def test_the_merged_logs_are_asked_for_and_followed(tmp_path: Path) -> None:
+def test_the_merged_logs_are_asked_for_and_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """C-06, C-09; the server follows before it answers."""
     with pool(tmp_path) as made:
         merger = LogMerger.of(made.service)
@@ -624,6 +624,12 @@ def test_the_merged_logs_are_asked_for_and_followed(tmp_path: Path) -> None:
         made.wait_for(pushed["task_id"])
         kept = made.client.get("/v1/logs", task=pushed["task_id"])["lines"]
         assert [event.data for event in lines] == kept
+        monkeypatch.setattr("rxtasks.control.log_routes._MOST", 1000)
+        cut = made.client.get("/v1/logs", task=pushed["task_id"])
+        assert cut["cut"]
+        assert 1 < len(cut["lines"]) < 10
+        assert kept[-len(cut["lines"]) :] == cut["lines"]
+        monkeypatch.undo()
         assert kept[-3:] == made.client.get("/v1/logs", limit=3, since="10m")["lines"]
         assert [] == made.client.get("/v1/logs", level="error")["lines"]
         for query, said in (
