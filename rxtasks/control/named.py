@@ -86,7 +86,11 @@ OPTIONS: Final[dict[str, Any]] = {
         "on_dependency_failure": {"type": "string", "enum": ["cancel", "run"]},
         "lock": _WORD,
         "max_running": {"type": ["integer", "null"], "minimum": 1, "maximum": 1_000_000},
-        "rate": {"type": ["string", "null"], "maxLength": 100, "description": 'As "100/s", "10/min", "5/h".'},
+        "rate": {
+            "type": ["string", "null"],
+            "pattern": "^[1-9][0-9]{0,8} ?/ ?(s|sec|second|m|min|minute|h|hour|d|day)$",
+            "x-in-words": 'is a number of tasks a unit of time, as "100/s", "10/min" or "5/h"',
+        },
         "queue": _WORD,
         "isolation": {"type": ["string", "null"], "enum": [*ISOLATIONS, None]},
         "limits": {

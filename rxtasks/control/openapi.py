@@ -63,7 +63,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     answers: dict[str, Any] = {}
     for status, answer in operation.answers.items():
         answers[str(status)] = {"description": "Done." if status < 300 else "Not well."}
-        content = {operation.media_type: {"schema": {"type": "string"} if answer is None else answer}}
+        content = {operation.media_type: {"schema": _body_of(operation) if answer is None else answer}}
         if status != 204:
             answers[str(status)]["content"] = content
     for status, text in {**_ANY, **operation.refusals}.items():
@@ -74,6 +74,14 @@ def _operation(operation: Operation) -> dict[str, Any]:
             answers[str(status)]["content"] = {"application/json": {"schema": either}}
     described["responses"] = dict(sorted(answers.items()))
     return described
+
+
+def _body_of(operation: Operation) -> dict[str, Any]:
+    """Return the schema of a body that is no JSON."""
+    if operation.media_type != "text/event-stream":
+        return {"type": "string"}
+    # Without a type: some readers take it for that of the whole, others for that of each event.
+    return {"description": "Server-sent events, each with its `id`, its kind as `event`, and its `data` as JSON."}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:

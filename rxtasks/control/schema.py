@@ -2,7 +2,8 @@
 
 Known words: type (also a list of them), enum, minimum, maximum, exclusiveMinimum, minLength, maxLength, pattern, items,
 maxItems, properties, required, additionalProperties (False or a schema), $ref to a named schema, format date-time. Others
-describe only. x-secret: a value is never told in a message.
+describe only. x-secret: a value is never told in a message. x-checked-by: what looks at a parameter instead, and takes more
+than is described.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Schema = Mapping[str, Any]
 Schemas = Mapping[str, Schema]
 
 _NAMED: Final = "#/components/schemas/"
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}(\.[0-9]{1,19})?([eE][+-]?[0-9]{1,3})?")
 _WORDS: Final = {
     "string": "text",
     "integer": "a whole number",
@@ -91,7 +93,7 @@ def _check_text(schema: Schema, value: str, where: str) -> None:
     if not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf):
         bounds = f"{schema.get('minLength', 0)} to {schema.get('maxLength', 'any number of')}"
         raise Invalid(f"{where} has {bounds} characters, not {len(value)}")
-    if "pattern" in schema and re.search(schema["pattern"], value) is None:
+    if "pattern" in schema and re.fullmatch(schema["pattern"], value) is None:
         raise Invalid(f"{where} {schema.get('x-in-words', 'matches ' + schema['pattern'])}, not {_shown(value)}")
     if schema.get("format") == "date-time":
         try:
@@ -130,11 +132,15 @@ def from_text(schema: Schema, text: str, where: str, named: Schemas) -> Any:
         Invalid: it does not fit.
     """
     value: Any = text
+    if "x-checked-by" in schema:
+        if not text:
+            raise Invalid(f"{where} is empty; leave it out")
+        return value
     match schema.get("type"):
         case "integer":
             value = int(text) if re.fullmatch(r"-?[0-9]{1,19}", text) else text
         case "number":
-            value = float(text) if re.fullmatch(r"-?[0-9]{1,19}(\.[0-9]{1,19})?", text) else text
+            value = float(text) if _NUMBER.fullmatch(text) else text
         case "boolean":
             value = {"true": True, "false": False}.get(text, text)
     check(schema, value, where, named)

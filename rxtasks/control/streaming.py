@@ -48,7 +48,7 @@ async def follow_task(desk: Desk, call: Call) -> Stream | Reply:
         return _task_stream(desk, tracker, first)
     # In memory only its record is left of a task that ended long ago: that makes one event.
     forgotten = end.seq == 1 and record.started_at is not None
-    if first > end.seq + (0 if forgotten else 1):
+    if forgotten and first > 1:
         raise Refused(
             410,
             LogTruncated.code or "",
