@@ -12,7 +12,9 @@ __all__ = ["COMMANDS", "root"]
 COMMANDS = {
     "run": Lazy("rxtasks.cli.run_command:run", "Call TARGET once for each INPUT, in parallel, and say how it went."),
     "worker": Lazy("rxtasks.cli.worker.group:worker", "Start, watch and steer the pool of a store."),
-    "task": Lazy("rxtasks.cli.task.commands:task", "Put tasks into a store, look at them, and change what becomes of them."),
+    "task": Lazy(
+        "rxtasks.cli.task.commands:task", "Put tasks into a store, look at them, and change what becomes of them."
+    ),
     "explain": Lazy("rxtasks.cli.explain_command:explain", "Say what waits, and what it waits for."),
     "top": Lazy("rxtasks.cli.top.command:top", "Watch and steer the pool live, in this terminal."),
     "store": Lazy("rxtasks.cli.store.commands:store", "Look after a durable store: check, backup, prune, migrate."),
