@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 
 import click
 
@@ -20,13 +21,20 @@ Examples:
 """
 
 
+def _pages() -> dict[str, Traversable]:
+    entries = files("rxtasks.manual").iterdir()
+    return {entry.name.removesuffix(".md"): entry for entry in entries if entry.name.endswith(".md")}
+
+
+def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    return sorted(name for name in _pages() if name.startswith(begun))
+
+
 @click.command(epilog=_EPILOG, context_settings=CONTEXT)
-@click.argument("page", required=False)
+@click.argument("page", required=False, shell_complete=_complete)
 def manual(page: str | None) -> int:
     """Show a page of the manual; without PAGE, which pages there are."""
-    pages = {
-        entry.name.removesuffix(".md"): entry for entry in files("rxtasks.manual").iterdir() if ".md" in entry.name
-    }
+    pages = _pages()
     if page is None:
         for name in sorted(pages):
             title = pages[name].read_text("utf-8").partition("\n")[0].removeprefix("# ")

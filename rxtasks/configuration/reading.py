@@ -17,6 +17,7 @@ from rxtasks.configuration.keys import PREFIX, camel, nearest, snake, variable
 from rxtasks.configuration.kinds import Kind, Wrong, shown
 from rxtasks.configuration.redaction import is_secret_name
 from rxtasks.configuration.tree import COVERED
+from rxtasks.text import cut
 
 __all__ = ["OTHER_VARIABLES", "Read", "flag_of", "from_environment", "from_file", "from_flags"]
 
@@ -32,6 +33,9 @@ OTHER_VARIABLES: Final[Mapping[str, str]] = {
 }
 #: From what likeness on an unknown variable is taken for a slip of the pen.
 _LIKE: Final = 0.8
+#: Mistakes of a file that are told; and characters of a key that are shown.
+_MOST_MISTAKES: Final = 20
+_WIDTH: Final = 100
 #: What others, and TaskService itself, call some settings.
 _OTHER_NAMES: Final[Mapping[str, str]] = {"isolation": "workers.mode", "retain": "retain_days", "store_url": "store"}
 #: Keys that ask for more than the name of another one.
@@ -107,7 +111,10 @@ def _read_table(
 ) -> None:
     seen: dict[str, str] = {}
     for key, value in table.items():
-        name = f"{written}{key}"
+        if len(made.mistakes) >= _MOST_MISTAKES:
+            made.mistakes[_MOST_MISTAKES:] = [f"{file}: there is more that is wrong"]
+            return
+        name = cut(f"{written}{key}", _WIDTH)
         if not isinstance(key, str):
             made.mistakes.append(f"{file}: a key is a name, not {shown(key)}; if it is one, write it in quotes")
             continue

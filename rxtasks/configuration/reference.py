@@ -89,7 +89,7 @@ def page() -> str:
     for name, table in _inner(Values):
         blocks += _tables(table, name)
     lines = [f"- `{name}`: {what}" for name, what in sorted(OTHER_VARIABLES.items())]
-    lines.append("- `RXTASKS_TEST_...`, and whatever else is nothing like a setting: a warning, and no more")
+    lines.append("- whatever else is nothing like a setting: a warning, and no more")
     blocks.append(f"{_END}\n" + "\n".join(lines) + "\n")
     return "\n".join(blocks)
 

@@ -123,10 +123,10 @@ class Terminal:
         """End the shell and every pool that it has started, whatever state they are in."""
         self._shell.kill()
         self._shell.communicate()
+        mark = f"XDG_RUNTIME_DIR={self._environ['XDG_RUNTIME_DIR']}\0".encode()
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                here = os.readlink(process / "cwd") == str(self._folder)
-                ours = here and b"rxtasks" in (process / "cmdline").read_bytes()
+                ours = mark in (process / "environ").read_bytes()
             except OSError:
                 continue
             if ours:

@@ -22,8 +22,16 @@ Examples:
 """
 
 
+def _complete(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
+    from rxtasks.configuration.loading import kinds_by_path
+
+    paths = kinds_by_path()
+    tables = {path.rpartition(".")[0] for path in paths} - {""}
+    return sorted(name for name in (*paths, *tables) if name.startswith(begun))
+
+
 @click.command(epilog=_EPILOG, context_settings=CONTEXT)
-@click.argument("keys", nargs=-1, metavar="[KEY]...")
+@click.argument("keys", nargs=-1, metavar="[KEY]...", shell_complete=_complete)
 @click.option("--store", metavar="URL", help="As for other commands.")
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE", help="The configuration file.")
 @click.option(

@@ -188,6 +188,16 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     assert all(mistake in str(caught.value) for mistake in caught.value.mistakes)
 
 
+def test_a_file_that_is_something_else_is_not_told_to_its_last_line(tmp_path: Path) -> None:
+    """C-05: thousands of keys that are none, or one without end: an error that can be read."""
+    (tmp_path / "rxtasks.yaml").write_text("".join(f"key{number}: 1\n" for number in range(10_000)))
+    said = mistake(tmp_path).splitlines()
+    assert len(said) == 22
+    assert "more" in said[-1]
+    (tmp_path / "rxtasks.yaml").write_text(f"{'k' * 900}: 1\n")
+    assert len(mistake(tmp_path)) < 400
+
+
 def test_a_file_that_is_named_has_to_be_there_and_to_hold_settings(tmp_path: Path) -> None:
     """C-05: a name that leads nowhere is no default."""
     for name, text, words in (
