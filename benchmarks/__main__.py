@@ -45,6 +45,7 @@ NAMES = (
     "durable",
     "health",
     "commands",
+    "logs",
 )
 
 

@@ -74,7 +74,7 @@ class LogMerger:
         pool: a stream of pool events, such as `service.pool`; those that an operator wants to read become lines.
         names: returns the name of a task by its id, or None; called on the merger's thread.
         ring: lines kept for `query`.
-        window: seconds that a line waits for ones with an earlier time.
+        window: seconds that a line waits for ones with an earlier time, at most.
         duplicates: count equal lines of one source in a row instead of repeating them.
 
     Raises:

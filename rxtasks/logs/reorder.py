@@ -5,8 +5,9 @@
     offer (as they come) ──> [ within the window, sorted by time ] ──> [ equal ones counted ] ──take──> a list of them
 
 A worker sends what it has to say in batches, so lines of two workers do not come in the order of their times. A line
-waits for `window` seconds, and what comes meanwhile with an earlier time goes before it; several are given out
-together, so that the taker wakes a few hundred times a second at most. A line that comes later still is marked late.
+waits for at most `window` seconds, and at least two thirds of that: what comes meanwhile with an earlier time goes
+before it, and several are given out together, so that the taker wakes a few hundred times a second at most. A line that
+comes later still is marked late.
 The lines of one task keep their order whatever its clock does.
 
 Of lines of one source that are equal in all but the time the first is given out, the others are counted: "last message
@@ -38,8 +39,8 @@ BYTES: Final = 16 * 2**20
 _SOURCES: Final = 1000
 #: Seconds for which equal lines are counted before it is told.
 PATIENCE: Final = 5.0
-#: A line waits for at most this many windows, so that several go together.
-_TOGETHER: Final = 1.5
+#: The part of a window that a line waits for at least; the rest is there so that several go together.
+_LEAST: Final = 2 / 3
 
 #: What is merged.
 Said = LogEvent | WorkerEvent | LogLine
@@ -83,7 +84,7 @@ class Reordering:
     """A bounded place for log events and events of the pool that gives them out in lists; a `Store` of a strategy.
 
     Args:
-        window: seconds that a line waits for earlier ones.
+        window: seconds that a line waits for earlier ones, at most.
         duplicates: count equal lines instead of giving them out.
         now: seconds of a clock that never goes back.
         patience: seconds after which repetitions are told.
@@ -203,14 +204,14 @@ class Reordering:
     # -- order ---------------------------------------------------------------------------------------------------------
 
     def _left(self, now: float) -> float:
-        return self._waiting[0].came + _TOGETHER * self._window - now
+        return self._waiting[0].came + self._window - now
 
     def _due(self, now: float, flush: bool) -> list[_Waiting]:
         """Take out, sorted by time, the lines that have waited long enough, and those that go before them."""
         waiting = self._waiting
         ready = len(waiting)
         if not flush:
-            until = now - self._window + EARLY
+            until = now - _LEAST * self._window + EARLY
             ready = 0
             for each in waiting:
                 if each.came > until:
