@@ -28,7 +28,7 @@ from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.events import LogEvent, TaskEvent
 from rxtasks.logs.filter import LogFilter
 from rxtasks.logs.followers import Followers
-from rxtasks.logs.line import LogLine
+from rxtasks.logs.line import POOL, LogLine
 from rxtasks.logs.names import Names, names_of
 from rxtasks.logs.poollines import LEVEL_OF, line_of
 from rxtasks.logs.reorder import Entry, Reordering
@@ -38,6 +38,7 @@ from rxtasks.reactive.flow import flow_of
 from rxtasks.reactive.lane import Strategy
 from rxtasks.reactive.origin import DerivedObservable
 from rxtasks.reactive.worker_thread import WorkerThread
+from rxtasks.text import counted
 from rxtasks.worker.normalise import clean_text
 
 if TYPE_CHECKING:
@@ -245,9 +246,14 @@ class LogMerger:
             self._sources.add(source)
         source.begin(events, pool, self._window, self._duplicates)
 
-    def _take(self, entries: list[Entry], names: Names) -> None:
-        """Give out what comes next; on the thread of a source."""
+    def _take(self, entries: list[Entry], names: Names, lost: int = 0) -> None:
+        """Give out what comes next, behind `lost` lines that are missing; on the thread of a source."""
         lines = []
+        if lost:
+            text = f"{counted(lost, 'line')} lost here: they came faster than they could be merged"
+            first = entries[0]
+            time = first.told if first.repeated else first.said.time
+            lines.append(LogLine(time, "WARNING", text, stream=POOL, fields={"dropped": lost}))
         for entry in entries:
             line = _line_of(entry, names)
             if line is not None:
@@ -296,6 +302,8 @@ class _Source:
         self._strategy: Strategy[list[Entry]] | None = None
         self._subscription: abc.DisposableBase | None = None
         self._entrance: abc.ObserverBase[Any] | None = None
+        #: Lines of `dropped` that have been told of.
+        self._told = 0
         #: Set when all that came has been given out.
         self.over = threading.Event()
 
@@ -349,7 +357,9 @@ class _Source:
             self.dispose()
 
     def _take(self, entries: list[Entry]) -> None:
-        self._merger._take(entries, self._names)
+        dropped = self.dropped
+        lost, self._told = dropped - self._told, dropped
+        self._merger._take(entries, self._names, lost)
 
     def _end(self) -> None:
         self.over.set()

@@ -6,10 +6,11 @@ One line at a time, so that memory is bounded; files outside of the time asked f
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import gzip
 import heapq
 import os
+import stat
 import zlib
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ __all__ = ["LogFiles", "LogQuery"]
 
 #: Bytes of a line at most: a message of 64 KiB of control characters takes six times as many.
 _LONGEST: Final = 2**20
+#: Files that cannot be read and are named.
+_MOST_PROBLEMS: Final = 20
 #: What says that an archive is damaged.
 _DAMAGED: Final = (EOFError, zlib.error, gzip.BadGzipFile)
 
@@ -41,8 +44,13 @@ class LogQuery(Iterator[LogLine]):
 
     @property
     def skipped(self) -> int:
-        """Lines so far that could not be read, and damaged archives, of which the rest is missing."""
+        """Lines so far that could not be read, and files, of which the rest is missing (see problems)."""
         return self._count.skipped
+
+    @property
+    def problems(self) -> list[str]:
+        """Say of each file so far that could not be read why, the first few."""
+        return list(self._count.problems)
 
     def close(self) -> None:
         """Close the files."""
@@ -58,7 +66,14 @@ class LogQuery(Iterator[LogLine]):
 
 
 class _Count:
-    skipped = 0
+    def __init__(self) -> None:
+        self.skipped = 0
+        self.problems: list[str] = []
+
+    def unreadable(self, path: Path, error: BaseException) -> None:
+        self.skipped += 1
+        if len(self.problems) < _MOST_PROBLEMS:
+            self.problems.append(f"{path}: {getattr(error, 'strerror', None) or error or type(error).__name__}")
 
 
 class LogFiles:
@@ -99,14 +114,14 @@ class LogFiles:
         return LogQuery(lines, count)
 
     def _read(self, stem: str, wanted: LogFilter, count: _Count) -> Iterator[LogLine]:
-        with _Open(self.directory, stem) as files:
+        with _Open(self.directory, stem, count) as files:
             for file in files.listed():
                 yield from files.lines(file, wanted, count)
 
     def _last(self, stem: str, wanted: LogFilter, limit: int, count: _Count) -> list[LogLine]:
         """Return the last lines that pass: the newest files first, until there are enough."""
         found: list[LogLine] = []
-        with _Open(self.directory, stem) as files:
+        with _Open(self.directory, stem, count) as files:
             for file in reversed(files.listed()):
                 if len(found) >= limit:
                     break
@@ -131,11 +146,17 @@ class _Open:
     has none any more, once it is compressed) and read once.
     """
 
-    def __init__(self, directory: Path, stem: str) -> None:
+    def __init__(self, directory: Path, stem: str, count: _Count) -> None:
         self._directory = directory
+        self._count = count
+        self._path = directory / current_name(stem)
         self._current: IO[bytes] | None = None
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            self._current = open(directory / current_name(stem), "rb")  # noqa: SIM115
+        try:
+            self._current = _open_file(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+        except OSError as error:
+            count.unreadable(self._path, error)
         self._rotated = rotated_files(directory, stem)
         if self._current is not None:
             status = os.fstat(self._current.fileno())
@@ -169,33 +190,62 @@ class _Open:
         """Yield the lines of a file that pass."""
         if file is None:
             if self._current is not None:
-                yield from _lines(self._current, wanted, count)
+                try:
+                    yield from _lines(self._current, wanted, count)
+                except OSError as error:
+                    count.unreadable(self._path, error)
             return
         if not wanted.may_hold(file.first, file.last):
             return
-        opened = _opened(file)
-        if opened is not None:
-            with opened:
-                try:
+        try:
+            opened = _opened(file)
+            if opened is not None:
+                with opened:
                     yield from _lines(opened, wanted, count)
-                except _DAMAGED:
-                    count.skipped += 1
+        except (OSError, *_DAMAGED) as error:
+            count.unreadable(file.path, error)
 
 
-def _opened(file: Rotated) -> IO[bytes] | None:
+def _opened(file: Rotated) -> IO[bytes] | gzip.GzipFile | None:
     """Open a full file; it may have been compressed meanwhile, or removed (None)."""
     if not file.compressed:
         try:
-            return open(file.plain, "rb")
+            return _open_file(file.plain)
         except FileNotFoundError:
             pass
     try:
-        return gzip.open(file.zipped, "rb")  # type: ignore[return-value]
+        raw = _open_file(file.zipped)
     except FileNotFoundError:
         return None
+    return _Unzipped(raw)
 
 
-def _lines(opened: IO[bytes], wanted: LogFilter, count: _Count) -> Iterator[LogLine]:
+def _open_file(path: Path) -> IO[bytes]:
+    """Open a file to be read; never waits, as opening a pipe would.
+
+    Raises:
+        OSError: it cannot be, or is no file.
+    """
+    opened = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+        opened.close()
+        raise OSError(errno.EINVAL, "no regular file", str(path))
+    return opened
+
+
+class _Unzipped(gzip.GzipFile):
+    """An archive that closes its file too."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        super().__init__(fileobj=raw, mode="rb")
+        self._raw = raw
+
+    def close(self) -> None:
+        super().close()
+        self._raw.close()
+
+
+def _lines(opened: IO[bytes] | gzip.GzipFile, wanted: LogFilter, count: _Count) -> Iterator[LogLine]:
     matches = wanted.matches
     readline = opened.readline
     while data := readline(_LONGEST):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final, Literal, get_args
 
 from rxtasks.errors import SettingsError
@@ -18,8 +19,9 @@ __all__ = ["Format", "choose_format", "render"]
 
 Format = Literal["plain", "json", "color"]
 
-#: Characters of the source and of the fields that are shown.
+#: Characters of the source, of the level and of the fields that are shown.
 _SOURCE: Final = 60
+_LEVEL: Final = 20
 _FIELDS: Final = 300
 _RESET: Final = "\x1b[0m"
 _SOURCE_STYLE: Final = "\x1b[36m"
@@ -61,8 +63,9 @@ def render(line: LogLine, format: Format = "plain") -> str:
         return _escaped_json(line.to_json().decode())
     if format not in get_args(Format):
         raise SettingsError(f"a format of log lines is one of {', '.join(get_args(Format))}, not {format!r}")
-    local = line.time.astimezone()
-    head = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} {shown(line.level):<8}"
+    local = _local(line.time)
+    level = cut(shown(line.level), _LEVEL)
+    head = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03} {level:<8}"
     source = cut(shown(line.source), _SOURCE)
     stream = "" if line.stream in _USUAL else f" {cut(shown(line.stream), _SOURCE)}"
     late = " (late)" if line.late else ""
@@ -74,6 +77,13 @@ def render(line: LogLine, format: Format = "plain") -> str:
     head = f"{style}{head}{_RESET}" if style else head
     fields = f"{_DIM}{fields}{_RESET}" if fields else ""
     return f"{head} {_SOURCE_STYLE}{source}{_RESET}{_DIM}{stream}{late} |{_RESET} {message}{fields}"
+
+
+def _local(time: datetime) -> datetime:
+    try:
+        return time.astimezone()
+    except (OverflowError, ValueError, OSError):  # the year 1 or 9999
+        return time
 
 
 def _fields(line: LogLine) -> str:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -45,6 +45,8 @@ _LEAST: Final = 2 / 3
 #: What is merged.
 Said = LogEvent | WorkerEvent | LogLine
 _DAWN: Final = datetime.min.replace(tzinfo=UTC)
+#: What is later than this was said after a clock was set back: what follows is compared with it, and not marked too.
+_SET_BACK: Final = timedelta(seconds=10)
 
 
 class Entry(NamedTuple):
@@ -258,7 +260,7 @@ class Reordering:
                     entries.append(self._told(name, source))
                 source.said = said
         late = said.time < self._given
-        if not late:
+        if not late or self._given - said.time > _SET_BACK:
             self._given = said.time
         entries.append(Entry(said, late))
 

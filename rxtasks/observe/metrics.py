@@ -140,11 +140,12 @@ class Metrics:
     def _collect(self) -> Iterator[Any]:
         service = self._service()
         engine = None if service is None else service._engine
+        kinds = set() if service is None else {spec.isolation for spec in service._specs}
         del service
         yield from _counted(self._tally)
         yield from _of_logs(None if self._logs is None else self._logs(), engine)
         queue, answers = (_Queue(), True) if engine is None else self._look(engine)
-        yield from _of_pool(engine, queue, answers)
+        yield from _of_pool(engine, kinds, queue, answers)
         if engine is not None:
             yield from _of_engine(engine)
 
@@ -248,10 +249,10 @@ def _of_logs(logs: LogMerger | None, engine: TaskEngine | None) -> Iterator[Any]
     yield _counter("log_lines", "Lines of logs, by what became of them.", ("fate",), values)
 
 
-def _of_pool(engine: TaskEngine | None, queue: _Queue, answers: bool) -> Iterator[Any]:
+def _of_pool(engine: TaskEngine | None, specified: set[str], queue: _Queue, answers: bool) -> Iterator[Any]:
     running = engine is not None and engine.started and not engine.outlet.over.is_set()
     infos = engine.infos() if engine is not None and running else []
-    kinds = sorted({info.isolation for info in infos} | (set() if engine is None else _kinds(engine)))
+    kinds = sorted({info.isolation for info in infos} | specified)
     standing = {(state, kind): 0 for state in _STATES for kind in kinds}
     for info in infos:
         key = (info.status.value, info.isolation)
@@ -306,7 +307,3 @@ def _of_engine(engine: TaskEngine) -> Iterator[Any]:
     )
     detached = [(("raised",), ledger.raised), (("stalled",), ledger.stalled)]
     yield _counter("subscribers_detached", "Subscribers that were detached.", ("reason",), detached)
-
-
-def _kinds(engine: TaskEngine) -> set[str]:
-    return {place.spec.isolation for place in list(engine.core.pool.places)}

@@ -147,6 +147,14 @@ def test_plain_says_when_how_bad_who_and_what() -> None:
     assert f"{at(0).astimezone():%Y-%m-%d %H:%M:%S}.000" == text[:23]
 
 
+def test_a_line_of_a_damaged_file_can_be_shown_whatever_it_says() -> None:
+    """C-06: the year 1, a level of a megabyte."""
+    strange = LogLine.from_json(
+        b'{"v":1,"time":"0001-01-01T00:00:00+00:00","level":"%s","message":"x"}' % (b"L" * 2**20)
+    )
+    assert render(strange).endswith("| x") and len(render(strange)) < 100
+
+
 def test_levels_have_colours_and_a_wrong_format_is_told() -> None:
     """C-06: coloured; a wrong format names those there are."""
     assert "\x1b[31m" in render(line(0, level="ERROR"), "color")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from reactivex.subject import Subject
 from rxtasks import SettingsError, TaskEvent, WorkerEvent
 from rxtasks.logs import LogFilter, LogLine, LogMerger, RotatedFiles
 from rxtasks.logs import followers as room
+from rxtasks.logs.reorder import Reordering
 from tests.unit.logs.support import OTHER, TASK, at, happened, said
 
 LONG = 30.0
@@ -276,3 +278,21 @@ def test_a_line_of_the_callers_own_is_merged_where_it_belongs(events: Subject[An
     merger.add(LogLine(at(1), "INFO", "after the end"))
     assert 2 == len(merger.query())
     merger.close()
+
+
+def test_lines_that_the_merger_could_not_take_are_told_where_they_are_missing(
+    events: Subject[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C-06, R17: nothing is lost in silence."""
+    monkeypatch.setattr("rxtasks.logs.merger.Reordering", partial(Reordering, capacity=10))
+    merger = LogMerger(events, window=60.0)
+    reader = Reader()
+    merger.lines.subscribe(reader)
+    for number in range(100):
+        events.on_next(said(number, str(number)))
+    assert merger.close(LONG)
+    assert reader.messages(11) == [
+        "90 lines lost here: they came faster than they could be merged",
+        *map(str, range(90, 100)),
+    ]
+    assert (90, 90) == (merger.counts.lost, merger.dropped)

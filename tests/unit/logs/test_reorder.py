@@ -62,7 +62,7 @@ def test_the_lines_of_a_task_keep_their_order_when_its_clock_is_set_back() -> No
 @settings(max_examples=200)
 @given(
     st.lists(
-        st.tuples(st.sampled_from("abc"), st.integers(0, 30), st.sampled_from("xy"), st.floats(0, 0.02)), max_size=40
+        st.tuples(st.sampled_from("abc"), st.integers(0, 9), st.sampled_from("xy"), st.floats(0, 0.02)), max_size=40
     ),
     st.booleans(),
 )
@@ -191,3 +191,14 @@ def test_sources_that_are_remembered_are_bounded() -> None:
     found = taken(store, flush=True)
     assert 1 == sum(entry.repeated for entry in found) and 1502 == len(found)
     assert len(store._sources) <= 1000
+
+
+def test_after_a_clock_is_set_back_not_everything_is_late() -> None:
+    """C-06: the first line after it is marked; those that follow are compared with that."""
+    clock = SetClock()
+    store = place(clock)
+    found = []
+    for seconds in (7200, 3600, 3601, 3602, 3601.5, 3603):
+        store.offer(said(seconds, str(seconds)))
+        found += taken(store, flush=True)
+    assert [False, True, False, False, True, False] == [entry.late for entry in found]

@@ -385,3 +385,22 @@ def test_logs_of_several_names_share_a_directory(tmp_path: Path) -> None:
     for wrong in ("", "../x", "a~2", "a.b", "x" * 101):
         with pytest.raises(SettingsError, match="name of a log"):
             RotatedFiles(tmp_path, name=wrong)
+
+
+def test_what_is_no_file_or_cannot_be_read_is_named_and_the_rest_is_found(tmp_path: Path) -> None:
+    """C-06: a pipe, a folder, an archive of another format in place of a file: the query neither waits nor fails."""
+    files = made(tmp_path)
+    write(files, 0, 60)
+    files.close(LONG)
+    archives = rotated_files(tmp_path, "rxtasks")
+    archives[0].path.unlink()
+    os.mkfifo(archives[0].path)
+    archives[1].path.unlink()
+    archives[1].path.mkdir()
+    archives[2].path.write_bytes(b"PK\x03\x04 a zip archive")
+    os.mkfifo(tmp_path / "other.log")
+    with LogFiles(tmp_path).query() as query:
+        found = [each.message for each in query]
+        assert "line 59" == found[-1] and 4 == query.skipped == len(query.problems), query.problems
+    assert all(str(tmp_path) in problem for problem in query.problems)
+    assert ["line 58", "line 59"] == messages(tmp_path, limit=2)
