@@ -38,7 +38,7 @@ BYTES: Final = 16 * 2**20
 #: Sources whose last line is remembered (R6); of others equal lines are not noticed.
 _SOURCES: Final = 1000
 #: Seconds for which equal lines are counted before it is told.
-PATIENCE: Final = 5.0
+PATIENCE: Final = 2.0
 #: The part of a window that a line waits for at least; the rest is there so that several go together.
 _LEAST: Final = 2 / 3
 

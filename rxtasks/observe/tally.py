@@ -5,8 +5,8 @@ is only counted up, on the core's thread (claims on the thread that hears of the
 may be a count behind.
 
 A name becomes a label only if it is a registered one: registered in this process, or proven, because a worker, which runs
-what is registered there and nothing else, has run it to a success. All others are counted as "other", and so is what comes
-after the first MOST_NAMES.
+what is registered there and nothing else, has run it: to a success, to a timeout, or until it died of it (one that is not
+registered fails at once). All others are counted as "other", and so is what comes after the first MOST_NAMES.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ class Tally:
 
     def crashed(self, claim: Claim) -> None:
         """An attempt was lost with its worker, and it was its own doing."""
-        _count(self.crashes, self._of(claim))
+        _count(self.crashes, self._of(claim, ran=True))
 
     def timed_out(self, claim: Claim) -> None:
         """An attempt took longer than its timeout and grace, and was ended."""
-        _count(self.timeouts, self._of(claim))
+        _count(self.timeouts, self._of(claim, ran=True))
 
     def interrupted(self, claim: Claim) -> None:
         """An attempt was lost with its worker, and was not to blame."""
@@ -132,10 +132,10 @@ class Tally:
 
     # -- inside --------------------------------------------------------------------------------------------------------
 
-    def _of(self, claim: Claim) -> tuple[str, str]:
+    def _of(self, claim: Claim, *, ran: bool = False) -> tuple[str, str]:
         worker: WorkerState | None = claim.worker
         isolation = claim.envelope.options.isolation or "none" if worker is None else worker.spec.isolation
-        return self._label(claim.envelope.name, False), isolation
+        return self._label(claim.envelope.name, ran and claim.envelope.blob is None), isolation
 
     def _ran(self, name: str, isolation: str, ran_us: int) -> None:
         spread = self.durations.get((name, isolation))

@@ -209,6 +209,31 @@ def test_names_that_are_not_registered_are_other_and_hostile_ones_cost_nothing()
     assert 301 == found.total("workers_completions_total", outcome="succeeded")
 
 
+def test_names_of_handlers_that_only_the_workers_know_are_labels_once_they_have_run(tmp_path: Path) -> None:
+    """C-07: tasks pushed by name into a store, with modules= in the workers; a name that nobody knows is other."""
+    (tmp_path / "metrics_jobs.py").write_text(
+        "import os, signal, time\nfrom rxtasks import task\n"
+        "task('jobs.fine')(lambda: 1)\n"
+        "task('jobs.dies')(lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    code = (
+        "import sys\nfrom rxtasks import TaskService, TaskRequest\nfrom rxtasks.observe.metrics import Metrics\n"
+        "with TaskService(1, store=f'sqlite:///{sys.argv[1]}/tasks.db', modules=('metrics_jobs',), echo=None) as service:\n"
+        "    with Metrics(service) as metrics:\n"
+        "        for name in ('jobs.fine', 'jobs.dies', 'jobs.unknown', 'jobs.fine'):\n"
+        "            service.push(TaskRequest(name)).future.exception(30)\n"
+        "        print(metrics.text().decode())\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
+    found = Scrape(done.stdout.encode())
+    assert 2 == found.total("workers_completions_total", task="jobs.fine", outcome="succeeded"), done.stderr
+    assert 3 == found.total("workers_crashes_total", task="jobs.dies")
+    assert 1 == found.total("workers_completions_total", task="jobs.dies", outcome="failed")
+    assert 1 == found.total("workers_completions_total", task="other", outcome="failed")
+
+
 def test_two_services_do_not_meet_and_the_global_registry_is_untouched() -> None:
     """C-07: a registry of its own for each; two Metrics of one service too."""
     before = {metric.name for metric in REGISTRY.collect()}
