@@ -17,7 +17,7 @@ from rxtasks.cli.task.asking import asked
 from rxtasks.cli.task.ids import the_task
 from rxtasks.cli.task.pools import runs
 from rxtasks.cli.usage import CommandFailed
-from rxtasks.text import shown
+from rxtasks.text import counted, shown
 
 if TYPE_CHECKING:
     from rxtasks.configuration import Configuration
@@ -75,7 +75,7 @@ def _from_store(service: TaskService, configuration: Configuration, task_id: str
     if task_id is None:
         tally = service.tally()
         waiting = {status.value: count for status, count in tally.items() if not status.terminal}
-        said += [f"{count:,} tasks are {status}" for status, count in waiting.items()]
+        said += [f"{counted(count, 'task')} {'is' if count == 1 else 'are'} {status}" for status, count in waiting.items()]
         for each in service.services():
             said.append(
                 f"service {each.number} (pid {each.pid} on {each.host}) uses the store and holds {each.holds:,} tasks"

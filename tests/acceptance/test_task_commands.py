@@ -79,7 +79,7 @@ def test_a_task_that_fails_is_followed_to_its_end_and_retried(shell: Shell) -> N
 
 def test_events_and_logs_are_shown_escaped_and_resumed(shell: Shell) -> None:
     """C-03, security rule 6: --from, --level, --since; control characters, direction marks and line ends are escaped."""
-    task_id = shell("task", "push", f"{JOBS}:chat", "lines=5").out.strip()
+    task_id = shell("task", "push", f"{JOBS}:chat", "5").out.strip()
     followed = shell("task", "events", task_id, "--follow", "--json")
     events = [TaskEvent.from_json(line) for line in followed.out.splitlines()]
     assert list(range(1, len(events) + 1)) == [event.seq for event in events]

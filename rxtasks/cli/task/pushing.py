@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Handler", "find_handler"]
 
 
+class _Place:
+    """Stands for a TaskContext."""
+
+
 @attrs.frozen
 class Handler:
     """A handler to push a task for."""
@@ -43,7 +47,7 @@ class Handler:
             signature = inspect.signature(plan.function, follow_wrapped=False)
         except (ValueError, TypeError):
             return
-        given, named = plan.inject(tuple(args), dict(kwargs), object())
+        given, named = plan.inject(tuple(args), dict(kwargs), _Place())
         try:
             signature.bind(*given, **named)
         except TypeError as error:
