@@ -75,7 +75,9 @@ def _from_store(service: TaskService, configuration: Configuration, task_id: str
     if task_id is None:
         tally = service.tally()
         waiting = {status.value: count for status, count in tally.items() if not status.terminal}
-        said += [f"{counted(count, 'task')} {'is' if count == 1 else 'are'} {status}" for status, count in waiting.items()]
+        said += [
+            f"{counted(count, 'task')} {'is' if count == 1 else 'are'} {status}" for status, count in waiting.items()
+        ]
         for each in service.services():
             said.append(
                 f"service {each.number} (pid {each.pid} on {each.host}) uses the store and holds {each.holds:,} tasks"
