@@ -330,7 +330,7 @@ class Core(Limits):
         assigned = worker.assigned
         self.dispatcher.measured(ended.claims, ended.rans_us, worker.lane)
         for tally in self.recorder.tallies:
-            tally.reported(worker, ended.claims, ended.statuses, ended.rans_us)
+            tally.reported(worker, ended.claims, ended.statuses, ended.rans_us, ended.known)
         worker.ended += len(ended.claims)
         if worker.ended >= worker.lasts and worker.worn != "tasks":
             self.pool.recycling.wear(worker, "tasks", self._now)

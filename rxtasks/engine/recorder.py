@@ -30,7 +30,7 @@ import attrs
 
 from rxtasks.clock import us_from_utc, utc_from_us
 from rxtasks.config import Settings
-from rxtasks.errors import ProtocolError
+from rxtasks.errors import ProtocolError, UnknownHandler
 from rxtasks.lifecycle import transitions
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, StatusEvent, TaskEvent
@@ -81,12 +81,14 @@ class _Batch:
 class Ends:
     """Attempts that ended their claims, how, and after how many microseconds: an item for each in each list."""
 
-    __slots__ = ("claims", "rans_us", "statuses")
+    __slots__ = ("claims", "known", "rans_us", "statuses")
 
     def __init__(self) -> None:
         self.claims: list[Claim] = []
         self.statuses: list[TaskStatus] = []
         self.rans_us: list[int] = []
+        #: Tokens of those that ended of an error, and whose handler the worker has found.
+        self.known: set[int] = set()
 
     def add(self, claim: Claim, status: TaskStatus, ran_us: int) -> None:
         """Append one."""
@@ -211,6 +213,8 @@ class Recorder:
                 else:
                     self._ended(claim, change, event, end, time_us, now)
                     ended.add(claim, status, end.ran_us)
+                    if event.error is not None and event.error.code != UnknownHandler.code:
+                        ended.known.add(claim.token)
                     last = -1
             elif type(event) is ProgressEvent:
                 claim.progress = event

@@ -5,14 +5,15 @@ is only counted up, on the core's thread (claims on the thread that hears of the
 may be a count behind.
 
 A name becomes a label only if it is a registered one: registered in this process, or proven, because a worker, which runs
-what is registered there and nothing else, has run it: to a success, to a timeout, or until it died of it (one that is not
-registered fails at once). All others are counted as "other", and so is what comes after the first MOST_NAMES.
+what is registered there and nothing else, has run it: to its end, to a timeout, or until it died of it (one that is not
+registered fails at once, of UNKNOWN_HANDLER). All others are counted as "other", and so is what comes after the first
+MOST_NAMES.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rxtasks.lifecycle.status import TaskStatus
@@ -84,15 +85,21 @@ class Tally:
     # -- what the core tells -------------------------------------------------------------------------------------------
 
     def reported(
-        self, worker: WorkerState, claims: list[Claim], statuses: list[TaskStatus], rans_us: list[int]
+        self,
+        worker: WorkerState,
+        claims: list[Claim],
+        statuses: list[TaskStatus],
+        rans_us: list[int],
+        known: Container[int],
     ) -> None:
-        """A worker has ended these attempts."""
+        """A worker has ended these attempts; `known`: tokens of those that failed in a handler that it has."""
         isolation = worker.spec.isolation
         for claim, status, ran_us in zip(claims, statuses, rans_us, strict=True):
             envelope = claim.envelope
             name = self._labels.get(envelope.name)
             if name is None:
-                name = self._label(envelope.name, status is TaskStatus.SUCCEEDED and envelope.blob is None)
+                ran = status is TaskStatus.SUCCEEDED or claim.token in known
+                name = self._label(envelope.name, ran and envelope.blob is None)
             self._ran(name, isolation, ran_us)
             if status.terminal:
                 _count(self.completions, (name, isolation, status.value))

@@ -214,13 +214,14 @@ def test_names_of_handlers_that_only_the_workers_know_are_labels_once_they_have_
     (tmp_path / "metrics_jobs.py").write_text(
         "import os, signal, time\nfrom rxtasks import task\n"
         "task('jobs.fine')(lambda: 1)\n"
+        "task('jobs.broken')(lambda: 1 / 0)\n"
         "task('jobs.dies')(lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
     )
     code = (
         "import sys\nfrom rxtasks import TaskService, TaskRequest\nfrom rxtasks.observe.metrics import Metrics\n"
         "with TaskService(1, store=f'sqlite:///{sys.argv[1]}/tasks.db', modules=('metrics_jobs',), echo=None) as service:\n"
         "    with Metrics(service) as metrics:\n"
-        "        for name in ('jobs.fine', 'jobs.dies', 'jobs.unknown', 'jobs.fine'):\n"
+        "        for name in ('jobs.fine', 'jobs.broken', 'jobs.dies', 'jobs.unknown', 'jobs.fine'):\n"
         "            service.push(TaskRequest(name)).future.exception(30)\n"
         "        print(metrics.text().decode())\n"
     )
@@ -229,6 +230,7 @@ def test_names_of_handlers_that_only_the_workers_know_are_labels_once_they_have_
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90)
     found = Scrape(done.stdout.encode())
     assert 2 == found.total("workers_completions_total", task="jobs.fine", outcome="succeeded"), done.stderr
+    assert 1 == found.total("workers_completions_total", task="jobs.broken", outcome="failed")
     assert 3 == found.total("workers_crashes_total", task="jobs.dies")
     assert 1 == found.total("workers_completions_total", task="jobs.dies", outcome="failed")
     assert 1 == found.total("workers_completions_total", task="other", outcome="failed")
