@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from rxtasks.host.ending import Ending
 from rxtasks.host.keeper import Keeper
+from rxtasks.host.narrator import Narrator
 from rxtasks.host.notify import Notifier
 from rxtasks.host.pool_host import PoolHost
 from rxtasks.host.report import Outcome, outcome_of
@@ -60,7 +61,11 @@ def serve(
     """
     notifier = Notifier.from_environment()
     with Wake(hang_up=_has_terminal()) as wake:
-        return _Serving(configuration, notifier, wake, burst, narrate).run(announce)
+        serving = _Serving(configuration, notifier, wake, burst, narrate)
+        try:
+            return serving.run(announce)
+        finally:
+            serving.narrator.close()
 
 
 class _Serving:
@@ -75,6 +80,7 @@ class _Serving:
         self._asks: list[Ask] = []
         #: Tasks that ran since it was asked to end.
         self._ran: set[str] = set()
+        self.narrator = Narrator()
         self._render: Callable[[LogLine], str] = _renderer()
         self._host = PoolHost(
             configuration, on_line=self._line if narrate else None, on_shutdown=self._asked, on_problem=self._say
@@ -207,12 +213,10 @@ class _Serving:
 
     def _say(self, sentence: str) -> None:
         # Also where nothing is narrated: stderr is then a file beside the logs.
-        with contextlib.suppress(OSError, ValueError):
-            print(f"rxtasks: {shown(sentence)}", file=sys.stderr, flush=True)
+        self.narrator.say(f"rxtasks: {shown(sentence)}")
 
     def _line(self, line: LogLine) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            print(self._render(line), file=sys.stderr, flush=True)
+        self.narrator.say(self._render(line))
 
 
 def _renderer() -> Callable[[LogLine], str]:

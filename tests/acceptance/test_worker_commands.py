@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -355,6 +357,24 @@ def test_sigterm_before_it_is_ready_is_an_orderly_end_too(own: Home) -> None:
     _, said = pool.communicate(timeout=LONG)
     assert 0 == pool.returncode and "SIGTERM: ended before it was ready" in said and "ready:" not in said
     assert own.found() is None
+
+
+def test_a_terminal_that_stands_still_holds_up_nothing(own: Home) -> None:
+    """C-06: Ctrl-S in the terminal of a pool; it drains and ends all the same."""
+    master, slave = pty.openpty()
+    try:
+        pool = own.begin("worker", "start", "--count", "1", "--module", "pooljobs", stderr=slave)
+        wait_for(lambda: isinstance(own.found(), Running) and os.path.exists(own.found().socket), "the pool")
+        client = own.client()
+        termios.tcflow(slave, termios.TCOOFF)
+        for number in range(3):
+            own.push("pooljobs:quick", f"{number} {'x' * 50_000}")  # more than a terminal holds
+        said(client, "quick 2")
+        pool.send_signal(signal.SIGTERM)
+        assert 0 == pool.wait(LONG)
+    finally:
+        os.close(slave)
+        os.close(master)
 
 
 def test_what_a_store_in_memory_loses_is_told(own: Home) -> None:
