@@ -13,7 +13,7 @@ import attrs
 from rxtasks.config import make_settings
 from rxtasks.configuration.files import Found, find, named
 from rxtasks.configuration.keys import nearest
-from rxtasks.configuration.kinds import Kind
+from rxtasks.configuration.kinds import Kind, absolute
 from rxtasks.configuration.places import make_private, state_directory
 from rxtasks.configuration.reading import Read, from_environment, from_file, from_flags
 from rxtasks.configuration.tree import COVERED, KIND, Values, kind_of
@@ -206,6 +206,10 @@ def _here() -> Path:
         ) from error
 
 
+def _absolute(file: Path, directory: Path) -> Path:
+    return Path(absolute(str(file), str(directory)))
+
+
 def file_in_use(
     *, directory: Path | None = None, environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Found | None:
@@ -217,10 +221,10 @@ def file_in_use(
     environ = os.environ if environ is None else environ
     directory = _here() if directory is None else directory
     if file is not None:
-        return named(directory / Path(file).expanduser(), "flag --config")
+        return named(_absolute(file, directory), "flag --config")
     by = environ.get("RXTASKS_CONFIG", "")
     if by:
-        return named(directory / Path(by).expanduser(), "environment RXTASKS_CONFIG")
+        return named(_absolute(Path(by), directory), "environment RXTASKS_CONFIG")
     return find(directory, environ)
 
 

@@ -58,6 +58,9 @@ def make_private(directory: Path) -> None:
             " name a store in another place with --store, RXTASKS_STORE or in the configuration file"
         ) from error
     if found.st_uid != os.geteuid():
-        raise SettingsError(f"the directory {directory} belongs to another user (uid {found.st_uid})")
+        raise SettingsError(
+            f"the directory {directory} belongs to another user (uid {found.st_uid});"
+            " do this as that user, or name a store in another place with --store"
+        )
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise SettingsError(f"the directory {directory} can be written by others; try: chmod 700 {directory}")
