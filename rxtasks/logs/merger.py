@@ -3,7 +3,7 @@
 ::
 
     service.events ── log events ──┐
-    service.pool ── what is news ──┴> Reordering ──thread──> lines ─┬─> ring ── query()
+    service.pool.news ─────────────┴> Reordering ──thread──> lines ─┬─> ring ── query()
                                       (drops oldest)                └─> followers: terminals, files; a thread each
 
 Nobody who reads holds anybody up: the delivery thread of the service puts events into a bounded place and goes on; the
@@ -75,7 +75,7 @@ class LogMerger:
 
     Args:
         events: a stream of task events, such as `service.events`; what is not a log event is passed over.
-        pool: a stream of pool events, such as `service.pool`; those that an operator wants to read become lines.
+        pool: a stream of pool events, such as `service.pool.news`; those that an operator wants to read become lines.
         names: returns the name of a task by its id, or None; called on the merger's thread.
         ring: lines kept for `query`.
         window: seconds that a line waits for ones with an earlier time, at most.
@@ -236,7 +236,7 @@ class LogMerger:
         with self._lock:
             known = any(source.events is engine.bus for source in self._sources)
         if not known:
-            self._attach(engine.bus, engine.pool, names_of(engine))
+            self._attach(engine.bus, engine.pool.news, names_of(engine))
 
     def _attach(
         self,
