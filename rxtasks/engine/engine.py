@@ -296,7 +296,7 @@ class TaskEngine(Displayed, Admission):
             if not self.delivery.on_delivery_thread() and self._stopper != threading.get_ident():
                 self._reported.wait(max(0.0, end - time.monotonic()))
             return self._report if isinstance(self._report, StopReport) else StopReport()
-        for subject in (self, self.bus, self.pool):
+        for subject in (self, self.bus, self.pool, self.pool.news):
             if not subject.is_disposed:
                 self.delivery.complete(subject)
         delivered = self.delivery.close(max(0.5, min(_BEYOND / 2, end - time.monotonic())))

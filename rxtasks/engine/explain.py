@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rxtasks.engine.explain_task import explain_task, silence, trouble_of, troubles, why_none
 from rxtasks.errors import RxTasksError
@@ -13,6 +13,7 @@ from rxtasks.text import counted, duration
 
 if TYPE_CHECKING:
     from rxtasks.engine.engine import TaskEngine
+    from rxtasks.reactive.subject import RxSubject
 
 __all__ = ["explain"]
 
@@ -42,7 +43,7 @@ def explain(engine: TaskEngine) -> list[str]:
         said.append("the store has not yet committed the last changes: their events wait for it")
     said += _services(engine)
     now_ns = engine._clock.monotonic_ns()
-    return said + subscribers(engine.delivery, (("the events of the pool", engine.pool),), now_ns)
+    return said + subscribers(engine.delivery, _of_pool(engine), now_ns)
 
 
 def _worker(engine: TaskEngine, worker: WorkerState) -> str:
@@ -122,3 +123,8 @@ def _services(engine: TaskEngine) -> list[str]:
         trouble = trouble_of(service)
         said.append(f"stuck: {what} and {trouble}" if trouble else what)
     return said
+
+
+def _of_pool(engine: TaskEngine) -> tuple[tuple[str, RxSubject[Any]], ...]:
+    """Return the streams of the pool, each with a word for it."""
+    return (("the events of the pool", engine.pool), ("the news of the pool", engine.pool.news))

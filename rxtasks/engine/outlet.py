@@ -244,9 +244,9 @@ class ServiceOutlet:
             self._delivery.call(partial(_log_pressure, instruction.event.kind, instruction.event.message))
         if instruction.event.kind in _LOGGED:
             self._delivery.call(partial(_log_trouble, instruction.event))
-        if self._pool._targets:
+        if self._pool._targets or self._pool.news._targets:
             self.turn_over()
-            self._delivery.emit(self._pool, instruction.event)
+            self._show(instruction.event)
 
     def show_turned(self, instruction: ShowTurned) -> None:
         """Show that a worker is busy or idle."""
@@ -257,9 +257,14 @@ class ServiceOutlet:
 
     def tell(self, kind: str, worker_id: str | None, message: str, **data: Any) -> None:
         """Show something on the pool's stream; any thread."""
+        if self._pool._targets or self._pool.news._targets:
+            self._show(WorkerEvent(kind, worker_id, utc_from_us(self._clock.wall_us()), message, data))
+
+    def _show(self, event: WorkerEvent) -> None:
         if self._pool._targets:
-            event = WorkerEvent(kind, worker_id, utc_from_us(self._clock.wall_us()), message, data)
             self._delivery.emit(self._pool, event)
+        if self._pool.news._targets and event.kind != "heartbeat":
+            self._delivery.emit(self._pool.news, event)
 
     def log(self, worker_id: str, level: str, message: str, stream: str) -> None:
         """Show a line that belongs to no task."""

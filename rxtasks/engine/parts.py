@@ -88,7 +88,7 @@ class Parts(Published[Any]):
         self.bus = TaskEventBus(self.delivery)
         self.delivery.stream(self)
         self.pool = WorkerPool(self)
-        self.pool._flow = self.delivery
+        self.pool._flow = self.pool.news._flow = self.delivery
         self.outlet = ServiceOutlet(self.delivery, self.pool, echo, clock, retain)
         if self.durable is None:
             store.reopen()  # another service may have stopped with it

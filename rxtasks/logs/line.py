@@ -65,7 +65,7 @@ class LogLine:
         if len(message) > 16_000:  # at most four bytes a character
             message = clean_text(message)
         if fields:
-            fields = _bounded(fields)
+            fields = _bounded(fields) if isinstance(fields, dict) else {"fields": short_repr(fields)}
         return LogLine(
             event.time, event.level, message, event.task_id, name, event.worker_id, event.stream, fields, 0, late
         )

@@ -3,7 +3,7 @@
 ::
 
     service.events ── log events ──┐
-    service.pool ── what is news ──┴> Reordering ──thread──> lines ─┬─> ring ── query()
+    service.pool.news ─────────────┴> Reordering ──thread──> lines ─┬─> ring ── query()
                                       (drops oldest)                └─> followers: terminals, files; a thread each
 
 Nobody who reads holds anybody up: the delivery thread of the service puts events into a bounded place and goes on; the
@@ -17,8 +17,9 @@ import threading
 import weakref
 from _thread import start_new_thread
 from collections.abc import Callable, Iterator
+from datetime import UTC
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 from reactivex import Observable, abc
@@ -39,7 +40,7 @@ from rxtasks.reactive.lane import Strategy
 from rxtasks.reactive.origin import DerivedObservable
 from rxtasks.reactive.worker_thread import WorkerThread
 from rxtasks.text import counted
-from rxtasks.worker.normalise import clean_text
+from rxtasks.worker.normalise import clean_text, short_repr
 
 if TYPE_CHECKING:
     from rxtasks.service import TaskService
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = ["LogCounts", "LogMerger"]
 
 _THREAD: Final = "rxtasks-logs"
+
+_S = TypeVar("_S", LogEvent, WorkerEvent, LogLine)
 
 
 @attrs.frozen
@@ -72,7 +75,7 @@ class LogMerger:
 
     Args:
         events: a stream of task events, such as `service.events`; what is not a log event is passed over.
-        pool: a stream of pool events, such as `service.pool`; those that an operator wants to read become lines.
+        pool: a stream of pool events, such as `service.pool.news`; those that an operator wants to read become lines.
         names: returns the name of a task by its id, or None; called on the merger's thread.
         ring: lines kept for `query`.
         window: seconds that a line waits for ones with an earlier time, at most.
@@ -186,6 +189,8 @@ class LogMerger:
 
     def add(self, line: LogLine) -> None:
         """Merge a line of the caller's own, such as of the program around the pool. Any thread; never waits."""
+        if line.time.tzinfo is None:
+            line = _aware(line)
         with self._lock:
             sources = list(self._sources)
         if not any(source.add(line) for source in sources):
@@ -231,7 +236,7 @@ class LogMerger:
         with self._lock:
             known = any(source.events is engine.bus for source in self._sources)
         if not known:
-            self._attach(engine.bus, engine.pool, names_of(engine))
+            self._attach(engine.bus, engine.pool.news, names_of(engine))
 
     def _attach(
         self,
@@ -255,7 +260,12 @@ class LogMerger:
             time = first.told if first.repeated else first.said.time
             lines.append(LogLine(time, "WARNING", text, stream=POOL, fields={"dropped": lost}))
         for entry in entries:
-            line = _line_of(entry, names)
+            try:
+                line = _line_of(entry, names)
+            except Exception as error:  # an event that no worker of ours makes
+                line = LogLine(
+                    entry.said.time, "ERROR", f"a line could not be merged: {short_repr(error)}", stream=POOL
+                )
             if line is not None:
                 lines.append(line)
         with self._taking:
@@ -324,11 +334,11 @@ class _Source:
 
             def of_task(event: TaskEvent) -> None:
                 if isinstance(event, LogEvent):
-                    emit(event)
+                    emit(event if event.time.tzinfo is not None else _aware(event))
 
             def of_pool(event: WorkerEvent) -> None:
                 if event.kind in LEVEL_OF:
-                    emit(event)
+                    emit(event if event.time.tzinfo is not None else _aware(event))
 
             subscriptions = CompositeDisposable()
             left = [1 if pool is None else 2]
@@ -384,6 +394,11 @@ class _Source:
         if self._subscription is not None:
             self._subscription.dispose()
         self._entrance = self.events = None
+
+
+def _aware(said: _S) -> _S:
+    """Return it with its time in UTC, if that has no zone."""
+    return attrs.evolve(said, time=said.time.replace(tzinfo=UTC))
 
 
 def _line_of(entry: Entry, names: Names) -> LogLine | None:

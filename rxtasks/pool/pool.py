@@ -64,6 +64,8 @@ class WorkerPool(Displayed, Published[WorkerEvent]):
     def __init__(self, control: PoolControl) -> None:
         super().__init__()
         self._control = control
+        #: The same stream without busy, idle and heartbeat: few events, however many tasks there are.
+        self.news: Published[WorkerEvent] = Published()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.in_words()}>"

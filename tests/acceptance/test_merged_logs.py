@@ -82,6 +82,20 @@ def test_a_worker_that_is_killed_is_told_among_the_lines(service: TaskService) -
     assert "worker lost" in lines_of(live)[0].message and "pool" == lines_of(live)[0].source
 
 
+def test_the_log_asks_for_no_event_a_task(service: TaskService) -> None:
+    """C-06: of the pool it gets the news, which are few: as busy and idle come with every task, nobody makes them for it."""
+    news = Recorder()
+    service.pool.news.subscribe(news)
+    with LogMerger.of(service):
+        assert not service.pool._targets
+        assert [3] * 20 == [service.submit(len, "abc").result(LONG) for _ in range(20)]
+        service.pause()
+        service.resume()
+        assert service.flush(LONG)
+    assert ["pool_paused", "pool_resumed"] == [event.kind for event in news.values if "pool" in event.kind]
+    assert not {"busy", "idle", "heartbeat"} & {event.kind for event in news.values}
+
+
 def test_a_merger_goes_on_over_the_starts_of_a_service() -> None:
     """C-06: stop() and start() leave it attached, once."""
     service = TaskService(1, isolation="thread", echo=None)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from reactivex.subject import Subject
 
@@ -296,3 +297,21 @@ def test_lines_that_the_merger_could_not_take_are_told_where_they_are_missing(
         *map(str, range(90, 100)),
     ]
     assert (90, 90) == (merger.counts.lost, merger.dropped)
+
+
+def test_strange_events_and_names_cost_no_other_line(events: Subject[Any]) -> None:
+    """C-06: what is no event, an event without a zone or without a text, a name that cannot be found: the rest comes."""
+    merger = LogMerger(events, names=lambda _: str(1 / 0), window=0.0)
+    reader = Reader()
+    merger.lines.subscribe(reader)
+    for strange in ("text", None, 5):
+        events.on_next(strange)
+    events.on_next(said(0, "aware"))
+    events.on_next(attrs.evolve(said(0), time=at(1).replace(tzinfo=None), message="naive"))
+    events.on_next(said(2, "fields", fields=5))
+    events.on_next(said(3, "last"))
+    merger.add(LogLine(at(4).replace(tzinfo=None), "INFO", "own"))
+    assert ["aware", "naive", "fields", "last", "own"] == reader.messages(5)
+    assert {"fields": "5"} == reader.lines[2].fields
+    assert all(line.time.tzinfo is not None for line in reader.lines)
+    assert merger.close(LONG)
