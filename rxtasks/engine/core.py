@@ -357,6 +357,7 @@ class Core(Limits):
         report = stimulus.report
         match report:
             case Ready():
+                self.pool.own_options.update(report.options)
                 self._said_ready(worker, report.pid)
             case StartFailed():
                 error = report.error

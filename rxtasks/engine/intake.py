@@ -82,6 +82,8 @@ class Intake:
         #: Objects that were put into the service.
         self.puts = puts if puts is not None else Puts(self._files, processes=True, local=True, limit=max_payload)
         self._numbers = itertools.count(1)
+        #: Own options, as JSON, of handlers that workers have told of.
+        self.own_options: Mapping[str, str] = {}
         #: Functions of tasks that have not ended, by key, for workers in this process.
         self.live: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 

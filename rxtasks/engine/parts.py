@@ -105,6 +105,7 @@ class Parts(Published[Any]):
         factories = {f"resource:{name}": factory for name, factory in setup.resources.items()}
         self.driver.hooks = factories if hooks is None else ChainMap(hooks.live, factories)
         self.driver.resolve = getattr(intake, "resolve", None)
+        intake.own_options = self.core.pool.own_options
         self.driver.find_object = intake.puts.find
         intake.puts.on_gone = self._gone
         #: Keeps up with the other services of a durable store, from the start on.

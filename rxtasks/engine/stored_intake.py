@@ -16,7 +16,8 @@ import attrs
 
 from rxtasks.engine.intake import Intake, Plan
 from rxtasks.errors import SettingsError
-from rxtasks.lifecycle.options import TaskOptions
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, OPEN_OPTIONS, OpenOptions, TaskOptions, filled
+from rxtasks.lifecycle.stored import options_from_json
 from rxtasks.lifecycle.task import new_id
 from rxtasks.stores.base import Claim, Envelope
 from rxtasks.wire.tagged import STORED_LIMIT, dump_tagged_args
@@ -27,6 +28,11 @@ __all__ = ["StoredIntake"]
 
 class StoredIntake(Intake):
     """Makes envelopes that outlive this process, and resolves those that come back. Any thread."""
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **more)
+        #: Options that were filled, by the id of the open ones and the name of the function: (open, its own, filled).
+        self._fillings: dict[tuple[int, str], tuple[TaskOptions, TaskOptions | str | None, TaskOptions]] = {}
 
     def envelope(
         self,
@@ -97,10 +103,32 @@ class StoredIntake(Intake):
         for claim in claims:
             envelope = claim.envelope
             plan = self._known(envelope.function)
+            if type(envelope.options) is OpenOptions:
+                envelope.options = self._filled(envelope.options, envelope.function, plan)
             if plan is None:
                 envelope.function = "n:" + envelope.function
             else:
                 envelope.function, envelope.ref, envelope.blob = plan.key, plan.ref, plan.blob
+
+    def options_of(
+        self, task: str | Callable[..., Any], options: TaskOptions | None, changes: Mapping[str, Any] | None
+    ) -> TaskOptions:
+        """Return the options that a request has in the end: its own, or those of its function, with the changes."""
+        if options is None:
+            options = self._named(task)[2]
+        return attrs.evolve(options, **changes) if changes else options
+
+    def _filled(self, options: TaskOptions, name: str, plan: Plan | None) -> TaskOptions:
+        """Return the options of a task whose function was not known where it was pushed, now that it is."""
+        own: TaskOptions | str | None = self.own_options.get(name) if plan is None else plan.options
+        known = self._fillings.get((id(options), name))
+        if known is not None and known[0] is options and known[1] is own:
+            return known[2]
+        made = filled(options, _read(own) if isinstance(own, str) else own or DEFAULT_OPTIONS)
+        if len(self._fillings) > 1000:
+            self._fillings.clear()
+        self._fillings[id(options), name] = (options, own, made)
+        return made
 
     def _known(self, name: str) -> Plan | None:
         function = self._registry.find(name) or self._registry.noted(name)
@@ -111,7 +139,7 @@ class StoredIntake(Intake):
         plan = self._planned(task)
         function = plan.function
         if function is None:
-            return plan.name, plan.name, plan.options
+            return plan.name, plan.name, OPEN_OPTIONS
         registration = registration_of(function)
         if registration is not None:
             name = registration.name
@@ -130,6 +158,14 @@ class StoredIntake(Intake):
                     stacklevel=_stack_level(),
                 )
         return name, plan.name, plan.options
+
+
+def _read(text: str) -> TaskOptions:
+    """Return what a worker has told of a handler; what cannot be read is nothing."""
+    try:
+        return options_from_json(text)
+    except (ValueError, TypeError, KeyError):
+        return DEFAULT_OPTIONS
 
 
 def _stack_level() -> int:

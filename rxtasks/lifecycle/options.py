@@ -12,7 +12,7 @@ import attrs
 from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.retry import RetryPolicy
 
-__all__ = ["DEFAULT_OPTIONS", "ResourceLimits", "TaskOptions", "merge_options"]
+__all__ = ["DEFAULT_OPTIONS", "OPEN_OPTIONS", "OpenOptions", "ResourceLimits", "TaskOptions", "filled", "merge_options"]
 
 
 def _seconds(what: str, *, zero: bool, none: bool = True) -> Any:
@@ -153,7 +153,17 @@ class TaskOptions:
     tags: tuple[str, ...] = attrs.field(default=(), converter=_words, validator=_texts)
 
 
+@attrs.frozen
+class OpenOptions(TaskOptions):
+    """Options of a task that was pushed by name where its function was not known. What they leave at its default is for the
+    function's own to say, in the process that runs it (`filled`).
+    """
+
+
 DEFAULT_OPTIONS = TaskOptions()
+OPEN_OPTIONS = OpenOptions()
+#: Options that count while a task runs, and not for whether and when it may.
+_WHILE_IT_RUNS = ("timeout", "grace", "retry", "max_crashes", "limits")
 
 _FIELDS = tuple(field.name for field in attrs.fields(TaskOptions))
 
@@ -168,3 +178,15 @@ def merge_options(base: TaskOptions, changes: dict[str, Any]) -> TaskOptions:
         if name not in _FIELDS:
             raise SettingsError(f"TaskOptions has no {name!r}; it has {', '.join(_FIELDS)}")
     return attrs.evolve(base, **changes) if changes else base
+
+
+def filled(options: TaskOptions, own: TaskOptions) -> TaskOptions:
+    """Return options that are open with what their function's `own` say: timeout, grace, retry, max_crashes and limits. What
+    decides whether and when a task may run (priority, queue, lock and the like) was settled when it was pushed.
+    """
+    said = {name: getattr(options, name) for name in _FIELDS}
+    for name in _WHILE_IT_RUNS:
+        if said[name] == getattr(DEFAULT_OPTIONS, name):
+            said[name] = getattr(own, name)
+    made = TaskOptions(**said)
+    return DEFAULT_OPTIONS if made == DEFAULT_OPTIONS else made

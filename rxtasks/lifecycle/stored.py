@@ -7,16 +7,19 @@ class and its bases, so that reading them imports nothing.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import attrs
 import orjson
 
 from rxtasks.errors import SettingsError
-from rxtasks.lifecycle.options import DEFAULT_OPTIONS, ResourceLimits, TaskOptions
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, OpenOptions, ResourceLimits, TaskOptions
 from rxtasks.lifecycle.retry import RetryPolicy, type_names
 
 __all__ = ["options_from_json", "options_to_json"]
+
+#: Says that they are OpenOptions; no field has this name.
+_OPEN: Final = "open"
 
 
 def options_to_json(options: TaskOptions) -> str | None:
@@ -32,6 +35,8 @@ def options_to_json(options: TaskOptions) -> str | None:
         value = getattr(options, field.name)
         if value != getattr(DEFAULT_OPTIONS, field.name):
             found[field.name] = _plain(value)
+    if type(options) is OpenOptions:
+        found[_OPEN] = True
     if not found:
         return None
     try:
@@ -61,7 +66,7 @@ def options_from_json(text: str) -> TaskOptions:
         elif field.name == "run_at":
             value = datetime.fromisoformat(value)
         values[field.name] = value
-    return TaskOptions(**values)
+    return OpenOptions(**values) if found.get(_OPEN) is True else TaskOptions(**values)
 
 
 def _plain(value: Any) -> Any:

@@ -63,6 +63,8 @@ class PoolState:
         self._proven = False
         #: Hooks and resources, by key: every worker is told of them before it sets itself up.
         self.defines: dict[str, Define] = {}
+        #: Own options, as JSON, of the handlers that workers have told of when they became ready.
+        self.own_options: dict[str, str] = {}
         #: How workers ended, the latest ones: None = orderly.
         self.ended: dict[str, str | None] = {}
         #: Who was made in the place of those of them, and of others, that were restarted.

@@ -218,7 +218,12 @@ MESSAGES: dict[type[Any], Callable[[], Strategy]] = {
         parts=st.lists(st.lists(texts() | st.tuples(texts(), integers(), texts()).map(list), max_size=4), max_size=4),
     ),
     m.Ready: lambda: st.builds(
-        m.Ready, pid=integers(), protocol=integers(), python=texts(), handlers=st.lists(texts(), max_size=4)
+        m.Ready,
+        pid=integers(),
+        protocol=integers(),
+        python=texts(),
+        handlers=st.lists(texts(), max_size=4),
+        options=st.dictionaries(texts(), texts(), max_size=4),
     ),
     m.StartFailed: lambda: st.builds(m.StartFailed, error=error_dicts()),
     m.Events: _events,

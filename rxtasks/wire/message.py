@@ -305,6 +305,8 @@ class Ready:
     python: str = ""
     #: Names of the handlers that its modules registered.
     handlers: list[str] = attrs.field(factory=list)
+    #: Their own options as JSON (rxtasks.lifecycle.stored), of those that have other than the defaults.
+    options: dict[str, str] = attrs.field(factory=dict)
 
 
 @attrs.frozen

@@ -109,6 +109,7 @@ _CHECKS: Final[dict[str, Callable[[Any], bool]]] = {
     "list[list[int]]": _list_of(_list_of(_is_int)),
     "list[list[Any]]": _list_of(lambda value: type(value) is list),
     "dict[str, Any]": lambda value: type(value) is dict,
+    "dict[str, str]": lambda value: type(value) is dict and all(map(_is_str, value.values())),
 }
 
 

@@ -79,7 +79,8 @@ def run(given: list[str]) -> None:
         runtime.outbox.flush()
         channel.send(StartFailed(describe(error).to_dict()))
         _leave(runtime, 1)
-    channel.send(Ready(os.getpid(), PROTOCOL, sys.version.split()[0], default_registry.names()))
+    names, options = default_registry.names(), default_registry.own_options()
+    channel.send(Ready(os.getpid(), PROTOCOL, sys.version.split()[0], names, options))
     try:
         runtime.serve()
     except BaseException as error:

@@ -7,6 +7,7 @@ called directly, with a detached context; any other is returned as it is.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -124,6 +125,22 @@ class Registry:
     def names(self) -> list[str]:
         """Return the names in order of registration."""
         return list(self._handlers)
+
+    def own_options(self) -> dict[str, str]:
+        """Return the handlers' own options as JSON, of those that have other than the defaults and whose can be written."""
+        from rxtasks.lifecycle.options import DEFAULT_OPTIONS
+        from rxtasks.lifecycle.stored import options_to_json
+
+        found: dict[str, str] = {}
+        for name, handler in self._handlers.items():
+            registration = registration_of(handler)
+            if registration is None or registration.options is DEFAULT_OPTIONS:
+                continue
+            with contextlib.suppress(SettingsError):  # text that is no Unicode: a push would be refused too
+                text = options_to_json(registration.options)
+                if text is not None:
+                    found[name] = text
+        return found
 
     def __contains__(self, name: str) -> bool:
         return name in self._handlers

@@ -224,3 +224,9 @@ def same_step_twice(ctx: TaskContext) -> None:
 
 def step_that_cannot_be_kept(ctx: TaskContext) -> None:
     ctx.step("lock", threading.Lock)
+
+
+@task("jobs.stubborn", retry=RetryPolicy(max_attempts=3, base=0.001), timeout=30)
+def stubborn(path: str) -> None:
+    """Fail, whatever is done."""
+    raise OSError(path)

@@ -18,12 +18,14 @@ from rxtasks import (
     SettingsError,
     StatusEvent,
     TaskCancelled,
+    TaskOptions,
     TaskRequest,
     TaskService,
     UnknownHandler,
     UnknownTask,
     iterate,
 )
+from rxtasks.worker.registry import Registry
 from tests.acceptance import jobs
 from tests.acceptance.support import SOON, Gate, recorded, service, started
 
@@ -259,3 +261,25 @@ def test_a_push_that_a_created_task_stands_for_runs_that_one(tmp_path: Path, pla
         assert ("created", "pending", "pushed") in [
             (step.source, step.target, step.reason) for step in made.history(created.task_id)
         ]
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_a_task_pushed_by_name_runs_with_the_own_options_of_its_handler(tmp_path: Path, isolation: str) -> None:
+    """E-06 Q-09: timeout and retry that @task gives count also where the push did not know the module; what it said stands."""
+    with stored(tmp_path, 0) as made:
+        made.engine._intake._registry = Registry()  # as in a process that has not imported the module
+        plain = made.push(TaskRequest("jobs.stubborn", (str(tmp_path / "one"),))).task_id
+        single = made.with_options(retry=RetryPolicy(max_attempts=2, base=0.001)).push(
+            TaskRequest("jobs.stubborn", (str(tmp_path / "two"),))
+        )
+        whole = made.push(TaskRequest("jobs.stubborn", (str(tmp_path / "three"),), options=TaskOptions(tags=("t",))))
+        assert TaskOptions() == made.get(plain).options, "a record has what was pushed"
+        ids = (plain, single.task_id, whole.task_id)
+    modules = ["tests.acceptance.jobs"]
+    with stored(tmp_path, isolation=isolation, modules=modules, start_timeout=60.0) as made:
+        if isolation == "process":
+            made.engine._intake._registry = Registry()  # only its workers know the module
+        made.start()
+        for task_id in ids:
+            assert isinstance(made.track(task_id).future.exception(SOON), OSError)
+        assert [3, 2, 1] == [made.get(task_id).attempt for task_id in ids]

@@ -14,7 +14,7 @@ from rxtasks.clock import utc_from_us
 from rxtasks.errors import PayloadError, SettingsError
 from rxtasks.lifecycle.errorinfo import TaskErrorInfo
 from rxtasks.lifecycle.events import ProgressEvent, ValueRef
-from rxtasks.lifecycle.options import DEFAULT_OPTIONS, TaskOptions
+from rxtasks.lifecycle.options import DEFAULT_OPTIONS, OPEN_OPTIONS, TaskOptions, filled
 from rxtasks.lifecycle.status import TaskStatus
 from rxtasks.lifecycle.stored import options_from_json, options_to_json
 from rxtasks.lifecycle.task import TaskRecord
@@ -259,7 +259,7 @@ def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
     """Return the record of a row of the query `record`."""
     (_, task_id, name, status, attempt, crashes, interruptions, priority, worker, progress) = row[:10]
     (created_us, started_us, finished_us, value, error, options, schedule, retry_of) = row[10:]
-    found = texts.options(options)
+    found = _shown_options(texts.options(options))
     known: Any = None if progress is None else ProgressEvent.from_json(progress)
     return TaskRecord(
         task_id=task_id,
@@ -281,6 +281,13 @@ def record_from(row: Sequence[Any], texts: OptionTexts) -> TaskRecord:
         schedule_id=schedule,
         retry_of=retry_of,
     )
+
+
+def _shown_options(options: TaskOptions) -> TaskOptions:
+    """Return options as a record has them, whoever pushed."""
+    if type(options) is TaskOptions:
+        return options
+    return DEFAULT_OPTIONS if options == OPEN_OPTIONS else filled(options, DEFAULT_OPTIONS)
 
 
 def shown(value: Sequence[Any]) -> Any:
