@@ -38,6 +38,7 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | control server: events of all tasks, for all clients together | EVENTS and BYTES |
 | control server: connections, and bytes of a body | CONNECTIONS, BODY_BYTES |
 | control server: requests that wait for a thread | of each lane its own |
+| what a pool says on stderr, to a reader that takes nothing | MAX_LINES, then the oldest is dropped and counted |
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ BOUNDS = (
     Bound("rxtasks.observe.history:LINES", 1000),
     Bound("rxtasks.observe.history:BYTES", 2**20),
     Bound("rxtasks.observe.echo:_MOST", 1000),
+    Bound("rxtasks.host.narrator:MAX_LINES", 10_000),
     Bound("rxtasks.logs.reorder:LINES", 20_000),
     Bound("rxtasks.logs.reorder:BYTES", 16 * 2**20),
     Bound("rxtasks.logs.reorder:_SOURCES", 1000),

@@ -11,7 +11,7 @@ from typing import Final
 __all__ = ["Narrator"]
 
 #: Lines that wait for a slow reader; then the oldest go, and how many is told in their place.
-_LINES: Final = 10_000
+MAX_LINES: Final = 10_000
 #: Seconds that what is left has to be taken at the end.
 _PATIENCE: Final = 2.0
 
@@ -31,7 +31,7 @@ class Narrator:
     def say(self, line: str) -> None:
         """Have a line written; any thread."""
         with self._changed:
-            if len(self._lines) >= _LINES:
+            if len(self._lines) >= MAX_LINES:
                 self._lines.popleft()
                 self._lost += 1
             self._lines.append(line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -49,6 +50,7 @@ def run(
     _import_server()
     from rxtasks.host.serving import serve
 
+    faulthandler.enable()  # systemd's watchdog ends with SIGABRT: then the stacks of all threads are in the log
     here = os.getcwd()
     if here not in sys.path[:1]:
         sys.path.insert(0, here)  # modules= of the pool are found there, as with `python -m`

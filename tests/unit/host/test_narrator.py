@@ -23,7 +23,7 @@ def test_a_reader_that_takes_nothing_holds_up_nobody_and_is_told_what_it_missed(
     """The oldest lines go; neither saying nor closing waits for the reader."""
     read, write = os.pipe()
     said = Narrator(write)
-    for number in range(narrator._LINES + 20_000):
+    for number in range(narrator.MAX_LINES + 20_000):
         said.say(f"line {number:06} {'x' * 100}")
     with open(read, "rb", buffering=0) as file:
         text = b""
