@@ -292,6 +292,25 @@ def test_a_client_that_never_reads_its_stream_slows_nobody_down(pool: PoolProces
     assert pool.memory() < 400 * 2**20
 
 
+def test_a_quick_client_of_all_events_gets_all_beside_deaf_ones(pool: PoolProcess) -> None:
+    deaf = [pool.connect() for _ in range(3)]
+    for sock in deaf:
+        sock.sendall(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    stream = pool.client.stream("/v1/events")
+    task_id = pool.client.post("/v1/tasks", {"task": "pool.lines", "args": [6000, 50]})["task_id"]
+    seqs: list[int] = []
+    for event in stream:
+        assert event.id is not None, event  # nothing about the stream itself: no gap, no overflow
+        if event.data["task_id"] == task_id:
+            seqs.append(event.data["seq"])
+            if event.data.get("status") == "succeeded":
+                break
+    stream.close()  # type: ignore[attr-defined]
+    assert list(range(1, 6003)) == seqs
+    for sock in deaf:
+        sock.close()
+
+
 def test_a_client_that_stands_still_or_is_killed_in_its_stream_harms_nobody(pool: PoolProcess) -> None:
     code = (
         "import sys; from rxtasks.control.client import ControlClient\n"
