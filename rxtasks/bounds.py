@@ -92,8 +92,8 @@ BOUNDS = (
     Bound("rxtasks.control.mailbox:_LEAST", 2**20),
     Bound("rxtasks.control.mailbox:_MOST", 8 * 2**20),
     Bound("rxtasks.control.mailbox:_ALL", 64 * 2**20),
-    Bound("rxtasks.control.hub:EVENTS", 10_000),
-    Bound("rxtasks.control.hub:BYTES", 8 * 2**20),
+    Bound("rxtasks.control.hub:EVENTS", 100_000),
+    Bound("rxtasks.control.hub:BYTES", 32 * 2**20),
     Bound("rxtasks.control.reading:BODY_BYTES", 2**20),
     Bound("rxtasks.control.protocol:CONNECTIONS", 200),
 )

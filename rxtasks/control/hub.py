@@ -16,7 +16,6 @@ import asyncio
 import contextlib
 import secrets
 import threading
-from collections import deque
 from typing import Any, Final
 
 from rxtasks.control.shown import as_json
@@ -27,12 +26,17 @@ from rxtasks.service import TaskService
 __all__ = ["Hub", "Overtaken", "Reader"]
 
 #: Events, and bytes of them, that are kept for readers.
-EVENTS: Final = 10_000
-BYTES: Final = 8 * 2**20
+EVENTS: Final = 100_000
+BYTES: Final = 32 * 2**20
 #: Seconds for which they are kept when nobody reads.
 LINGER: Final = 30.0
 #: Events that a reader is given at once.
-_TURN: Final = 256
+_TURN: Final = 512
+#: Places of events that are no longer kept, after which the list is made shorter.
+_DEAD: Final = 10_000
+
+
+_NOTHING: Final = ("", b"")
 
 
 class Overtaken(Exception):
@@ -45,7 +49,9 @@ class Hub:
     def __init__(self, service: TaskService) -> None:
         self._service = service
         self._lock = threading.Lock()
-        self._log: deque[tuple[str, bytes]] = deque()
+        #: Kind and frame of each event; the first `_gone` of them are no longer kept.
+        self._log: list[tuple[str, bytes]] = []
+        self._gone = 0
         self._size = 0
         #: The number of the event behind the last one.
         self._next = 1
@@ -77,7 +83,12 @@ class Hub:
         if epoch != self._epoch or not number.isdigit() or len(number) > 15:
             return None
         place = int(number) + 1
-        return place if self._next - len(self._log) <= place <= self._next else None
+        return place if self._first + self._gone <= place <= self._next else None
+
+    @property
+    def _first(self) -> int:
+        """The number of the event that is first in the list, kept or not."""
+        return self._next - len(self._log)
 
     def leave(self, reader: Reader) -> None:
         """It reads no more."""
@@ -92,10 +103,10 @@ class Hub:
             Overtaken: the first of them is no longer kept.
         """
         with self._lock:
-            at = place - (self._next - len(self._log))
-            if at < 0:
+            at = place - self._first
+            if at < self._gone:
                 raise Overtaken
-            return [self._log[index] for index in range(at, min(at + _TURN, len(self._log)))]
+            return self._log[at : at + _TURN]
 
     # -- the one subscription ------------------------------------------------------------------------------------------
 
@@ -123,7 +134,7 @@ class Hub:
         with self._lock:
             self._epoch = ""
             self._log.clear()
-            self._size = 0
+            self._size = self._gone = 0
 
     def _take(self, event: TaskEvent) -> None:
         try:
@@ -147,13 +158,22 @@ class Hub:
             self._log.append((kind, made))
             self._next += 1
             self._size += len(made)
-            while len(self._log) > EVENTS or (self._size > BYTES and len(self._log) > 1):
-                self._size -= len(self._log.popleft()[1])
+            self._trim()
             if self._told:
                 return
             self._told = True
         with contextlib.suppress(RuntimeError):  # the loop has ended
             loop.call_soon_threadsafe(self._tell)
+
+    def _trim(self) -> None:
+        log = self._log
+        while len(log) - self._gone > EVENTS or (self._size > BYTES and len(log) - self._gone > 1):
+            self._size -= len(log[self._gone][1])
+            log[self._gone] = _NOTHING
+            self._gone += 1
+        if self._gone >= _DEAD:
+            del log[: self._gone]
+            self._gone = 0
 
     def _tell(self) -> None:
         with self._lock:

@@ -47,7 +47,7 @@ __all__ = ["ControlServer"]
 
 _log: Final = logging.getLogger("rxtasks")
 #: Connections that may wait to be taken in.
-_BACKLOG: Final = 64
+_BACKLOG: Final = 128
 #: Threads for calls, and how many calls may wait for them.
 _LANES: Final = (("health", 2, 64), ("quick", 4, 64), ("work", 8, 32))
 #: Seconds that a start may take, and a stop.

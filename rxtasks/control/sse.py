@@ -94,6 +94,7 @@ class StreamedResponse:
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
             async for part in frames:
                 await send({"type": "http.response.body", "body": part, "more_body": True})
+                await asyncio.sleep(0)  # neither a quick client nor a flood of events has the loop to itself
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

@@ -176,6 +176,7 @@ def event(number: int) -> StatusEvent:
 def test_a_reader_that_is_overtaken_is_told_and_another_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory is bounded by the log, not by its readers."""
     monkeypatch.setattr(hubs, "EVENTS", 10)
+    monkeypatch.setattr(hubs, "_DEAD", 7)
 
     async def scene() -> None:
         service = TaskService(1, isolation="thread", echo=None)
@@ -209,6 +210,7 @@ def test_a_reader_that_is_overtaken_is_told_and_another_goes_on(monkeypatch: pyt
 
 def test_the_log_of_events_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hubs, "BYTES", 5000)
+    monkeypatch.setattr(hubs, "_DEAD", 100)
 
     async def scene() -> None:
         service = TaskService(1, isolation="thread", echo=None)
@@ -218,6 +220,7 @@ def test_the_log_of_events_is_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) 
             hub._take(event(number))
         assert hub._size <= 5000
         assert hub._size == sum(len(made) for _, made in hub._log)
+        assert len(hub._log) <= 120  # of what is no longer kept not even the places are
         hub.close()
         service.stop()
 
