@@ -18,6 +18,7 @@ __all__ = ["LogFilter", "moment", "severity"]
 #: Characters from which on a part of an id stands for it.
 _PART: Final = 4
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
+_UNQUOTED: Final = re.compile(r"(T.*) (\d\d:?\d\d)$")
 _STEP: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -42,7 +43,8 @@ def moment(value: str, what: str = "a time", *, now: datetime | None = None) -> 
         if _DURATION.fullmatch(text):
             ago = sum(float(number) * _SECONDS[unit] for number, unit in _STEP.findall(text))
             return (datetime.now(UTC) if now is None else now) - timedelta(seconds=ago)
-        return datetime.fromisoformat(text).astimezone(UTC)
+        # In a URL that was not quoted the + of a zone is a space.
+        return datetime.fromisoformat(_UNQUOTED.sub(r"\1+\2", text)).astimezone(UTC)
     except (ValueError, OverflowError, OSError):
         raise SettingsError(f"{wrong}; not {value!r}") from None
 

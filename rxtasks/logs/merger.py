@@ -76,7 +76,8 @@ class LogMerger:
     Args:
         events: a stream of task events, such as `service.events`; what is not a log event is passed over.
         pool: a stream of pool events, such as `service.pool.news`; those that an operator wants to read become lines.
-        names: returns the name of a task by its id, or None; called on the merger's thread.
+        names: returns the name of a task by its id, or None; called on the merger's thread. Not needed for the events of a
+            service.
         ring: lines kept for `query`.
         window: seconds that a line waits for ones with an earlier time, at most.
         duplicates: count equal lines of one source in a row instead of repeating them.
@@ -236,7 +237,7 @@ class LogMerger:
         with self._lock:
             known = any(source.events is engine.bus for source in self._sources)
         if not known:
-            self._attach(engine.bus, engine.pool.news, names_of(engine))
+            self._attach(engine.bus, engine.pool.news, None)
 
     def _attach(
         self,
@@ -244,7 +245,7 @@ class LogMerger:
         pool: Observable[WorkerEvent] | None,
         names: Callable[[str], str | None] | None,
     ) -> None:
-        source = _Source(self, events, Names(names or (lambda _: None)))
+        source = _Source(self, events, Names(names or names_of(events) or (lambda _: None)))
         with self._lock:
             if self._closed:
                 return

@@ -6,12 +6,18 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
+
+from reactivex import Observable
 
 from rxtasks.errors import RxTasksError
+from rxtasks.lifecycle.events import TaskEvent
+from rxtasks.reactive.flow import flow_of
 
 if TYPE_CHECKING:
-    from rxtasks.engine.engine import TaskEngine
+    from rxtasks.engine.driver import Driver
+    from rxtasks.engine.outlet import ServiceOutlet
+    from rxtasks.stores.base import DurableStore
 
 __all__ = ["NAMES", "Names", "names_of"]
 
@@ -56,33 +62,41 @@ class Names:
         return name
 
 
-def names_of(engine: TaskEngine) -> Callable[[str], str | None]:
-    """Return what finds the names of an engine's tasks; it does not keep the engine alive."""
-    reference = weakref.ref(engine)
+def names_of(events: Observable[TaskEvent]) -> Callable[[str], str | None] | None:
+    """Return what finds the names of the tasks of a service's stream of events, None for any other stream.
+
+    It keeps nothing of the service alive.
+    """
+    driver: Driver | None = getattr(flow_of(events), "upstream", None)
+    if driver is None:
+        return None
+    reference = weakref.ref(driver)
 
     def find(task_id: str) -> str | None:
-        engine = reference()
-        if engine is None:
-            return None
-        tracker = engine.outlet.trackers.get(task_id)
-        if tracker is not None:
-            return tracker.name
-        ended = engine.outlet.ended.get(task_id)
-        tracker = None if ended is None else ended()
-        if tracker is not None:
-            return tracker.name
-        durable = engine.durable
-        if durable is not None:
-            # Not the disk, if what is in hand will do; and not at all while it fails.
-            for claim in list(engine.core.recorder.claims.values()):
-                if claim.envelope.task_id == task_id:
-                    return claim.envelope.name
-            if durable.trouble is not None or engine.core.troubles:
-                return None
-        try:
-            record = engine.store.get(task_id)
-        except RxTasksError:
-            return None
-        return None if record is None else record.name
+        driver = reference()
+        return None if driver is None else _name_in(driver, task_id)
 
     return find
+
+
+def _name_in(driver: Driver, task_id: str) -> str | None:
+    outlet: ServiceOutlet = driver._outlet  # type: ignore[assignment]
+    core, store = driver._core, driver._store
+    tracker = outlet.trackers.get(task_id)
+    if tracker is None:
+        ended = outlet.ended.get(task_id)
+        tracker = None if ended is None else ended()
+    if tracker is not None:
+        return tracker.name
+    if store.durable:
+        # Not the disk, if what is in hand will do; and not at all while it fails.
+        for claim in list(core.recorder.claims.values()):
+            if claim.envelope.task_id == task_id:
+                return claim.envelope.name
+        if cast("DurableStore", store).trouble is not None or core.troubles:
+            return None
+    try:
+        record = store.get(task_id)
+    except RxTasksError:
+        return None
+    return None if record is None else record.name

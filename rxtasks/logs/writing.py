@@ -2,7 +2,8 @@
 
 A line is one write of whole bytes to a file opened for appending: it is in the system's hands when `append` returns,
 and a kill of this process takes none back. Where a write fails half way, what it left is cut off again. Who writes
-holds a lock (flock) beside the file: a second process takes the next free name.
+holds locks (flock) on the file and on one beside it, which stays through rotations: a second process takes the next free
+name, even where somebody has tidied the locks away.
 """
 
 from __future__ import annotations
@@ -39,14 +40,8 @@ class CurrentFile:
     def __init__(self, directory: Path, name: str) -> None:
         self._directory = directory
         os.makedirs(directory, 0o700, exist_ok=True)
-        self.stem, self._lock = _lock(directory, name)
+        self.stem, self._lock, self._descriptor = _first_free(directory, name)
         self._path = directory / current_name(self.stem)
-        self._descriptor = -1
-        try:
-            self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
         #: Bytes in it, and the times of the earliest and the latest line; None while it is empty.
         self.size = os.fstat(self._descriptor).st_size
         self.first: datetime | None = None
@@ -112,13 +107,15 @@ class CurrentFile:
         numbers = [file.number for file in rotated_files(self._directory, self.stem)]
         full = Rotated(self._directory, self.stem, max(numbers, default=0) + 1, self.first, self.last)
         os.rename(self._path, full.plain)
-        before = self._descriptor
         try:
-            self._open()
+            opened = _open(self._path)
         except OSError:
-            os.rename(full.plain, self._path)
+            with contextlib.suppress(FileExistsError):  # never over a file of somebody else
+                os.link(full.plain, self._path)
+                os.unlink(full.plain)
             raise
-        os.close(before)
+        os.close(self._descriptor)
+        self._descriptor = opened
         self.size, self.first, self.last = 0, None, None
 
     def close(self) -> None:
@@ -127,14 +124,6 @@ class CurrentFile:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
         self._descriptor = self._lock = -1
-
-    def _open(self) -> None:
-        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-        descriptor = os.open(self._path, flags, 0o600)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise OSError(errno.EINVAL, "the log file is no regular file", str(self._path))
-        self._descriptor = descriptor
 
     def _look_through(self) -> None:
         """Find the times of what an earlier process has written, and end a torn last line."""
@@ -158,21 +147,59 @@ class CurrentFile:
             self.first = self.last = datetime.fromtimestamp(os.fstat(self._descriptor).st_mtime, UTC)
 
 
-def _lock(directory: Path, name: str) -> tuple[str, int]:
-    """Return the first free stem and the descriptor that holds its lock."""
+def _first_free(directory: Path, name: str) -> tuple[str, int, int]:
+    """Return the first stem that nobody writes, and the descriptors of its lock and of its file."""
     for slot in range(1, _SLOTS + 1):
         stem = stem_name(name, slot)
-        path = directory / lock_name(stem)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        lock = _locked(directory / lock_name(stem))
+        if lock is None:
+            continue
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                os.close(descriptor)
-                raise
-            return stem, descriptor  # a file system without locks
-        else:
-            return stem, descriptor
+            return stem, lock, _open(directory / current_name(stem))
+        except BlockingIOError:  # its writer's lock was removed; it writes all the same
+            os.close(lock)
+        except BaseException:
+            os.close(lock)
+            raise
     raise OSError(errno.EBUSY, f"{_SLOTS} processes write their logs there already", str(directory))
+
+
+def _open(path: Path) -> int:
+    """Open the file that is written, and lock it too.
+
+    Raises:
+        BlockingIOError: somebody else writes it.
+        OSError: it cannot be opened, or is no file.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "the log file is no regular file", str(path))
+        _flock(descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _locked(path: Path) -> int | None:
+    """Open a lock's file and lock it; None: somebody else holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        _flock(descriptor)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _flock(descriptor: int) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):  # a file system without locks
+            raise

@@ -7,6 +7,7 @@ and on the disk; only then the plain one goes. If both are there, the compressed
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import os
 import shutil
@@ -16,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from rxtasks.logs.filenames import Rotated, rotated_files, stems
+from rxtasks.logs.filenames import Rotated, current_name, rotated_files, stems
 
 __all__ = ["PART", "Keeper", "compress"]
 
@@ -126,8 +127,23 @@ class Keeper:
                     continue  # somebody has removed it
                 except OSError as error:
                     problem = error
+            if each != stem:
+                _remove_left(self._directory / current_name(each), old)
         if problem is not None:
             raise problem
+
+
+def _remove_left(path: Path, old: datetime) -> None:
+    """Remove what a process has written last that is no more, if it is old."""
+    with contextlib.suppress(OSError):
+        if os.stat(path).st_mtime >= old.timestamp():
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # else it is written still
+            os.unlink(path)
+        finally:
+            os.close(descriptor)
 
 
 def _remove(path: Path) -> None:

@@ -71,6 +71,16 @@ def test_all_workers_in_one_log_in_order_with_nothing_missing(service: TaskServi
     assert f"{ours[0].worker_id[-6:]} " in render(ours[0])  # type: ignore[index]
 
 
+def test_the_events_of_a_service_are_enough(service: TaskService) -> None:
+    """C-06: LogMerger(service.events) knows the names of tasks, too."""
+    with LogMerger(service.events) as merger:
+        tracker = service.submit(speak, "x", 2)
+        assert "x" == tracker.result(LONG) and service.flush(LONG)
+        found = merger.query(LogFilter(task=tracker.task_id))
+    assert ["x 0", "x 1", "printed"] == [line.message for line in found]
+    assert all(line.source.endswith(":speak") for line in found)
+
+
 def test_a_worker_that_is_killed_is_told_among_the_lines(service: TaskService) -> None:
     """C-06: an operator finds the loss in the log, of what it held."""
     with LogMerger.of(service) as merger:

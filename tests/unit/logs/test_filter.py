@@ -93,6 +93,7 @@ def test_a_query_says_the_same_there_and_back() -> None:
         (" 10m ", START - timedelta(minutes=10)),
         ("2026-11-22T10:00:00Z", START),
         ("2026-11-22T12:00+02:00", START),
+        ("2026-11-22T12:00:00.000 02:00", START),
     ],
 )
 def test_times_are_written_as_people_write_them(text: str, expected: datetime) -> None:

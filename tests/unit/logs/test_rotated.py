@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -404,3 +404,37 @@ def test_what_is_no_file_or_cannot_be_read_is_named_and_the_rest_is_found(tmp_pa
         assert "line 59" == found[-1] and 4 == query.skipped == len(query.problems), query.problems
     assert all(str(tmp_path) in problem for problem in query.problems)
     assert ["line 58", "line 59"] == messages(tmp_path, limit=2)
+
+
+def test_two_never_write_one_file_even_where_the_locks_were_removed(tmp_path: Path) -> None:
+    """C-06: somebody tidies up the folder while a pool runs."""
+    one = made(tmp_path)
+    write(one, 0, 1)
+    (tmp_path / ".rxtasks.lock").unlink()
+    two = made(tmp_path)
+    two.on_next(line(1, "line 1"))
+    write(one, 2, 40)  # rotations too
+    two.on_next(line(50, "line 50"))
+    one.close(LONG)
+    two.close(LONG)
+    assert b"line 50" in (tmp_path / "rxtasks~2.log").read_bytes()
+    assert [*numbers(0, 42), "line 50"] == messages(tmp_path)
+
+
+def test_what_a_process_has_left_that_is_no_more_goes_with_its_time(tmp_path: Path) -> None:
+    """C-06: 7 days also hold for the files of a second process that was there once."""
+    one, two = made(tmp_path), made(tmp_path)
+    write(one, 0, 1)
+    write(two, 1, 1)
+    os.utime(tmp_path / "rxtasks~2.log", (0, 0))
+    one.close(LONG)
+    again = made(tmp_path, days=30)
+    again.on_next(LogLine(datetime.now(UTC), "INFO", "x"))
+    again.close(LONG)
+    assert (tmp_path / "rxtasks~2.log").exists(), "it is written still"
+    two.close(LONG)
+    os.utime(tmp_path / "rxtasks~2.log", (0, 0))
+    again = made(tmp_path, days=30)
+    again.on_next(LogLine(datetime.now(UTC), "INFO", "x"))
+    again.close(LONG)
+    assert not (tmp_path / "rxtasks~2.log").exists() and (tmp_path / "rxtasks.log").exists()
