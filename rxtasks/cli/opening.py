@@ -44,7 +44,7 @@ def served(configuration: Configuration, *, make: bool = False) -> Iterator[Task
     from rxtasks.service import TaskService
 
     path = path_of(configuration)
-    if not make and not os.path.lexists(path):
+    if not make and not _exists(path):
         raise CommandFailed(
             f"there is no store at {path}: a first task (rxtasks task push) or pool (rxtasks worker start) makes it;"
             " another one is named by --store or RXTASKS_STORE",
@@ -59,6 +59,17 @@ def served(configuration: Configuration, *, make: bool = False) -> Iterator[Task
         durable = service._durable
         if durable is not None and not durable.joined:
             durable.release()
+
+
+def _exists(path: str) -> bool:
+    """Say whether something is there; what may not be looked at is, and opening it tells why it cannot be."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def path_of(configuration: Configuration) -> str:

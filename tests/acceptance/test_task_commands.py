@@ -220,7 +220,11 @@ def test_arguments_come_from_words_files_and_standard_input(quiet: Shell) -> Non
     assert "cannot be called with these arguments" in refused.err and "hush" not in refused.err
     assert "put @task on it" in quiet.here("task", "push", f"{JOBS}:plain", "1", code=2).err
     assert "did you mean chat" in quiet.here("task", "push", f"{JOBS}:chatt", "1", code=2).err
-    assert "pushed by name" in quiet.here("task", "push", "no.such.module:f", "1").err
+    assert "pushed by name" in quiet.here("task", "push", "no.such.module:f", "1", "--id", "byname").err
+    assert "there is a task byname already (pending)" in quiet.here("task", "push", "no:f", "--id", "byname").err
+    assert "names the task" in quiet.here("task", "push", "no:f", "--id", "", code=2).err
+    assert "TARGET is the name of a handler" in quiet.here("task", "push", ":", code=2).err
+    assert "" == quiet.here("task", "events", "byname", "--from", str(10**30)).out
 
 
 def test_what_needs_a_pool_says_that_there_is_none(quiet: Shell) -> None:

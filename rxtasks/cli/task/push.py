@@ -102,8 +102,11 @@ def push(
     with served(configuration, make=True) as service:
         if depends_on:
             changes["depends_on"] = the_tasks(service, depends_on)
-        request = TaskRequest(handler.name, given, named, handler.options, task_id or new_id())
+        request = TaskRequest(handler.name, given, named, handler.options, new_id() if task_id is None else task_id)
+        known = None if task_id is None else service._store.get(task_id)
         pushed = service.with_options(**changes).leave(request)
+        if known is not None and known.status != "created":
+            complain(f"there is a task {task_id} already ({known.status}): nothing was pushed")
         if pushed != request.task_id:
             complain(f"task {pushed} has that dedup_key and has not ended: it stands for this one")
         if not service.get(pushed).status.terminal:

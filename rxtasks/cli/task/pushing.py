@@ -65,6 +65,8 @@ def find_handler(target: str, modules: Sequence[str]) -> Handler:
     """
     from rxtasks.worker.registry import default_registry
 
+    if not target.strip(": "):
+        raise UsageMistake(f"TARGET is the name of a handler, such as module:function, not '{_short(target)}'.")
     with contextlib.redirect_stdout(sys.stderr):
         for module in modules:
             _import(module)

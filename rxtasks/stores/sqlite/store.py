@@ -61,6 +61,8 @@ _WRITE_WAIT = 30.0
 _READ_WAIT = 15.0
 #: Rows of the log in one read of a task's events; each has at most eventlog.ROW_EVENTS.
 _PAGE = 16
+#: Behind every event: SQLite has no larger numbers.
+_LAST = 2**63 - 1
 #: Tasks counted at most: whoever asks wants to know whether there are many.
 _COUNTED = 10_000_000
 #: Queries that find tasks of a status that wait, without a look at the others.
@@ -517,7 +519,7 @@ class SqliteStore:
         return self._reader.read(lambda db: self._events(db, task_id, from_seq))
 
     def _events(self, db: Database, task_id: str, from_seq: int) -> builtins.list[TaskEvent]:
-        rows = db.rows("task_events", task_id, from_seq, _PAGE)
+        rows = db.rows("task_events", task_id, min(from_seq, _LAST), _PAGE)
         found = readable_events(task_id, rows, lambda seq: last_event(db, task_id, seq), self.tell)
         return [event for event in found if event.seq >= from_seq]
 
