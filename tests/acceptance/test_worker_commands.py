@@ -383,9 +383,11 @@ def test_what_a_store_in_memory_loses_is_told(own: Home) -> None:
 def test_burst_ends_when_nothing_is_left_to_run(own: Home) -> None:
     """C-01: what waits is run, then the pool ends with 0."""
     (own.directory / "state" / "rxtasks").mkdir(mode=0o700)
+    elsewhere = str(own.directory / "elsewhere")
     ids = [own.push("pooljobs:quick", number) for number in range(3)]
-    done = own.run("worker", "start", "--burst", "--count", "1", "--module", "pooljobs")
+    done = own.run("worker", "start", "--burst", "--count", "1", "--module", "pooljobs", "--log-directory", elsewhere)
     assert 0 == done.returncode and "nothing is left to run" in done.stderr
+    assert 3 == own.run("worker", "logs", "--log-directory", elsewhere, "--level", "info").stdout.count("| quick ")
     assert ["succeeded"] * 3 == [own.record(task_id).status for task_id in ids]
 
 
