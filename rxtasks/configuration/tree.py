@@ -29,7 +29,7 @@ from rxtasks.configuration.kinds import (
 )
 from rxtasks.configuration.redaction import redacted_url
 from rxtasks.observe.levels import LEVELS
-from rxtasks.pool.info import ISOLATIONS
+from rxtasks.pool.kinds import ISOLATIONS
 
 __all__ = [
     "COVERED",

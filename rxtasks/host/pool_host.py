@@ -207,12 +207,16 @@ class PoolHost:
             )
         return ControlServer(service, self._held, host=self, listen=settings.listen, token=token)
 
+    def ends(self) -> None:
+        """Let it be known that it is about to end."""
+        self._stopping = True
+        self.processing = False
+
     def drain(self, *, force: bool = False, timeout: float | None = None) -> StopReport:
         """Stop the workers: what runs has `timeout` seconds (None: as it is set) to finish, with `force` none. The control
         server still answers. A second call with `force` hurries the first.
         """
-        self._stopping = True
-        self.processing = False
+        self.ends()
         report = self.service.stop(force=force, timeout=timeout)
         self._parts = [part for part in self._parts if part[0] != "the workers"]
         return report

@@ -161,6 +161,7 @@ class _Serving:
         self._wake.ask(Ask("asked through the control socket", force=force, timeout=timeout))
 
     def _drain(self) -> StopReport | None:
+        self._host.ends()
         first = self._asks[0]
         limit = self._configuration.values.workers.drain_timeout_seconds if first.timeout is None else first.timeout
         self._notifier.extend(limit + _BEYOND)

@@ -12,11 +12,9 @@ from rxtasks.errors import SettingsError
 from rxtasks.lifecycle.events import ProgressEvent
 from rxtasks.lifecycle.options import ResourceLimits
 from rxtasks.lifecycle.status import WorkerStatus
+from rxtasks.pool.kinds import ISOLATIONS
 
 __all__ = ["ISOLATIONS", "PoolStatus", "RunningTask", "WorkerInfo", "WorkerSpec"]
-
-#: The kinds of worker that exist here.
-ISOLATIONS = ("inline", "thread", "process")
 
 
 def _queues(value: tuple[str, ...] | list[str] | str | None) -> tuple[str, ...] | None:

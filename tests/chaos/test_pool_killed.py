@@ -31,11 +31,12 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
         yield made
 
 
-def kill(pool: Home) -> None:
-    """Kill the pool, and wait until it has gone."""
+def kill(pool: Home) -> int:
+    """Kill the pool, and return the id of its process when it has gone."""
     process = psutil.Process(pool.client().get("/v1/status")["pid"])
     process.kill()
     wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE, "its end")
+    return process.pid
 
 
 def test_between_any_two_commands(pool: Home) -> None:
@@ -45,11 +46,12 @@ def test_between_any_two_commands(pool: Home) -> None:
     os.mkfifo(fifo)
     held = pool.push("pooljobs:gate", str(fifo))
     waits = [pool.push("pooljobs:quick", number) for number in range(3)]
-    kill(pool)
+    pid = kill(pool)
     for words in COMMANDS:
         done = pool.run("worker", *words)
         assert (3, "") == (done.returncode, done.stdout), words
-        assert "was killed at about" in done.stderr and "that takes its tasks over" in done.stderr, words
+        for word in (f"(pid {pid}, started ", "was killed at about ", "its log is in ", "that takes its tasks over"):
+            assert word in done.stderr, (words, done.stderr)
         assert 2 == done.stderr.count("\n"), done.stderr
     # What is read from files needs no pool.
     assert "worker ready" in pool.run("worker", "logs").stdout

@@ -46,6 +46,7 @@ _SEAM = 2000
 @click.option("--task", metavar="TASK", help="Of a task: its id, a part of it, or its name.")
 @click.option("--text", metavar="TEXT", help="Lines that contain this, in any case.")
 @click.option("--lines", "-n", type=click.IntRange(0), metavar="N", help="The last N; without --since 100.")
+@click.option("--log-directory", metavar="DIR", help="Where the files of a pool that has gone are, if not where usual.")
 @store_options
 @json_option
 def logs(
@@ -57,6 +58,7 @@ def logs(
     task: str | None,
     text: str | None,
     lines: int | None,
+    log_directory: str | None,
     store: str | None,
     config: Path | None,
     as_json: bool,
@@ -68,7 +70,7 @@ def logs(
     from rxtasks.logs import LogFilter
 
     wanted = LogFilter(worker=worker, task=task, level=level, since=since, until=until, text=text)
-    configuration = configured(store, config)
+    configuration = configured(store, config, flags={"logs.directory": log_directory})
     if level is None and follow:
         # The live ones are all that is said; the files have what is kept.
         wanted = attrs.evolve(wanted, level=configuration.values.logs.level)
@@ -164,7 +166,8 @@ def _directory(configuration: Configuration) -> str | None:
     from rxtasks.control.place import Place
     from rxtasks.host.directories import logs_directory
 
-    if configuration.values.store != "memory":
+    given = configuration.sources["logs.directory"].startswith("flag")
+    if configuration.values.store != "memory" and not given:
         found = Place.of(configuration.values.store).find()
         if found is not None and found.info is not None and found.info.logs is not None:
             return found.info.logs

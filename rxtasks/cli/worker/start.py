@@ -11,7 +11,7 @@ from rxtasks.cli.codes import DONE
 from rxtasks.cli.group import CONTEXT
 from rxtasks.cli.output import write_json
 from rxtasks.cli.place import configured, json_option, store_options
-from rxtasks.cli.usage import CommandFailed
+from rxtasks.cli.usage import CommandFailed, UsageMistake
 
 __all__ = ["start"]
 
@@ -90,6 +90,8 @@ def start(
     }
     flags = assignments(assigned, given)
     configuration = configured(store, config, flags=flags)
+    if burst and configuration.values.workers.count == 0:
+        raise UsageMistake("with no workers nothing is ever worked off: give --burst with --count 1 or more")
     if detach:
         from rxtasks.host.detached import Failed, Order, start_detached
 

@@ -87,3 +87,21 @@ def test_every_shell_has_its_script(capsys: pytest.CaptureFixture[str]) -> None:
     for shell, word in (("bash", "complete -o"), ("zsh", "#compdef rxtasks"), ("fish", "complete --no-files")):
         assert 0 == main(["completion", shell])
         assert word in capsys.readouterr().out
+
+
+def test_what_asks_a_pool_loads_nothing_that_runs_one(tmp_path: Path) -> None:
+    """C-01: `rxtasks worker status` is as quick as its imports."""
+    code = (
+        "import sys; from rxtasks.cli.main import main; code = main(['worker', 'status', '--store', 'sqlite:////tmp/none.db']);"
+        "print(code, [m for m in ('reactivex', 'rich', 'loguru', 'uvicorn', 'textual', 'rxtasks.service',"
+        " 'rxtasks.lifecycle.events') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "3 []\n" == done.stdout, done.stderr
