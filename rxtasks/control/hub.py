@@ -44,7 +44,7 @@ class Overtaken(Exception):
 
 
 class Hub:
-    """See the module. Everything but _take is of the loop's thread."""
+    """See the module. Of the loop's thread, but for what the service calls (_subscribe, _take, _stopped, _failed)."""
 
     def __init__(self, service: TaskService) -> None:
         self._service = service
@@ -118,6 +118,8 @@ class Hub:
         self._subscribe()
 
     def _subscribe(self, _: object = None) -> None:
+        if self._loop is None:
+            return
         before, self._subscription = self._subscription, None
         if before is not None:
             before.dispose()
