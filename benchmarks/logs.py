@@ -16,10 +16,10 @@ multiprocessing.Queue, QueueListener with a RotatingFileHandler; loguru with enq
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import multiprocessing
-import os
 import statistics
 import tempfile
 import threading
@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import at_most
 from benchmarks.harness import OURS, Benchmark, Contender, Row
-from benchmarks.procfs import cpu_seconds
 
 if TYPE_CHECKING:
     from rxtasks import TaskContext, TaskEvent
@@ -84,11 +83,11 @@ def _calm_ours(seconds: float, rate: int) -> dict[str, float]:
         merger.lines.subscribe(files)
         _speak(service, _WARM, rate)
         service.flush(_LONG)
-        before, merging = cpu_seconds([os.getpid()]), _cpu_of(_THREADS)
+        before, merging = time.process_time(), _cpu_of(_THREADS)
         began = time.perf_counter()
         _speak(service, int(seconds * rate), rate)
         elapsed = time.perf_counter() - began
-        used, merged = cpu_seconds([os.getpid()]) - before, _cpu_of(_THREADS) - merging
+        used, merged = time.process_time() - before, _cpu_of(_THREADS) - merging
         delays = _delays(service, merger, int(seconds * rate / 2), rate)
         merger.close(_LONG)
         files.close()
@@ -224,9 +223,9 @@ def _peer(make: Any, calm: float, calm_rate: int, flood: float, flood_rate: int)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "calm.log")
         peer = make(path)
-        before = cpu_seconds([os.getpid()])
+        before = time.process_time()
         elapsed = _children(peer, int(calm * calm_rate), calm_rate)
-        used = cpu_seconds([os.getpid()]) - before
+        used = time.process_time() - before
         peer.close()
         ages = peer.ages
     with tempfile.TemporaryDirectory() as folder:
@@ -272,7 +271,8 @@ def _cpu_of(prefixes: tuple[str, ...]) -> float:
     total = 0
     for thread in threading.enumerate():
         if thread.name.startswith(prefixes) and thread.native_id is not None:
-            total += int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text("ascii").split()[0])
+            with contextlib.suppress(FileNotFoundError):  # it has just ended
+                total += int(Path(f"/proc/self/task/{thread.native_id}/schedstat").read_text("ascii").split()[0])
     return total / 1e9
 
 
