@@ -49,7 +49,7 @@ def received(manager: socket.socket, number: int) -> list[str]:
 
 
 def test_the_watchdog_is_fed_while_the_pool_is_well_and_no_longer(tmp_path: Path) -> None:
-    """WATCHDOG=1 only while health is ok; the status says what is wrong."""
+    """WATCHDOG=1 only while a restart would cure nothing; the status says what is wrong."""
     manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     manager.bind(str(tmp_path / "n"))
     manager.settimeout(30)
@@ -61,6 +61,10 @@ def test_the_watchdog_is_fed_while_the_pool_is_well_and_no_longer(tmp_path: Path
         assert "WATCHDOG=1" in first
         pool.state = {**WELL, "ok": False, "store": "the disk is full"}
         while "the disk is full" not in received(manager, 1)[0]:
+            pass
+        assert "WATCHDOG=1" in received(manager, 4), "running tasks go on: no restart gives the disk room"
+        pool.state = {**WELL, "ok": False, "active": 0}
+        while "0 workers" not in received(manager, 1)[0]:
             pass
         assert not [one for one in received(manager, 10) if one.startswith("WATCHDOG")]
         pool.state = dict(WELL)
