@@ -26,6 +26,7 @@ bytes of its own is bounded by the size of what it holds: a log line has at most
 | memory files that came before the frame that names them | MOST_EARLY; from a worker to the core none |
 | ended tasks that are remembered | `retain` |
 | items of a map in flight | `buffersize` |
+| texts of revealed secrets that a worker looks for | _MOST |
 | stacks that a worker tells of | _MOST_PARTS, each of _MOST_FRAMES frames |
 | callers that wait for the stacks of a task | _MOST_ASKING |
 | lines on their way into the merged log | LINES and BYTES, then the oldest is dropped and counted |

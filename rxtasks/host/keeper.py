@@ -82,8 +82,8 @@ class Keeper:
             return False
         if not host.stopping:
             self._notifier.status(_in_words(health))
-        # Without workers on purpose (stop processing) it is well too, while it drains, and while its store cannot keep anything:
-        # that is told, and a restart would cost the running tasks and cure no disk.
+        # Without workers on purpose (stop processing) it is well too, while it drains, and while its store cannot keep
+        # anything: that is told, and a restart would cost the running tasks and cure no disk.
         if health["ok"] or health["store"] is not None or host.stopping or not health["running"]:
             self._notifier.alive()
         host.seen()

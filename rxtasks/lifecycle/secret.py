@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from rxtasks.errors import SettingsError
 
@@ -10,7 +11,11 @@ __all__ = ["Secret"]
 
 
 class Secret:
-    """`Secret("env:NAME")`: an environment variable of the process that reveals it; never printed, never pickled by value."""
+    """`Secret("env:NAME")`: an environment variable of the process that reveals it; never printed, never pickled by value.
+
+    What a handler has revealed stands as "***" in the logs, progress messages and errors of its worker's tasks; not in what
+    it returns, emits or checkpoints, which is exact.
+    """
 
     __slots__ = ("source",)
 
@@ -29,6 +34,11 @@ class Secret:
         value = os.environ.get(name)
         if value is None:
             raise SettingsError(f"the environment variable {name} is not set in this process")
+        # Only where tasks run is there somebody to be told; nothing is imported for it.
+        worker = sys.modules.get("rxtasks.worker.context")
+        task = None if worker is None else worker.current_task()
+        if task is not None:
+            task._revealed(value)
         return value
 
     def __repr__(self) -> str:

@@ -283,6 +283,10 @@ class TaskContext:
 
     # -- from the executor --
 
+    def _revealed(self, value: str) -> None:
+        """A secret was revealed here."""
+        self._way.revealed(value)
+
     def _cancel(self, reason: str | None) -> None:
         self._reason = reason
         self._cancelled = True

@@ -34,6 +34,8 @@ class _Nowhere:
 
     def output(self, value: Any) -> None: ...
 
+    def revealed(self, value: str) -> None: ...
+
 
 class _Alone:
     """What a detached context needs: a temp_dir that goes with it, plain loguru, checkpoints in memory."""

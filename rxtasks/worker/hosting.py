@@ -26,6 +26,8 @@ class Way(Protocol):
 
     def output(self, value: Any) -> None: ...
 
+    def revealed(self, value: str) -> None: ...
+
 
 class Host(Protocol):
     """What a context needs of what runs it."""

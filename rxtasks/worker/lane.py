@@ -74,6 +74,8 @@ class Lane:
     def log(self, level: str, message: str, stream: str, fields: dict[str, Any] | None = None) -> bool:
         """Put a log line, waiting for credit; return False if the lane is closed. All is clean and within limits."""
         box = self._box
+        if box.redactor is not None:
+            message, fields = box.redactor.text(message), box.redactor.data(fields)
         size = len(message)
         if fields is not None:
             size += len(orjson.dumps(fields))
@@ -91,6 +93,8 @@ class Lane:
     def progress(self, current: float, total: float | None, message: str | None, data: dict[str, Any] | None) -> None:
         """Put progress; it replaces what has not left yet."""
         box = self._box
+        if box.redactor is not None:
+            message, data = box.redactor.data(message), box.redactor.data(data)
         now = box.now()
         with box.lock:
             if self.closed:
@@ -106,6 +110,16 @@ class Lane:
             row: Row = [PROGRESS, self, 0, now, current, total, message, data]
             self.unsent = row
             box.add(row, 0)
+
+    def revealed(self, value: str) -> None:
+        """Take this value out of all that is said from now on."""
+        box = self._box
+        with box.lock:
+            if box.redactor is None:
+                from rxtasks.worker.redaction import Redactor
+
+                box.redactor = Redactor()
+            box.redactor.add(value)
 
     def output(self, value: Any) -> None:
         """Put an output, waiting for credit.
@@ -169,6 +183,8 @@ class Lane:
     ) -> None:
         """Say how the attempt ended; the lane is closed by it."""
         box = self._box
+        if box.redactor is not None and error is not None:
+            error, error_blob = box.redactor.error(error, error_blob)
         with box.lock:
             if self.closed:
                 return

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rxtasks.clock import Clock, SystemClock
 from rxtasks.errors import StoreError
@@ -30,6 +30,9 @@ from rxtasks.lifecycle.signals import Cancelled
 from rxtasks.wire.message import LOG, OUTPUTS, WHOLE, Assignment, Request
 from rxtasks.wire.payload import PAYLOAD_LIMIT
 from rxtasks.worker.lane import Lane, Row
+
+if TYPE_CHECKING:
+    from rxtasks.worker.redaction import Redactor
 
 __all__ = ["Lane", "Outbox"]
 
@@ -100,6 +103,8 @@ class Outbox:
         self.flushing = False
         self._worker_lines = 0
         self._worker_dropped = 0
+        #: Takes revealed secrets out of texts; None = none was.
+        self.redactor: Redactor | None = None
         self._requests: dict[int, list[Any]] = {}
         self._last_request = 0
 
@@ -121,6 +126,8 @@ class Outbox:
 
     def worker_log(self, level: str, message: str, stream: str, fields: dict[str, Any] | None = None) -> None:
         """Put a line of the worker's own log; never waits."""
+        if self.redactor is not None:
+            message, fields = self.redactor.text(message), self.redactor.data(fields)
         with self.lock:
             if self._worker_lines >= WORKER_LINES:
                 self._worker_dropped += 1
