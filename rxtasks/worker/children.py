@@ -11,11 +11,13 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from rxtasks.worker.multiprocess import forget_fork_server, forget_tracker, tracker_pid
 
-__all__ = ["children", "descendants", "end_children", "kill_everything"]
+__all__ = ["children", "descendants", "end_children", "kill_everything", "tracks"]
+
+_TRACKER: Final = b"multiprocessing.resource_tracker"
 
 #: Seconds after which children that cannot be ended are given up.
 PATIENCE = 2.0
@@ -93,19 +95,35 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def tracks(pid: int) -> bool:
+    """Say whether it is a resource tracker of multiprocessing."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return _TRACKER in file.read(4096)
+    except OSError:
+        return False
+
+
 def kill_everything() -> NoReturn:
-    """Kill every descendant, then this process with its group. Does not return."""
+    """Kill every descendant, then this process with its group. Does not return.
+
+    A resource tracker of multiprocessing is spared: it removes shared memory, and ends by itself when all are gone that it
+    serves. Where there is one, the group is left to the guardian.
+    """
     me = os.getpid()
+    trackers: list[int] = []
     try:
         for _ in range(3):
             found = descendants(me)
-            if not found:
+            trackers = [pid for pid in found if tracks(pid)]
+            if len(found) == len(trackers):
                 break
             for pid in found:
-                _kill(pid)
+                if pid not in trackers:
+                    _kill(pid)
     finally:
         try:
-            if os.getpgrp() == me:
+            if not trackers and os.getpgrp() == me:
                 os.killpg(me, signal.SIGKILL)
         finally:
             os._exit(70)

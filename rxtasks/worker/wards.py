@@ -23,7 +23,7 @@ import signal
 import time
 from typing import Final
 
-from rxtasks.worker.children import children, descendants
+from rxtasks.worker.children import children, descendants, tracks
 from rxtasks.worker.guardwords import ENDED
 
 __all__ = ["Wards"]
@@ -38,7 +38,6 @@ _PATIENCE: Final = 2.0
 #: Seconds between two looks while something is to end: at first, and at most.
 _LOOK: Final = 0.000_5
 _LONGEST_LOOK: Final = 0.02
-_TRACKER: Final = b"multiprocessing.resource_tracker"
 
 
 class _Ward:
@@ -142,9 +141,9 @@ class Wards:
             if _reaped(pid):
                 continue
             at = self._orphans.get(pid)
-            tracks = at is None and _tracks(pid)
+            tracker = at is None and tracks(pid)
             if at is None:
-                at = max(spared, now + _TRACKING if tracks else 0.0)
+                at = max(spared, now + _TRACKING if tracker else 0.0)
             seen[pid] = at
             if at > now:
                 left = left or at <= spared
@@ -168,7 +167,7 @@ class Wards:
             patient = time.monotonic() < trackers_until
             below = {pid for child in found for pid in (child, *descendants(child))}
             for pid in below:
-                if not (patient and _tracks(pid)):
+                if not (patient and tracks(pid)):
                     _signal(pid, signal.SIGKILL)
             for pid in found:
                 _reaped(pid)
@@ -195,12 +194,3 @@ def _reaped(pid: int) -> bool:
         return os.waitpid(pid, os.WNOHANG)[0] != 0
     except ChildProcessError:
         return True
-
-
-def _tracks(pid: int) -> bool:
-    """Say whether it is a resource tracker of multiprocessing."""
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return _TRACKER in file.read(4096)
-    except OSError:
-        return False
