@@ -67,7 +67,8 @@ class OwnDirectory:
         try:
             marker = os.path.join(self.path, _MARKER)
             self._lock = os.open(marker, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Waits: who sweeps may have it for a moment, and lets it go when it finds nothing in it.
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
             # Not before it is locked: without this nobody takes it for a dead one's.
             os.write(self._lock, _GUARDS if guards else b"temp\n")
         except OSError:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,28 @@ def test_another_user_s_directory_stays(tmp_path: Path) -> None:
     os.chown(path / ".rxtasks", 0, -1)
     os.chown(path, 12345, -1)
     assert [] == sweep([str(tmp_path)])
+
+
+def test_a_directory_is_made_while_somebody_looks_at_its_marker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W-10: a sweep that comes between the making and the locking of the marker costs nobody its directory."""
+    flock = fcntl.flock
+    looks: list[threading.Timer] = []
+
+    def held_first(fd: int, how: int) -> None:
+        if not looks:
+            other = os.open(tmp_path / "rxtasks-1" / ".rxtasks", os.O_RDWR)
+            flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            looks.append(threading.Timer(0.05, os.close, [other]))
+            looks[0].start()
+        flock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", held_first)
+    own = OwnDirectory(str(tmp_path), "1")
+    assert looks and [] == sweep([str(tmp_path)]), "it is a living one's"
+    own.remove()
+    assert [] == os.listdir(tmp_path)
 
 
 def test_one_token_s_are_swept_alone(tmp_path: Path) -> None:
